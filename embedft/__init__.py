@@ -1,0 +1,42 @@
+"""Fine-tune sentence-embedding models on question/answer pairs from your own documents.
+
+Importing this package is light: torch is imported only when a public name is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ContrastiveLoss": "embedft.losses",
+    "CosineSimilarityLoss": "embedft.losses",
+    "EmbeddingDataModule": "embedft.data.datamodule",
+    "EmbeddingModule": "embedft.training.module",
+    "Encoder": "embedft.encoder.encoder",
+    "MultipleNegativesRankingLoss": "embedft.losses",
+    "OnlineContrastiveLoss": "embedft.losses",
+    "export_checkpoint": "embedft.export",
+    "main": "embedft.cli",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+if TYPE_CHECKING:
+    from embedft.cli import main as main
+    from embedft.data.datamodule import EmbeddingDataModule as EmbeddingDataModule
+    from embedft.encoder.encoder import Encoder as Encoder
+    from embedft.export import export_checkpoint as export_checkpoint
+    from embedft.losses import ContrastiveLoss as ContrastiveLoss
+    from embedft.losses import CosineSimilarityLoss as CosineSimilarityLoss
+    from embedft.losses import MultipleNegativesRankingLoss as MultipleNegativesRankingLoss
+    from embedft.losses import OnlineContrastiveLoss as OnlineContrastiveLoss
+    from embedft.training.module import EmbeddingModule as EmbeddingModule
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'embedft' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""From token ids to embeddings: base model, backbone, pooling."""

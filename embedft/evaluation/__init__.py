@@ -1,0 +1,1 @@
+"""Retrieval quality: metrics from ranks, and the search that gives the ranks."""

@@ -1,0 +1,1 @@
+"""Question/answer pairs shipped for the quickstart and the tests."""

@@ -1,0 +1,1 @@
+"""The Lightning side: module, schedule, callbacks, checkpoint writing."""
