@@ -1,0 +1,71 @@
+"""Exact search in blocks: from embeddings to the ranks of the right answers.
+
+Shape suffixes: Q queries of a block, C corpus documents, D embedding, R relevant documents of one
+query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+QUERY_BLOCK = 128
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalTask:
+    """Which texts are searched for in which.
+
+    Attributes:
+        queries: (queries,) text indices of the distinct held-out questions.
+        corpus: (documents,) text indices of all distinct answers of the set.
+        corpus_keys: (documents,) ascending keys of those answers: equal texts (normalised) of the
+            set have one key, and one document.
+        relevant: For each query the positions in ``corpus`` of its right answers, at least one.
+    """
+
+    queries: NDArray[np.int64]
+    corpus: NDArray[np.int64]
+    corpus_keys: NDArray[np.int64]
+    relevant: list[NDArray[np.int64]]
+
+    @property
+    def texts(self) -> NDArray[np.int64]:
+        """(texts,) the distinct texts to embed, ascending."""
+        return np.unique(np.concatenate([self.queries, self.corpus]))
+
+
+def relevant_ranks(
+    queries_QD: Tensor, corpus_CD: Tensor, relevant: list[NDArray[np.int64]]
+) -> Iterator[Tensor]:
+    """Yields for each query the ascending ranks, from 1, of its relevant documents.
+
+    Similarity is the cosine, computed in float32 or better, a block of queries at a time. Equal
+    scores rank in corpus order, so the result is the same on every run.
+
+    Args:
+        queries_QD: Query embeddings, any length.
+        corpus_CD: Document embeddings, any length.
+        relevant: For each query the indices of its relevant documents.
+    """
+    corpus_CD = _unit(corpus_CD)
+    places = torch.arange(len(corpus_CD), device=corpus_CD.device)
+    for start in range(0, len(queries_QD), QUERY_BLOCK):
+        scores_QC = _unit(queries_QD[start : start + QUERY_BLOCK]) @ corpus_CD.T
+        for scores_C, right in zip(scores_QC, relevant[start : start + QUERY_BLOCK], strict=True):
+            right_R = torch.from_numpy(right).to(scores_C.device)
+            score_R1 = scores_C[right_R].unsqueeze(1)
+            ahead_RC = (scores_C > score_R1) | (
+                (scores_C == score_R1) & (places < right_R.unsqueeze(1))
+            )
+            yield ahead_RC.sum(dim=1).add(1).sort().values
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    dtype = torch.promote_types(vectors.dtype, torch.float32)
+    return torch.nn.functional.normalize(vectors.to(dtype), dim=-1)

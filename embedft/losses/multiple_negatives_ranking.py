@@ -1,0 +1,88 @@
+"""Cross-entropy over the candidates of a batch.
+
+Shape suffixes: B anchors, C candidates, N negatives an anchor, D embedding.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from embedft.losses.loss import Loss
+
+
+class MultipleNegativesRankingLoss(Loss):
+    r"""Each anchor must find its positive among all positives and negatives of the batch.
+
+    .. math::
+        L = -\frac{1}{B} \sum_i
+            \log \frac{e^{s \cos(a_i, p_i)}}{\sum_{c \in P \cup N} e^{s \cos(a_i, c)}}
+
+    with anchors a, positives P, extra negatives N and scale s. The symmetric form is the mean of
+    this and of its mirror image, in which each positive must find its anchor among all anchors.
+    A mean over anchors, at least 0. Other rows' positives are the in-batch negatives, so batches
+    must not hold a text twice.
+
+    Source: Henderson et al., 2017, arXiv:1705.00652, section 4.4; as InfoNCE: van den Oord et al.,
+    2018, arXiv:1807.03748. Equals sentence-transformers' ``MultipleNegativesRankingLoss`` with
+    cosine similarity, the symmetric form with ``directions=("query_to_doc", "doc_to_query")`` and
+    ``partition_mode="per_direction"``.
+
+    Args:
+        scale: s, the inverse temperature, above 0.
+        symmetric: Also rank anchors for each positive.
+
+    Raises:
+        ValueError: The scale is not above 0.
+    """
+
+    needs_labels: ClassVar[bool] = False
+
+    def __init__(self, scale: float = 20.0, symmetric: bool = False) -> None:
+        super().__init__()
+        if not scale > 0:
+            raise ValueError(f"scale: is {scale}, must be above 0 (usual: 20)")
+        self.scale = scale
+        self.symmetric = symmetric
+
+    def forward(
+        self, anchor_BD: Tensor, positive_BD: Tensor, negatives_BND: Tensor | None = None
+    ) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            anchor_BD: (B, D) floating point, any length.
+            positive_BD: (B, D), row i belongs to anchor i.
+            negatives_BND: (B, N, D) further wrong candidates, for all anchors; or None.
+
+        Returns:
+            Scalar, in the dtype of the inputs.
+
+        Raises:
+            ValueError: The shapes do not fit together.
+        """
+        if anchor_BD.shape != positive_BD.shape or anchor_BD.dim() != 2:
+            raise ValueError(
+                f"anchors and positives must be two (B, D) tensors of one shape, got "
+                f"{tuple(anchor_BD.shape)} and {tuple(positive_BD.shape)}"
+            )
+        candidates_CD = positive_BD
+        if negatives_BND is not None:
+            if negatives_BND.dim() != 3 or negatives_BND.shape[::2] != anchor_BD.shape:
+                raise ValueError(
+                    f"negatives must be ({len(anchor_BD)}, N, {anchor_BD.shape[1]}), got "
+                    f"{tuple(negatives_BND.shape)}"
+                )
+            candidates_CD = torch.cat([positive_BD, negatives_BND.flatten(0, 1)])
+        anchor_BD = functional.normalize(anchor_BD, dim=-1)
+        candidates_CD = functional.normalize(candidates_CD, dim=-1)
+        scores_BC = self.scale * (anchor_BD @ candidates_CD.T)
+        target_B = torch.arange(len(anchor_BD), device=anchor_BD.device)
+        loss = functional.cross_entropy(scores_BC, target_B)
+        if self.symmetric:
+            scores_BB = scores_BC[:, : len(anchor_BD)].T
+            loss = (loss + functional.cross_entropy(scores_BB, target_B)) / 2
+        return loss

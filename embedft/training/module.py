@@ -1,0 +1,282 @@
+"""The LightningModule: wires encoder, loss, optimiser and retrieval metrics; no maths of its own.
+
+Shape suffixes: B pairs of a batch, N negatives a pair, P labelled pairs, D embedding.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from embedft.data.batches import EvalBatch, TrainBatch, draw_negatives, plan_epoch
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.encoder.encoder import Encoder
+from embedft.encoder.pooling import Pooling
+from embedft.errors import InputError
+from embedft.evaluation.metrics import RetrievalMetrics
+from embedft.evaluation.retrieval import relevant_ranks
+from embedft.losses import Loss, MultipleNegativesRankingLoss
+from embedft.training.schedule import (
+    WarmupSteps,
+    linear_warmup_decay,
+    total_steps,
+    warmup_length,
+)
+
+log = logging.getLogger(__name__)
+
+DEFAULT_BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+class EmbeddingModule(LightningModule):
+    """An encoder in training.
+
+    Args:
+        base_model: Hub id or folder of the model to start from; ``sentence-transformers/`` may be
+            left out.
+        loss: The loss; None is :class:`~embedft.losses.MultipleNegativesRankingLoss`.
+        learning_rate: Peak rate of AdamW.
+        weight_decay: Decay of weight matrices and embeddings; biases and norms have none.
+        warmup_steps: Steps of rising rate; ``auto`` is the smaller of 500 and a tenth of the run.
+        max_seq_length: Tokens a text at most; None takes what the base model's folder says.
+        pooling: ``mean`` or ``cls``; None takes what the base model's folder says.
+        normalize: Scale embeddings to length 1; None takes what the base model's folder says.
+    """
+
+    # Not Lightning's usual key: its command line would let these silently override the user's.
+    CHECKPOINT_HYPER_PARAMS_KEY = "embedft_hyper_parameters"
+
+    def __init__(
+        self,
+        base_model: str = DEFAULT_BASE_MODEL,
+        loss: Loss | None = None,
+        learning_rate: float = 2e-5,
+        weight_decay: float = 0.01,
+        warmup_steps: WarmupSteps = "auto",
+        max_seq_length: int | None = None,
+        pooling: Pooling | None = None,
+        normalize: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if not learning_rate > 0:
+            raise InputError(f"learning_rate: is {learning_rate}, must be above 0 (usual: 2e-5)")
+        if isinstance(warmup_steps, int) and warmup_steps < 0:
+            raise InputError(f"warmup_steps: is {warmup_steps}, must be 0 or more, or auto")
+        self.save_hyperparameters(ignore=["loss"])
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_steps = warmup_steps
+        self.encoder = Encoder(base_model, pooling, normalize, max_seq_length)
+        self.loss = loss or MultipleNegativesRankingLoss()
+        self.metrics = RetrievalMetrics()
+        self.last_evaluation: dict[str, float] = {}
+        """Metrics of the latest evaluation, without prefix."""
+
+    @property
+    def data(self) -> EmbeddingDataModule:
+        """The datamodule of the trainer."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning, untyped
+        assert isinstance(data, EmbeddingDataModule)
+        return data
+
+    # Training.
+
+    def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
+        """One loss; reseeded, so a step does not depend on what ran before it."""
+        torch.manual_seed(batch.seed)
+        embeddings = self.encoder(batch.input_ids, batch.lengths)
+        anchor_BD, positive_BD, *negatives = embeddings.split(len(batch.rows))
+        negatives_BND = None
+        if negatives:
+            negatives_BND = torch.cat(negatives).view(len(anchor_BD), -1, anchor_BD.shape[1])
+        loss = self.loss_of(anchor_BD, positive_BD, negatives_BND, batch.labels)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.rows))
+        self.log("train/in_batch_accuracy", in_batch_accuracy(anchor_BD, positive_BD))
+        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        return loss
+
+    def loss_of(
+        self,
+        anchor_BD: Tensor,
+        positive_BD: Tensor,
+        negatives_BND: Tensor | None,
+        labels_B: Tensor | None,
+    ) -> Tensor:
+        """The loss in float32: labelled pairs are the file's, or made of drawn negatives."""
+        with torch.autocast(anchor_BD.device.type, enabled=False):
+            if not self.loss.needs_labels:
+                return self.loss(anchor_BD, positive_BD, negatives_BND)  # type: ignore[no-any-return]
+            if labels_B is not None:
+                return self.loss(anchor_BD, positive_BD, labels_B)  # type: ignore[no-any-return]
+            first_PD, second_PD = anchor_BD, positive_BD
+            labels_P = torch.ones(len(anchor_BD), device=anchor_BD.device)
+            if negatives_BND is not None:
+                count = negatives_BND.shape[1]
+                first_PD = torch.cat([first_PD, anchor_BD.repeat_interleave(count, dim=0)])
+                second_PD = torch.cat([second_PD, negatives_BND.flatten(0, 1)])
+                labels_P = torch.cat([labels_P, labels_P.new_zeros(len(anchor_BD) * count)])
+            return self.loss(first_PD, second_PD, labels_P)  # type: ignore[no-any-return]
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Logs the norm of the gradient before clipping."""
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            gradients = [p.grad for p in self.parameters() if p.grad is not None]
+            self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with linear warm-up and decay over the exact number of steps."""
+        trainer = self.trainer
+        epochs = trainer.max_epochs if trainer.max_epochs is not None else 1000
+        if epochs < 0 and trainer.max_steps < 0:
+            raise InputError("epochs: give --epochs or --trainer.max_steps: the rate decays to it")
+        total = total_steps(
+            self._batches_per_epoch(epochs),
+            trainer.accumulate_grad_batches,
+            trainer.max_steps,
+            trainer.limit_train_batches,
+        )
+        warmup = warmup_length(self.warmup_steps, total)
+        log.info("schedule: %d steps, %d of them warm-up to %g", total, warmup, self.learning_rate)
+        if warmup > total / 2:
+            log.warning(
+                "warmup_steps %d is longer than half of the %d steps of this run: the rate %s its "
+                "peak; --warmup_steps auto would take %d",
+                warmup,
+                total,
+                "never reaches" if warmup >= total else "has little time after",
+                warmup_length("auto", total),
+            )
+        optimizer = torch.optim.AdamW(
+            parameter_groups(self.encoder, self.weight_decay), lr=self.learning_rate
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, linear_warmup_decay(warmup, total))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _batches_per_epoch(self, epochs: int) -> Any:
+        """Batches of one epoch after the other, planned as they are asked for."""
+        epoch = 0
+        while epochs < 0 or epoch < epochs:
+            yield from self.data.batches_per_epoch([epoch])
+            epoch += 1
+
+    # Evaluation: embed every text once, then search.
+
+    def _start_evaluation(self) -> None:
+        self.metrics.reset()
+        texts = self.data.task.texts
+        self._texts = torch.from_numpy(texts).to(self.device)
+        self._embeddings = torch.zeros(
+            len(texts), self.encoder.embedding_dim, device=self.device, dtype=torch.float32
+        )
+
+    def _embed(self, batch: EvalBatch) -> None:
+        places = torch.searchsorted(self._texts, batch.texts)
+        embeddings = self.encoder(batch.input_ids, batch.lengths)
+        self._embeddings[places] = embeddings.to(self._embeddings.dtype)
+
+    def _finish_evaluation(self, prefix: Literal["val", "test"]) -> None:
+        task = self.data.task
+        embeddings = self._embeddings
+        if self.trainer.world_size > 1:  # each rank filled its own rows, the others are zero
+            embeddings = self.trainer.strategy.reduce(embeddings, reduce_op="sum")  # type: ignore[assignment]
+        place = np.searchsorted(task.texts, task.queries)
+        corpus_CD = embeddings[torch.from_numpy(np.searchsorted(task.texts, task.corpus))]
+        mine = slice(self.trainer.global_rank, None, self.trainer.world_size)
+        queries_QD = embeddings[torch.from_numpy(place[mine])]
+        for ranks in relevant_ranks(queries_QD, corpus_CD, task.relevant[mine]):
+            self.metrics.update(ranks)
+        self.last_evaluation = {**self.metrics.compute(), **self._held_out_losses(embeddings)}
+        del self._embeddings
+        self.log_dict(
+            {f"{prefix}/{name}": value for name, value in self.last_evaluation.items()},
+            prog_bar=False,
+        )
+
+    def _held_out_losses(self, embeddings: Tensor) -> dict[str, float]:
+        """``loss``, the training loss on held-out batches, and ``cosine_pair_loss``, 1 - cosine."""
+        rows, task = self.data.validation_rows, self.data.task
+        anchors = embeddings[torch.from_numpy(np.searchsorted(task.texts, rows.anchor))]
+        corpus_text = dict(zip(task.corpus_keys.tolist(), task.corpus.tolist(), strict=True))
+        texts = np.array([corpus_text[int(key)] for key in rows.positive_key])
+        positives = embeddings[torch.from_numpy(np.searchsorted(task.texts, texts))]
+        plan = plan_epoch(
+            rows.anchor_key,
+            rows.positive_key,
+            batch_size=self.data.batch_size,
+            seed=0,
+            epoch=0,
+        )
+        draws = self.data.draws if len(np.unique(rows.positive_key)) > 1 else 0
+        total = 0.0
+        for index in range(len(plan)):
+            batch = plan[index]
+            negatives = None
+            if draws:
+                drawn = draw_negatives(rows, batch, draws, 0, (0, index))
+                negatives = positives[torch.from_numpy(drawn)]
+            labels = None
+            if rows.labels is not None:
+                labels = torch.from_numpy(rows.labels[batch]).to(embeddings.device)
+            chosen = torch.from_numpy(batch)
+            loss = self.loss_of(anchors[chosen], positives[chosen], negatives, labels)
+            total += float(loss) * len(batch)
+        similarity = nn.functional.cosine_similarity(anchors, positives)
+        return {
+            "loss": total / len(rows),
+            "cosine_pair_loss": float((1 - similarity).mean()),
+        }
+
+    def on_validation_epoch_start(self) -> None:
+        """Makes room for the embeddings."""
+        self._start_evaluation()
+
+    def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
+        """Embeds some texts."""
+        self._embed(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Searches, and logs ``val/...``."""
+        self._finish_evaluation("val")
+
+    def on_test_epoch_start(self) -> None:
+        """As for validation."""
+        self._start_evaluation()
+
+    def test_step(self, batch: EvalBatch, batch_idx: int) -> None:
+        """As for validation."""
+        self._embed(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """As for validation, under ``test/...``."""
+        self._finish_evaluation("test")
+
+    def predict_step(self, batch: EvalBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Which texts, and their embeddings."""
+        return batch.texts, self.encoder(batch.input_ids, batch.lengths)
+
+
+def in_batch_accuracy(anchor_BD: Tensor, positive_BD: Tensor) -> Tensor:
+    """Share of anchors whose own positive is the nearest of the batch, in [0, 1]."""
+    with torch.no_grad(), torch.autocast(anchor_BD.device.type, enabled=False):
+        anchor_BD = nn.functional.normalize(anchor_BD, dim=-1)
+        positive_BD = nn.functional.normalize(positive_BD, dim=-1)
+        nearest_B = (anchor_BD @ positive_BD.T).argmax(dim=1)
+        return (nearest_B == torch.arange(len(nearest_B), device=nearest_B.device)).float().mean()
+
+
+def parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups: matrices with weight decay; biases and norms (one-dimensional) without."""
+    parameters = [p for p in encoder.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,61 @@
+"""Writes the embeddings of ``predict`` as NumPy files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from embedft.files import replacing_file
+
+log = logging.getLogger(__name__)
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes ``question_embeddings.npy``, ``answer_embeddings.npy`` and ``ids.jsonl``.
+
+    Row i of both arrays, (rows, D) float32, belongs to line i of ``ids.jsonl``, which holds the
+    row's ``id``, ``line`` in the input and ``file_name``.
+
+    Args:
+        output_dir: Where to.
+    """
+
+    def __init__(self, output_dir: str) -> None:
+        super().__init__(write_interval="epoch")
+        self.folder = Path(output_dir)
+
+    def write_on_epoch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        predictions: Sequence[Any],
+        batch_indices: Sequence[Any],
+    ) -> None:
+        """Gathers the ranks' shares and writes."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        table = torch.zeros(len(data.tokens.cut), pl_module.encoder.embedding_dim)  # type: ignore[union-attr, arg-type]
+        for texts, embeddings in predictions:
+            table[texts.cpu()] = embeddings.float().cpu()
+        if trainer.world_size > 1:
+            table = trainer.strategy.reduce(table.to(pl_module.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
+        if not trainer.is_global_zero:
+            return
+        for name, texts in (("question", data.question_texts), ("answer", data.answer_texts)):
+            path = self.folder / f"{name}_embeddings.npy"
+            with replacing_file(path) as temporary, temporary.open("wb") as stream:
+                np.save(stream, table.numpy()[texts])
+            log.info("%s: %d embeddings", path, len(texts))
+        with replacing_file(self.folder / "ids.jsonl") as temporary:
+            lines = [
+                json.dumps({"id": r.id, "line": r.line, "file_name": r.file_name}) + "\n"
+                for r in data.records
+            ]
+            temporary.write_text("".join(lines), encoding="utf-8")

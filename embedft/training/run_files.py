@@ -1,0 +1,181 @@
+"""The files of a run: metrics line by line, progress, and what was measured when."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from embedft.data.batches import TrainBatch
+from embedft.files import replacing_file, write_json
+
+METRIC = "ndcg@10"
+
+Evaluation = dict[str, Any]
+
+
+class RunFiles(Callback):
+    """Keeps ``training_metrics.jsonl`` and ``training_progress.json`` under the output folder.
+
+    It also remembers the evaluations of the base model, the best and the last weights; they travel
+    in the checkpoints, so a resumed run knows them.
+
+    Args:
+        output_dir: Folder of the run.
+    """
+
+    def __init__(self, output_dir: str) -> None:
+        self.folder = Path(output_dir)
+        self.metrics_file = self.folder / "training_metrics.jsonl"
+        self.progress_file = self.folder / "training_progress.json"
+        self.evaluations: dict[str, Evaluation] = {}
+        self.started = time.time()
+        self._since = time.perf_counter()
+        self._pairs = 0
+        self._tokens = 0
+        self._loss: float | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Key in checkpoints."""
+        return "RunFiles"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The evaluations so far."""
+        return {"evaluations": self.evaluations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the evaluations of the run that is resumed."""
+        self.evaluations = dict(state_dict["evaluations"])
+
+    # training_metrics.jsonl
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Opens the metrics file: a resumed run drops the lines of steps that it does again."""
+        self._since = time.perf_counter()
+        if not trainer.is_global_zero:
+            return
+        kept = []
+        if trainer.global_step and self.metrics_file.exists():
+            for line in self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True):
+                if _step_of(line) <= trainer.global_step:
+                    kept.append(line)
+            with replacing_file(self.metrics_file) as temporary:
+                temporary.write_text("".join(kept), encoding="utf-8")
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: TrainBatch,
+        batch_idx: int,
+    ) -> None:
+        """Counts pairs and tokens; every ``log_every_n_steps`` steps writes a line."""
+        self._pairs += len(batch.rows) * trainer.world_size
+        self._tokens += len(batch.input_ids) * trainer.world_size
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if not stepped or trainer.global_step % every:
+            return
+        now = time.perf_counter()
+        seconds, self._since = now - self._since, now
+        speed = {
+            "train/pairs_per_second": self._pairs / seconds,
+            "train/tokens_per_second": self._tokens / seconds,
+        }
+        self._pairs = self._tokens = 0
+        for logger in trainer.loggers:
+            logger.log_metrics(speed, step=trainer.global_step)
+        logged = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("train/")
+        }
+        self._loss = logged.get("train/loss")
+        self._write_line(trainer, logged | speed)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the time of an evaluation out of the training speed."""
+        self._validation_began = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes what was measured: the base model before training, then the tuned one."""
+        self._since += time.perf_counter() - self._validation_began
+        measured: dict[str, float] = pl_module.last_evaluation  # type: ignore[assignment]
+        step = trainer.global_step
+        evaluation = {"step": step, "epoch": trainer.current_epoch, **measured}
+        values = {f"val/{name}": value for name, value in measured.items()}
+        if trainer.sanity_checking:
+            self.evaluations["base"] = evaluation
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step=0)
+        elif trainer.state.fn == "fit" or "base" in self.evaluations:
+            self.evaluations["last"] = evaluation
+            best = self.evaluations.get("best")
+            if best is None or evaluation[METRIC] > best[METRIC]:
+                self.evaluations["best"] = evaluation
+        if "base" in self.evaluations:
+            self._write_line(trainer, values)
+
+    def _write_line(self, trainer: Trainer, values: dict[str, float]) -> None:
+        if not trainer.is_global_zero:
+            return
+        line = {
+            "timestamp": timestamp(),
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "loss": self._loss,
+            **values,
+        }
+        with self.metrics_file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+    # training_progress.json
+
+    def begin(self, progress: dict[str, Any]) -> None:
+        """Writes the progress file of a run that has begun and is not completed.
+
+        Args:
+            progress: ``base_model``, ``num_epochs``, ``train_examples``, ``eval_examples``.
+        """
+        self.started = time.time()
+        self.progress = {
+            "training_completed": False,
+            "started_at": timestamp(),
+            "completed_at": None,
+            "duration_seconds": None,
+            **progress,
+            "final_model_path": None,
+        }
+        write_json(self.progress_file, self.progress)
+
+    def end(self, **outcome: Any) -> None:
+        """Updates the progress file when the run ends, whether it completed or failed."""
+        self.progress |= {"duration_seconds": round(time.time() - self.started, 1), **outcome}
+        write_json(self.progress_file, self.progress)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Notes the reason of a failure."""
+        if trainer.is_global_zero and hasattr(self, "progress"):
+            reason = f"{type(exception).__name__}: {exception}".strip().rstrip(":")
+            self.end(failed_at=timestamp(), failure=reason)
+
+
+def timestamp() -> str:
+    """Now, in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _step_of(line: str) -> int:
+    """The step of a metrics line; a line that a crash cut off is dropped."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return 2**62

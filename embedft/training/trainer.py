@@ -1,0 +1,53 @@
+"""Lightning's Trainer, with ``precision: auto`` and checkpoints written in one piece."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Trainer
+
+from embedft.files import replacing_file
+
+log = logging.getLogger(__name__)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the final name, syncs, renames: a reader never sees part of a checkpoint."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Saves a checkpoint; the earlier file of that name stays whole until the end."""
+        with replacing_file(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class EmbedftTrainer(Trainer):
+    """A Trainer that picks its precision.
+
+    Args:
+        precision: Any precision of Lightning's, or ``auto``: ``bf16-mixed`` where the hardware
+            computes bf16 natively, else ``32-true``.
+    """
+
+    def __init__(self, *args: Any, precision: int | str | None = "auto", **kwargs: Any) -> None:
+        if precision == "auto":
+            native = has_native_bf16(str(kwargs.get("accelerator", "auto")))
+            precision = "bf16-mixed" if native else "32-true"
+            log.info("precision auto: %s", precision)
+        super().__init__(*args, precision=precision, **kwargs)  # type: ignore[arg-type]
+
+
+def has_native_bf16(accelerator: str) -> bool:
+    """Whether the device that Lightning will choose multiplies bf16 in hardware."""
+    if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if accelerator in {"auto", "gpu", "mps"} and torch.backends.mps.is_available():
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
