@@ -45,7 +45,7 @@ class PredictionWriter(BasePredictionWriter):
         for texts, embeddings in predictions:
             table[texts.cpu()] = embeddings.float().cpu()
         if trainer.world_size > 1:
-            table = trainer.strategy.reduce(table.to(pl_module.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
+            table = trainer.strategy.reduce(table.to(pl_module.device), reduce_op="sum").cpu()
         if not trainer.is_global_zero:
             return
         for name, texts in (("question", data.question_texts), ("answer", data.answer_texts)):

@@ -59,11 +59,9 @@ class RunFiles(Callback):
         self._since = time.perf_counter()
         if not trainer.is_global_zero:
             return
-        kept = []
         if trainer.global_step and self.metrics_file.exists():
-            for line in self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True):
-                if _step_of(line) <= trainer.global_step:
-                    kept.append(line)
+            lines = self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if _step_of(line) <= trainer.global_step]
             with replacing_file(self.metrics_file) as temporary:
                 temporary.write_text("".join(kept), encoding="utf-8")
 

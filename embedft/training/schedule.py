@@ -15,7 +15,7 @@ def total_steps(
     batches_per_epoch: Iterable[int],
     accumulate: int,
     max_steps: int = -1,
-    limit_batches: float | None = None,
+    limit_batches: int | float | None = None,
 ) -> int:
     """Optimiser steps of a whole run.
 

@@ -46,7 +46,7 @@ class EmbedftTrainer(Trainer):
 def has_native_bf16(accelerator: str) -> bool:
     """Whether the device that Lightning will choose multiplies bf16 in hardware."""
     if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if accelerator in {"auto", "gpu", "mps"} and torch.backends.mps.is_available():
         return False
     capabilities = torch.cpu.get_capabilities()

@@ -1,0 +1,264 @@
+"""The command line: LightningCLI with short flags, older configs and one-line errors."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from argparse import RawDescriptionHelpFormatter
+from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_only
+
+from embedft import __version__
+from embedft.arguments import expand_arguments
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.errors import InputError
+from embedft.export import export_checkpoint, read_checkpoint
+from embedft.files import replacing_file
+from embedft.outcome import finish_run
+from embedft.run_folder import RunFolder
+from embedft.training.module import EmbeddingModule
+from embedft.training.predictions import PredictionWriter
+from embedft.training.run_files import RunFiles
+from embedft.training.trainer import AtomicCheckpointIO, EmbedftTrainer
+
+log = logging.getLogger("embedft")
+
+DESCRIPTION = """\
+Fine-tune a sentence-embedding model on question/answer pairs, and measure it beside its base.
+
+  python -m embedft fit     --input_jsonl pairs.jsonl --output_dir out
+  python -m embedft fit     --input_jsonl pairs.jsonl --output_dir out --ckpt_path last
+  python -m embedft test    --input_jsonl pairs.jsonl --output_dir out --ckpt_path best
+  python -m embedft predict --input_jsonl pairs.jsonl --base_model out/best_model --output_dir emb
+  python -m embedft export  --ckpt_path out/checkpoints/best.ckpt --output_dir folder
+
+Short flags, each the same as the dotted one: --input_jsonl --validation_jsonl --base_model --epochs
+--batch_size --eval_batch_size --max_seq_length --learning_rate --warmup_steps --train_split
+--loss_function --evaluation_steps --seed --accelerator --devices --strategy --precision.
+"""
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 3,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+    "num_sanity_val_steps": -1,  # all of it: this is how the base model is measured
+    "reload_dataloaders_every_n_epochs": 1,  # each epoch has batches of its own
+    "use_distributed_sampler": False,  # the batch plan shares out the rows itself
+}
+
+
+class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Keeps the lines of the description."""
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the resolved ``config.yaml`` of a fit into the output folder."""
+
+    def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Replaces an earlier one: whether the folder may be used was decided before."""
+        if stage != "fit":
+            return
+        text = self.parser.dump(self.config, skip_none=False)
+        with replacing_file(Path(self.config.output_dir) / "config.yaml") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+class EmbedftCLI(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict`` of one module and one datamodule."""
+
+    model: EmbeddingModule
+    datamodule: EmbeddingDataModule
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what belongs to a run as a whole."""
+        parser.add_argument("--output_dir", type=str, default="out", help="Folder of the run.")
+        parser.add_argument(
+            "--overwrite",
+            type=bool,
+            default=False,
+            help="Delete the files of an earlier run in output_dir and start anew.",
+        )
+        parser.add_argument(
+            "--save_steps",
+            type=int,
+            default=100,
+            help="Steps between two writes of checkpoints/last.ckpt.",
+        )
+        parser.set_defaults({"model.loss": {"class_path": "MultipleNegativesRankingLoss"}})
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses, and turns ``best`` and ``last`` into files of the output folder."""
+        super().parse_arguments(parser, args)
+        self.settings = self.config[self.config.subcommand]
+        self.folder = RunFolder(Path(self.settings.output_dir))
+        if self.settings.get("ckpt_path"):
+            path = self.folder.checkpoint(self.settings.ckpt_path)
+            self.checkpoint = read_checkpoint(path)
+            self.settings.ckpt_path = str(path)
+
+    def before_instantiate_classes(self) -> None:
+        """Says what is measured, and refuses a folder that holds another run."""
+        if self.subcommand == "fit":
+            self.folder.check_free(self.settings.ckpt_path, self.settings.overwrite)
+        else:
+            print(f"{self.subcommand}: {self._weights_in_words()}", flush=True)
+        _start_logging()
+
+    def _weights_in_words(self) -> str:
+        if not self.settings.ckpt_path:
+            return f"the weights of base model {self.settings.model.base_model}, no checkpoint"
+        return (
+            f"the weights of checkpoint {self.settings.ckpt_path} "
+            f"(step {self.checkpoint['global_step']}, epoch {self.checkpoint['epoch']})"
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Adds the callbacks that make the files of a run."""
+        configured = self._get(self.config_init, "trainer", default={})
+        callbacks = list(configured.get("callbacks") or [])
+        if self.subcommand == "fit":
+            self.run_files = RunFiles(self.settings.output_dir)
+            callbacks += [
+                self.run_files,
+                *self.folder.checkpoint_callbacks(self.settings.save_steps),
+            ]
+            if configured.get("logger") is None:
+                kwargs["logger"] = self.folder.tensorboard()
+        else:
+            kwargs["logger"] = configured.get("logger") or False
+            kwargs["enable_checkpointing"] = False
+        if self.subcommand == "predict":
+            callbacks.append(PredictionWriter(self.settings.output_dir))
+        plugins = configured.get("plugins") or []
+        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+        return super().instantiate_trainer(
+            callbacks=callbacks,
+            plugins=[*plugins, AtomicCheckpointIO()],
+            default_root_dir=self.settings.output_dir,
+            **kwargs,
+        )
+
+    # Around fit: everything that can go wrong with the input goes wrong before a file is touched.
+
+    def before_fit(self) -> None:
+        """Reads the data, then makes the folder."""
+        self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
+        if not self.trainer.is_global_zero:
+            return
+        if self.settings.ckpt_path is None:
+            self.folder.clear(self.settings.overwrite)
+        self.folder.make()
+        _LOG_BUFFER.setTarget(self.folder.log_handler())
+        _LOG_BUFFER.flush()
+        self.run_files.begin(
+            {
+                "base_model": self.settings.model.base_model,
+                "num_epochs": self.trainer.max_epochs,
+                "train_examples": self.datamodule.report["train_examples"],
+                "eval_examples": self.datamodule.report["eval_examples"],
+            }
+        )
+
+    def after_fit(self) -> None:
+        """Measures the last weights if nobody has, exports best and last, prints the table."""
+        finish_run(
+            self.trainer,
+            self.model,
+            self.datamodule,
+            self.folder,
+            self.run_files,
+            self._hyperparameters(),
+        )
+        _LOG_BUFFER.flush()
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        trainer = self.trainer
+        return {
+            "loss": f"{type(self.model.loss).__name__} "
+            f"{dict(self.settings.model.loss.get('init_args') or {})}",
+            "epochs": trainer.max_epochs,
+            "batch_size": self.datamodule.batch_size * trainer.world_size,
+            "accumulate_grad_batches": trainer.accumulate_grad_batches,
+            "learning_rate": self.model.learning_rate,
+            "weight_decay": self.model.weight_decay,
+            "warmup_steps": self.model.warmup_steps,
+            "gradient_clip_val": trainer.gradient_clip_val,
+            "precision": trainer.precision,
+            "seed": self.datamodule.seed,
+            "split_seed": self.datamodule.split_seed,
+            "train_split": self.datamodule.train_split,
+            "positive": self.datamodule.positive,
+        }
+
+
+def _seed(seed_everything: bool | int) -> int:
+    return 42 if isinstance(seed_everything, bool) else seed_everything
+
+
+# Holds the first log lines until the run's log file may be made.
+_LOG_BUFFER = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL, flushOnClose=False)
+
+
+def _start_logging() -> None:
+    """Reports to standard output, and to the log file as soon as there is one."""
+    log.setLevel(logging.ERROR if rank_zero_only.rank else logging.INFO)
+    if log.handlers:
+        return
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(console)
+    log.addHandler(_LOG_BUFFER)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware and tips
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # our batches are
+    warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # decided before
+
+
+def _export(args: list[str]) -> None:
+    parser = ArgumentParser(
+        prog="python -m embedft export",
+        description="Write the sentence-transformers folder of a checkpoint.",
+    )
+    parser.add_function_arguments(export_checkpoint)
+    settings = parser.parse_args(args)
+    export_checkpoint(**settings.as_dict())
+    print(f"{settings.output_dir}: written; load it with SentenceTransformer(folder)")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs a command line; wrong input ends with one clear line and exit status 2."""
+    arguments = sys.argv[1:] if args is None else list(args)
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+    try:
+        if arguments[:1] == ["export"]:
+            _export(arguments[1:])
+            return
+        EmbedftCLI(
+            EmbeddingModule,
+            EmbeddingDataModule,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_class=EmbedftTrainer,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=42,
+            load_from_checkpoint_support=False,
+            auto_configure_optimizers=False,
+            parser_kwargs={
+                "prog": "python -m embedft",
+                "description": DESCRIPTION,
+                "formatter_class": HelpFormatter,
+                "version": __version__,
+            },
+            args=expand_arguments(arguments),
+        )
+    except InputError as error:
+        print(f"embedft: error: {error}", file=sys.stderr)
+        sys.exit(2)

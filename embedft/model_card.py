@@ -1,0 +1,134 @@
+"""The README of an exported model: what it is, how it was made, how much better it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+SHOWN = ("ndcg@10", "mrr@10", "recall@1", "recall@5", "recall@10", "map@100")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What the card of one exported model says.
+
+    Attributes:
+        base_model: What training started from.
+        data: Counts of the data report.
+        hyperparameters: Name and value of what was set.
+        base: Evaluation of the base model; None where it was not measured.
+        tuned: Evaluation of the exported weights; None where they were not measured.
+        embedding_dim: D.
+        max_seq_length: Tokens a text.
+        prompts: Prefixes by name.
+    """
+
+    base_model: str
+    embedding_dim: int
+    max_seq_length: int
+    data: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    base: dict[str, Any] | None = None
+    tuned: dict[str, Any] | None = None
+    prompts: dict[str, str] = field(default_factory=dict)
+
+    def render(self) -> str:
+        """The card as Markdown with the hub's metadata block."""
+        parts = [
+            _METADATA.format(base_model=json.dumps(self.base_model)),
+            f"# {self.base_model.rstrip('/').rsplit('/', 1)[-1]}, fine-tuned",
+            f"A [sentence-transformers](https://www.sbert.net) model that maps texts to "
+            f"{self.embedding_dim} dimensions, fine-tuned from `{self.base_model}` on "
+            f"question/answer pairs with embedft. It reads up to {self.max_seq_length} tokens a "
+            "text.",
+        ]
+        sentence = verdict(self.base, self.tuned)
+        if sentence:
+            parts.append(f"> **{sentence}**" if is_worse(self.base, self.tuned) else sentence)
+        parts += ["## Use", _use(self.prompts)]
+        if self.tuned is not None:
+            parts += [
+                "## Retrieval quality",
+                "Held-out questions against all distinct answers of the set; step "
+                f"{self.tuned['step']}.",
+                comparison({"base": self.base, "this model": self.tuned}),
+            ]
+        if self.data:
+            parts += ["## Data", _list(self.data)]
+        if self.hyperparameters:
+            parts += ["## Hyperparameters", _list(self.hyperparameters)]
+        return "\n\n".join(parts) + "\n"
+
+
+_METADATA = """---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+base_model: {base_model}
+tags:
+- sentence-transformers
+- sentence-similarity
+- feature-extraction
+- embedft
+---"""
+
+
+def is_worse(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> bool:
+    """Whether the tuned weights find less than the base model, by nDCG@10."""
+    return base is not None and tuned is not None and tuned["ndcg@10"] < base["ndcg@10"]
+
+
+def verdict(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> str:
+    """One plain sentence: better, the same or worse than the base model; empty if unmeasured."""
+    if base is None or tuned is None:
+        return ""
+    before, after = base["ndcg@10"], tuned["ndcg@10"]
+    numbers = f"(nDCG@10 {before:.4f} before, {after:.4f} after)"
+    if after < before:
+        return (
+            f"The tuned model is WORSE than the base model on the held-out questions {numbers}: "
+            "use the base model, or train on more or cleaner pairs."
+        )
+    if after == before:
+        return f"The tuned model is no better than the base model {numbers}."
+    return f"The tuned model is better than the base model on the held-out questions {numbers}."
+
+
+def comparison(evaluations: dict[str, dict[str, Any] | None]) -> str:
+    """A Markdown table, a row a metric: each evaluation, and the second less the first."""
+    known = {name: values for name, values in evaluations.items() if values is not None}
+    columns = list(known.values())
+    rows = [["metric", *known, *(["difference"] if len(known) > 1 else [])]]
+    for metric in SHOWN:
+        cells = [f"{values[metric]:.4f}" for values in columns]
+        if len(columns) > 1:
+            cells.append(f"{columns[1][metric] - columns[0][metric]:+.4f}")
+        rows.append([metric, *cells])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def _use(prompts: dict[str, str]) -> str:
+    text = """```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("path/to/this/folder")
+questions = model.encode(["What limits the cycle life of silicon anodes?"])
+passages = model.encode(["Silicon swells by about 300% on lithiation and breaks."])
+print(model.similarity(questions, passages))
+```"""
+    if any(prompts.values()):
+        text += (
+            "\n\nThe model was trained with prompts: use `model.encode_query` for questions and "
+            "`model.encode_document` for passages."
+        )
+    return text
+
+
+def _list(values: dict[str, Any]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in values.items())

@@ -1,0 +1,99 @@
+"""The end of a fit: last evaluation, exported models, the table that compares them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.export import export_encoder, load_weights, read_checkpoint
+from embedft.files import replacing_file, write_json
+from embedft.model_card import ModelCard, comparison, verdict
+from embedft.run_folder import RunFolder
+from embedft.training.module import EmbeddingModule
+from embedft.training.run_files import METRIC, RunFiles, timestamp
+
+log = logging.getLogger(__name__)
+
+
+def finish_run(
+    trainer: Trainer,
+    module: EmbeddingModule,
+    data: EmbeddingDataModule,
+    folder: RunFolder,
+    run_files: RunFiles,
+    hyperparameters: dict[str, Any],
+) -> None:
+    """Measures the last weights if nobody has, exports ``final_model`` and ``best_model``.
+
+    Args:
+        trainer: After ``fit``.
+        module: With the last weights; it holds the best ones afterwards.
+        data: The data of the fit.
+        folder: Where to write.
+        run_files: Holds the evaluations.
+        hyperparameters: For the model cards.
+    """
+    last = folder.checkpoints / "last.ckpt"
+    best = folder.checkpoints / "best.ckpt"
+    trainer.save_checkpoint(last)
+    evaluations = run_files.evaluations
+    if evaluations.get("last", {}).get("step") != trainer.global_step:
+        step = trainer.global_step
+        trainer.validate(module, datamodule=data, verbose=False)
+        evaluations["last"] = {"step": step, "epoch": trainer.max_epochs, **module.last_evaluation}
+        if evaluations["last"][METRIC] > evaluations.get("best", {}).get(METRIC, -1.0):
+            evaluations["best"] = evaluations["last"]
+            if trainer.is_global_zero:
+                with replacing_file(best) as temporary:
+                    shutil.copyfile(last, temporary)
+    if not trainer.is_global_zero:
+        return
+
+    def export(name: str) -> None:
+        card = ModelCard(
+            base_model=module.encoder.base.name,
+            embedding_dim=module.encoder.embedding_dim,
+            max_seq_length=module.encoder.max_seq_length,
+            data=data.report,
+            hyperparameters=hyperparameters,
+            base=evaluations.get("base"),
+            tuned=evaluations[name],
+            prompts=module.encoder.base.prompts,
+        )
+        target = folder.final_model if name == "last" else folder.best_model
+        export_encoder(module.encoder, target, card)
+
+    module.cpu()
+    export("last")
+    load_weights(module.encoder, read_checkpoint(best), best)
+    export("best")
+    write_json(folder.metrics, {**evaluations, "data": data.report})
+    run_files.end(
+        training_completed=True,
+        completed_at=timestamp(),
+        final_model_path=str(folder.final_model),
+    )
+    report = outcome_in_words(evaluations, folder)
+    log.info("%s", report)
+
+
+def outcome_in_words(evaluations: dict[str, dict[str, Any]], folder: RunFolder) -> str:
+    """The final table, a plain sentence on the gain, and where everything is."""
+    base, best, last = (evaluations.get(name) for name in ("base", "best", "last"))
+    columns = {"base": base, f"best (step {best['step']})": best} if best else {"base": base}
+    lines = ["", comparison(columns), ""]
+    if last and best and last["step"] != best["step"]:
+        lines += [f"last (step {last['step']}): {METRIC} {last[METRIC]:.4f}", ""]
+    lines += [
+        verdict(base, best) or "The base model was not measured (num_sanity_val_steps is not -1).",
+        "",
+        f"best model:  {folder.best_model}",
+        f"last model:  {folder.final_model}",
+        f"checkpoints: {folder.checkpoints}",
+        f"curves:      tensorboard --logdir {folder.path / 'logs'}",
+    ]
+    return "\n".join(lines)
