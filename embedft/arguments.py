@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,12 +61,17 @@ _SECTIONS = {"model", "data", "trainer"}
 def expand_arguments(args: Sequence[str]) -> list[str]:
     """Command-line arguments with short flags and flat configs replaced by what they stand for.
 
+    ``--overwrite`` alone means ``--overwrite true``.
+
     Raises:
         InputError: A flat config has an unknown key, or a loss is unknown.
     """
     expanded: list[str] = []
-    rest = iter(args)
-    for arg in rest:
+    rest = list(args)
+    while rest:
+        arg = rest.pop(0)
+        if arg == "--overwrite" and rest[:1] not in (["true"], ["false"]):
+            arg = "--overwrite=true"
         flag, equals, value = arg.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
         is_config = flag in {"--config", "-c"}
@@ -73,10 +79,9 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
             expanded.append(arg)
             continue
         if not equals:
-            following = next(rest, None)
-            if following is None:
+            if not rest:
                 raise InputError(f"{flag}: needs a value")
-            value = following
+            value = rest.pop(0)
         if is_config:
             expanded += [flag, _config(value)]
         else:
@@ -113,6 +118,21 @@ def loss_class(name: str) -> str:
     raise InputError(
         f"loss_function: there is no {name}; did you mean {nearest}? Known: {', '.join(LOSSES)}"
     )
+
+
+def explain(message: str) -> str:
+    """The parser's complaint in one line, with the nearest flag for one that it does not know."""
+    message = message.replace("fit.data.", "--")
+    if key := re.match(r'Parser key "([^"]+)":', message):
+        expected = re.findall(r"Expected an? (?:<class ')?(.+?)(?:'>.*|\. Got .*|$)", message, re.M)
+        value = re.search(r"(?:Given|Got) value: (.*)", message)
+        if expected and value:
+            return f"{key[1]}: is {value[1]}, expected {' or '.join(expected)}"
+    if unknown := re.match(r"[Uu]nrecognized arguments: --([^\s=]+)", message):
+        flags = [*SHORT_FLAGS, *SHORT_FLAGS.values(), "config", "output_dir", "overwrite"]
+        for nearest in difflib.get_close_matches(unknown[1], flags, n=1):
+            message += f"; did you mean --{nearest}?"
+    return " ".join(message.split())
 
 
 def _config(value: str) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from argparse import RawDescriptionHelpFormatter
+from argparse import ArgumentError, RawDescriptionHelpFormatter
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from transformers.utils import logging as transformers_logging
 
 from embedft import __version__
-from embedft.arguments import expand_arguments
+from embedft.arguments import SHORT_FLAGS, expand_arguments, explain
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError
 from embedft.export import export_checkpoint, read_checkpoint
@@ -38,10 +40,22 @@ Fine-tune a sentence-embedding model on question/answer pairs, and measure it be
   python -m embedft predict --input_jsonl pairs.jsonl --base_model out/best_model --output_dir emb
   python -m embedft export  --ckpt_path out/checkpoints/best.ckpt --output_dir folder
 
-Short flags, each the same as the dotted one: --input_jsonl --validation_jsonl --base_model --epochs
---batch_size --eval_batch_size --max_seq_length --learning_rate --warmup_steps --train_split
---loss_function --evaluation_steps --seed --accelerator --devices --strategy --precision.
+Settings can also stand in a YAML file, --config FILE; flags after it win. A subcommand followed by
+--help lists them all, followed by --print_config it prints them as a YAML file.
 """
+
+SUBCOMMANDS = {
+    "fit": "Train, measuring the base model first and the tuned one as it grows; export best and "
+    "last weights.",
+    "validate": "Measure the held-out questions of a set, logged as val/...; nothing is written.",
+    "test": "Measure the held-out questions of a set, logged as test/...; nothing is written.",
+    "predict": "Write the embeddings of a file's questions and answers as .npy, with an ids file.",
+}
+
+SHORT_FLAGS_HELP = """
+
+Short flags, each the same as the dotted one below:
+""" + "\n".join(f"  --{short:17} --{dotted}" for short, dotted in SHORT_FLAGS.items())
 
 TRAINER_DEFAULTS = {
     "max_epochs": 3,
@@ -50,6 +64,16 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": -1,  # all of it: this is how the base model is measured
     "reload_dataloaders_every_n_epochs": 1,  # each epoch has batches of its own
     "use_distributed_sampler": False,  # the batch plan shares out the rows itself
+    "enable_model_summary": False,  # the encoder says its size in one line
+}
+
+
+# Retrieval is measured on all texts or not at all.
+WHOLE = {
+    "fast_dev_run": False,
+    "overfit_batches": 0.0,
+    "limit_val_batches": None,
+    "limit_test_batches": None,
 }
 
 
@@ -109,7 +133,6 @@ class EmbedftCLI(LightningCLI):
             self.folder.check_free(self.settings.ckpt_path, self.settings.overwrite)
         else:
             print(f"{self.subcommand}: {self._weights_in_words()}", flush=True)
-        _start_logging()
 
     def _weights_in_words(self) -> str:
         if not self.settings.ckpt_path:
@@ -119,9 +142,25 @@ class EmbedftCLI(LightningCLI):
             f"(step {self.checkpoint['global_step']}, epoch {self.checkpoint['epoch']})"
         )
 
+    def instantiate_classes(self) -> None:
+        """Makes model, data and trainer; a setting that one of them refuses is wrong input."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            raise InputError(str(cause)) from error
+
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Adds the callbacks that make the files of a run."""
         configured = self._get(self.config_init, "trainer", default={})
+        for name, whole in WHOLE.items():
+            if configured[name] != whole:
+                raise InputError(
+                    f"trainer.{name}: leaves out texts to measure; leave the setting out (for a "
+                    "short try use --trainer.max_steps 5)"
+                )
         callbacks = list(configured.get("callbacks") or [])
         if self.subcommand == "fit":
             self.run_files = RunFiles(self.settings.output_dir)
@@ -168,14 +207,18 @@ class EmbedftCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Measures the last weights if nobody has, exports best and last, prints the table."""
-        finish_run(
-            self.trainer,
-            self.model,
-            self.datamodule,
-            self.folder,
-            self.run_files,
-            self._hyperparameters(),
-        )
+        try:
+            finish_run(
+                self.trainer,
+                self.model,
+                self.datamodule,
+                self.folder,
+                self.run_files,
+                self._hyperparameters(),
+            )
+        except Exception as error:
+            self.run_files.on_exception(self.trainer, self.model, error)
+            raise
         _LOG_BUFFER.flush()
 
     def _hyperparameters(self) -> dict[str, Any]:
@@ -208,6 +251,15 @@ _LOG_BUFFER = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL, flushO
 
 def _start_logging() -> None:
     """Reports to standard output, and to the log file as soon as there is one."""
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # the seed
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware and tips
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # our batches are
+    warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # decided before
+    warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # within Lightning
     log.setLevel(logging.ERROR if rank_zero_only.rank else logging.INFO)
     if log.handlers:
         return
@@ -215,16 +267,12 @@ def _start_logging() -> None:
     console.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(console)
     log.addHandler(_LOG_BUFFER)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware and tips
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # our batches are
-    warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # decided before
 
 
 def _export(args: list[str]) -> None:
     parser = ArgumentParser(
         prog="python -m embedft export",
+        exit_on_error=False,
         description="Write the sentence-transformers folder of a checkpoint.",
     )
     parser.add_function_arguments(export_checkpoint)
@@ -235,11 +283,11 @@ def _export(args: list[str]) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Runs a command line; wrong input ends with one clear line and exit status 2."""
-    arguments = sys.argv[1:] if args is None else list(args)
-    warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+    arguments = (sys.argv[1:] if args is None else list(args)) or ["--help"]
+    _start_logging()
     try:
         if arguments[:1] == ["export"]:
-            _export(arguments[1:])
+            _export(expand_arguments(arguments[1:]))
             return
         EmbedftCLI(
             EmbeddingModule,
@@ -255,10 +303,26 @@ def main(args: list[str] | None = None) -> None:
                 "prog": "python -m embedft",
                 "description": DESCRIPTION,
                 "formatter_class": HelpFormatter,
+                "exit_on_error": False,
                 "version": __version__,
+                **{
+                    name: {
+                        "usage": f"python -m embedft {name} [--config FILE] [--flag VALUE ...]",
+                        "description": description + SHORT_FLAGS_HELP,
+                        "formatter_class": HelpFormatter,
+                        "exit_on_error": False,
+                    }
+                    for name, description in SUBCOMMANDS.items()
+                },
             },
             args=expand_arguments(arguments),
         )
-    except InputError as error:
-        print(f"embedft: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except ArgumentError as error:
+        _fail(explain(str(error)))
+    except (InputError, MisconfigurationException, OSError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"embedft: error: {message}", file=sys.stderr)
+    sys.exit(2)

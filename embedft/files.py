@@ -37,6 +37,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
+                file.chmod(0o666 & ~_umask())  # some writers make theirs private
                 with file.open("rb+") as stream:
                     os.fsync(stream.fileno())
         if path.exists():

@@ -13,6 +13,9 @@ from torchmetrics import Metric
 RECALL_AT = (1, 5, 10)
 NAMES = (*(f"recall@{k}" for k in RECALL_AT), "mrr@10", "ndcg@10", "map@100")
 
+# Sums are kept as whole multiples of this: exact in any order and on any number of ranks.
+UNIT = 2.0**-40
+
 
 class RetrievalMetrics(Metric):
     """Mean recall@{1,5,10}, MRR@10, nDCG@10 and MAP@100 over queries, synced over ranks.
@@ -35,7 +38,7 @@ class RetrievalMetrics(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("totals", torch.zeros(len(NAMES), dtype=torch.float64), "sum")
+        self.add_state("totals", torch.zeros(len(NAMES), dtype=torch.int64), "sum")
         self.add_state("queries", torch.zeros((), dtype=torch.int64), "sum")
 
     def update(self, ranks: Tensor) -> None:
@@ -44,19 +47,21 @@ class RetrievalMetrics(Metric):
         Args:
             ranks: (R,) int64 ascending ranks from 1 of all its relevant documents, R >= 1.
         """
-        ranks = ranks.double()
+        ranks = ranks.cpu().double()  # not every accelerator has float64
         count = len(ranks)
-        place = torch.arange(1, count + 1, dtype=torch.float64, device=ranks.device)
+        place = torch.arange(1, count + 1, dtype=torch.float64)
         gain = 1 / torch.log2(ranks + 1)
         ideal = (1 / torch.log2(place[:10] + 1)).sum()
         values = [(ranks <= k).sum() / count for k in RECALL_AT]
         values.append(torch.where(ranks[0] <= 10, 1 / ranks[0], 0))
         values.append((gain * (ranks <= 10)).sum() / ideal)
         values.append((place / ranks * (ranks <= 100)).sum() / min(count, 100))
-        self.totals += torch.stack([value.double() for value in values])
+        total = torch.stack([value.double() for value in values]) / UNIT
+        self.totals += total.round().long().to(self.totals.device)
         self.queries += 1
 
     def compute(self) -> dict[str, float]:
         """The means, each in [0, 1]; zeros where there was no query."""
-        means = self.totals / self.queries.clamp(min=1)
-        return dict(zip(NAMES, means.tolist(), strict=True))
+        queries = max(1, int(self.queries))
+        values = [total * UNIT / queries for total in self.totals.tolist()]
+        return dict(zip(NAMES, values, strict=True))

@@ -187,7 +187,7 @@ class EmbeddingModule(LightningModule):
         task = self.data.task
         embeddings = self._embeddings
         if self.trainer.world_size > 1:  # each rank filled its own rows, the others are zero
-            embeddings = self.trainer.strategy.reduce(embeddings, reduce_op="sum")  # type: ignore[assignment]
+            embeddings = self.trainer.strategy.reduce(embeddings, reduce_op="sum")
         place = np.searchsorted(task.texts, task.queries)
         corpus_CD = embeddings[torch.from_numpy(np.searchsorted(task.texts, task.corpus))]
         mine = slice(self.trainer.global_rank, None, self.trainer.world_size)
