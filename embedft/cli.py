@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from argparse import ArgumentError, RawDescriptionHelpFormatter
-from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from transformers.utils import logging as transformers_logging
 
 from embedft import __version__
 from embedft.arguments import SHORT_FLAGS, expand_arguments, explain
@@ -24,12 +19,11 @@ from embedft.export import export_checkpoint, read_checkpoint
 from embedft.files import replacing_file
 from embedft.outcome import finish_run
 from embedft.run_folder import RunFolder
+from embedft.run_log import log_to_file, start_log
 from embedft.training.module import EmbeddingModule
 from embedft.training.predictions import PredictionWriter
 from embedft.training.run_files import RunFiles
 from embedft.training.trainer import AtomicCheckpointIO, EmbedftTrainer
-
-log = logging.getLogger("embedft")
 
 DESCRIPTION = """\
 Fine-tune a sentence-embedding model on question/answer pairs, and measure it beside its base.
@@ -88,7 +82,7 @@ class SaveConfig(SaveConfigCallback):
         """Replaces an earlier one: whether the folder may be used was decided before."""
         if stage != "fit":
             return
-        text = self.parser.dump(self.config, skip_none=False)
+        text = self.parser.dump(self.config, skip_unset=False)
         with replacing_file(Path(self.config.output_dir) / "config.yaml") as temporary:
             temporary.write_text(text, encoding="utf-8")
 
@@ -194,8 +188,7 @@ class EmbedftCLI(LightningCLI):
         if self.settings.ckpt_path is None:
             self.folder.clear(self.settings.overwrite)
         self.folder.make()
-        _LOG_BUFFER.setTarget(self.folder.log_handler())
-        _LOG_BUFFER.flush()
+        log_to_file(self.folder.log_file)
         self.run_files.begin(
             {
                 "base_model": self.settings.model.base_model,
@@ -219,7 +212,6 @@ class EmbedftCLI(LightningCLI):
         except Exception as error:
             self.run_files.on_exception(self.trainer, self.model, error)
             raise
-        _LOG_BUFFER.flush()
 
     def _hyperparameters(self) -> dict[str, Any]:
         trainer = self.trainer
@@ -245,30 +237,6 @@ def _seed(seed_everything: bool | int) -> int:
     return 42 if isinstance(seed_everything, bool) else seed_everything
 
 
-# Holds the first log lines until the run's log file may be made.
-_LOG_BUFFER = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL, flushOnClose=False)
-
-
-def _start_logging() -> None:
-    """Reports to standard output, and to the log file as soon as there is one."""
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # the seed
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware and tips
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    warnings.filterwarnings("ignore", "LightningCLI's args parameter")
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # our batches are
-    warnings.filterwarnings("ignore", ".*is smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # decided before
-    warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)  # within Lightning
-    log.setLevel(logging.ERROR if rank_zero_only.rank else logging.INFO)
-    if log.handlers:
-        return
-    console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(console)
-    log.addHandler(_LOG_BUFFER)
-
-
 def _export(args: list[str]) -> None:
     parser = ArgumentParser(
         prog="python -m embedft export",
@@ -284,7 +252,7 @@ def _export(args: list[str]) -> None:
 def main(args: list[str] | None = None) -> None:
     """Runs a command line; wrong input ends with one clear line and exit status 2."""
     arguments = (sys.argv[1:] if args is None else list(args)) or ["--help"]
-    _start_logging()
+    start_log()
     try:
         if arguments[:1] == ["export"]:
             _export(expand_arguments(arguments[1:]))

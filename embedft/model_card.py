@@ -52,7 +52,7 @@ class ModelCard:
                 "## Retrieval quality",
                 "Held-out questions against all distinct answers of the set; step "
                 f"{self.tuned['step']}.",
-                comparison({"base": self.base, "this model": self.tuned}),
+                comparison({"base": self.base, "tuned": self.tuned}),
             ]
         if self.data:
             parts += ["## Data", _list(self.data)]
@@ -95,10 +95,13 @@ def verdict(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> str:
 
 
 def comparison(evaluations: dict[str, dict[str, Any] | None]) -> str:
-    """A Markdown table, a row a metric: each evaluation, and the second less the first."""
+    """A Markdown table, a row a metric: each evaluation, then the second less the first."""
     known = {name: values for name, values in evaluations.items() if values is not None}
     columns = list(known.values())
-    rows = [["metric", *known, *(["difference"] if len(known) > 1 else [])]]
+    rows = [["metric", *known]]
+    if len(known) > 1:
+        first, second, *_ = known
+        rows[0].append(f"{second} - {first}")
     for metric in SHOWN:
         cells = [f"{values[metric]:.4f}" for values in columns]
         if len(columns) > 1:

@@ -84,11 +84,13 @@ def finish_run(
 def outcome_in_words(evaluations: dict[str, dict[str, Any]], folder: RunFolder) -> str:
     """The final table, a plain sentence on the gain, and where everything is."""
     base, best, last = (evaluations.get(name) for name in ("base", "best", "last"))
-    columns = {"base": base, f"best (step {best['step']})": best} if best else {"base": base}
-    lines = ["", comparison(columns), ""]
-    if last and best and last["step"] != best["step"]:
-        lines += [f"last (step {last['step']}): {METRIC} {last[METRIC]:.4f}", ""]
-    lines += [
+    columns = {"base": base, "best": best, "last": last}
+    steps = {name: values["step"] for name, values in columns.items() if values is not None}
+    lines = [
+        "",
+        comparison(columns),
+        "",
+        ", ".join(f"{name}: step {step}" for name, step in steps.items()),
         verdict(base, best) or "The base model was not measured (num_sanity_val_steps is not -1).",
         "",
         f"best model:  {folder.best_model}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import tempfile
@@ -101,12 +100,6 @@ class RunFolder:
         """Makes the folders of a run."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         self.log_file.parent.mkdir(exist_ok=True)
-
-    def log_handler(self) -> logging.Handler:
-        """Appends to ``logs/embedding_finetuning.log``."""
-        handler = logging.FileHandler(self.log_file, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        return handler
 
     def tensorboard(self) -> TensorBoardLogger:
         """Curves under ``logs``: one folder for the run and what resumes it."""

@@ -21,7 +21,7 @@ from embedft.encoder.pooling import Pooling
 from embedft.errors import InputError
 from embedft.evaluation.metrics import RetrievalMetrics
 from embedft.evaluation.retrieval import relevant_ranks
-from embedft.losses import Loss, MultipleNegativesRankingLoss
+from embedft.losses import Loss, MultipleNegativesRankingLoss, OnlineContrastiveLoss
 from embedft.training.schedule import (
     WarmupSteps,
     linear_warmup_decay,
@@ -86,6 +86,19 @@ class EmbeddingModule(LightningModule):
         return data
 
     # Training.
+
+    def on_fit_start(self) -> None:
+        """Warns of labels that the loss would leave out."""
+        labels = self.data.rows.labels
+        if isinstance(self.loss, OnlineContrastiveLoss) and labels is not None:
+            others = int(((labels != 0) & (labels != 1)).sum())
+            if others:
+                log.warning(
+                    "%d of %d labels are neither 0 nor 1: OnlineContrastiveLoss leaves those pairs "
+                    "out, ContrastiveLoss and CosineSimilarityLoss use them",
+                    others,
+                    len(labels),
+                )
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """One loss; reseeded, so a step does not depend on what ran before it."""

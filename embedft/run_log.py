@@ -1,0 +1,53 @@
+"""What a run says: to standard output, and to a file as soon as there may be one."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from logging.handlers import MemoryHandler
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_only
+from transformers.utils import logging as transformers_logging
+
+_log = logging.getLogger("embedft")
+
+# Lightning's notices about things that are decided here on purpose.
+_NOT_SHOWN = (
+    "LightningCLI's args parameter",
+    ".*does not have many workers.*",
+    ".*your dataloader is not resumable.*",
+    ".*is smaller than the logging interval.*",
+    ".*exists and is not empty.*",
+    ".*LeafSpec.*",
+)
+
+
+def start_log() -> None:
+    """Reports to standard output; the first lines are also held for :func:`log_to_file`."""
+    for name in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # not seed, hardware and tips
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    for message in _NOT_SHOWN:
+        warnings.filterwarnings("ignore", message)
+    _log.setLevel(logging.ERROR if rank_zero_only.rank else logging.INFO)
+    for handler in list(_log.handlers):  # of an earlier run in this process
+        _log.removeHandler(handler)
+        handler.close()
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    _log.addHandler(console)
+    _log.addHandler(MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
+
+
+def log_to_file(path: Path) -> None:
+    """Appends what was said so far, and what will be, to a file."""
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for handler in list(_log.handlers):
+        if isinstance(handler, MemoryHandler):
+            handler.setTarget(file)
+            handler.flush()
+            _log.removeHandler(handler)
+    _log.addHandler(file)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = (
+    "1"  # before huggingface_hub is imported: no test waits for a network
+)
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import tiny
+from tiny import sample_rows, write_jsonl
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tokens are cached in a folder of this session, not in the user's."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT in the sentence-transformers layout."""
+    return tiny.build(tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """60 rows of the sample, 12 papers."""
+    return write_jsonl(tmp_path / "pairs.jsonl", sample_rows()[:60])
+
+
+@pytest.fixture
+def fit(tiny_model: Path, pairs: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Runs a short fit of the tiny model through the command line; returns its output folder."""
+    from embedft.cli import main
+
+    def run(*flags: str, output_dir: Path | None = None) -> Path:
+        folder = output_dir or tmp_path / "out"
+        main(
+            [
+                "fit",
+                f"--input_jsonl={pairs}",
+                f"--base_model={tiny_model}",
+                f"--output_dir={folder}",
+                "--epochs=2",
+                "--batch_size=8",
+                "--learning_rate=1e-3",
+                "--train_split=0.8",
+                "--accelerator=cpu",
+                "--precision=32-true",
+                "--trainer.enable_progress_bar=false",
+                "--trainer.log_every_n_steps=1",
+                *flags,
+            ]
+        )
+        return folder
+
+    return run

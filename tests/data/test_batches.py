@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedft.data.batches import (
+    EpochBatches,
+    FromPosition,
+    TextBatches,
+    TrainRows,
+    connected,
+    draw_negatives,
+    plan_epoch,
+    step_seed,
+)
+from embedft.data.tokens import TokenStore
+from embedft.errors import InputError
+
+
+def keys(values: list[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.unique(np.array(values, dtype=np.int64), return_inverse=True)[1]
+
+
+def check_plan(plan: Any, anchor: Any, positive: Any, size: int) -> None:
+    for index in range(len(plan)):
+        batch = plan[index]
+        assert 1 <= len(batch) <= size
+        assert len(set(anchor[batch])) == len(batch)
+        assert len(set(positive[batch])) == len(batch)
+
+
+pairs_of_keys = st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), min_size=1, max_size=80)
+
+
+@given(pairs_of_keys, st.integers(1, 9), st.integers(0, 3), st.integers(0, 3))
+def test_each_row_once_and_no_text_twice(
+    rows: list[tuple[int, int]], size: int, seed: int, epoch: int
+) -> None:
+    anchor, positive = keys([a for a, _ in rows]), keys([b for _, b in rows])
+    plan = plan_epoch(anchor, positive, batch_size=size, seed=seed, epoch=epoch)
+    check_plan(plan, anchor, positive, size)
+    assert sorted(plan.rows) == list(range(len(rows)))
+
+
+@given(pairs_of_keys, st.integers(1, 5), st.integers(2, 4))
+def test_ranks_share_batches_equally(
+    rows: list[tuple[int, int]], size: int, world_size: int
+) -> None:
+    anchor, positive = keys([a for a, _ in rows]), keys([b for _, b in rows])
+    plan = plan_epoch(anchor, positive, batch_size=size, seed=0, epoch=0, world_size=world_size)
+    check_plan(plan, anchor, positive, size * world_size)
+    assert len(set(plan.rows)) == len(plan.rows)
+    assert all(len(plan[i]) % world_size == 0 for i in range(len(plan)))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 63, 64, 65, 1000])
+@pytest.mark.parametrize("size", [1, 2, 8, 64])
+def test_length_is_exact_without_ties(rows: int, size: int) -> None:
+    plan = plan_epoch(np.arange(rows), np.arange(rows), batch_size=size, seed=0, epoch=0)
+    assert len(plan) == -(-rows // size)
+    assert [len(plan[i]) for i in range(len(plan) - 1)] == [size] * (len(plan) - 1)
+
+
+def test_world_sizes_see_the_same_global_batches() -> None:
+    rng = np.random.default_rng(0)
+    anchor, positive = keys(rng.integers(0, 300, 512).tolist()), np.arange(512)
+    one = plan_epoch(anchor, positive, batch_size=32, seed=3, epoch=1)
+    four = plan_epoch(anchor, positive, batch_size=8, seed=3, epoch=1, world_size=4)
+    assert np.array_equal(one.rows, four.rows)
+    assert np.array_equal(one.offsets, four.offsets)
+
+
+def test_plan_is_a_function_of_seed_and_epoch() -> None:
+    def rows(seed: int, epoch: int) -> list[int]:
+        ids = np.arange(100)
+        return plan_epoch(ids, ids, batch_size=8, seed=seed, epoch=epoch).rows.tolist()
+
+    assert rows(1, 2) == rows(1, 2)
+    assert len({tuple(rows(seed, epoch)) for seed in range(4) for epoch in range(4)}) == 16
+
+
+def test_a_text_in_every_row() -> None:
+    plan = plan_epoch(np.zeros(50, np.int64), np.arange(50), batch_size=16, seed=0, epoch=0)
+    assert [len(plan[i]) for i in range(len(plan))] == [1] * 50
+
+
+def test_a_component_of_thousands_is_planned_in_full_batches() -> None:
+    rng = np.random.default_rng(0)
+    anchor, positive = (
+        keys(rng.integers(0, 9000, 20_000).tolist()),
+        keys(rng.integers(0, 9000, 20_000).tolist()),
+    )
+    assert np.bincount(connected(anchor, positive)).max() > 15_000
+    plan = plan_epoch(anchor, positive, batch_size=64, seed=0, epoch=0)
+    check_plan(plan, anchor, positive, 64)
+    assert len(plan) <= 1.02 * 20_000 / 64
+
+
+def test_connected() -> None:
+    component = connected(keys([0, 1, 1, 2, 3]), keys([5, 6, 7, 7, 8]))
+    assert component.tolist() == [0, 1, 1, 1, 4]
+
+
+def table(
+    file: list[int], anchor: list[int] | None = None, positive: list[int] | None = None
+) -> TrainRows:
+    ids = np.arange(len(file))
+    return TrainRows(
+        anchor=ids,
+        positive=ids,
+        anchor_key=ids if anchor is None else keys(anchor),
+        positive_key=ids if positive is None else keys(positive),
+        file=np.array(file),
+        labels=None,
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-1, 3), st.integers(0, 9), st.integers(0, 9)), min_size=2, max_size=40
+    ),
+    st.integers(1, 4),
+    st.integers(0, 3),
+)
+def test_negatives_are_of_another_file_and_never_a_right_answer(
+    rows: list[tuple[int, int, int]], count: int, seed: int
+) -> None:
+    data = table(*[list(column) for column in zip(*rows, strict=True)])
+    right = set(zip(data.anchor_key.tolist(), data.positive_key.tolist(), strict=True))
+
+    def may(row: int, other: int) -> bool:
+        same_file = data.file[row] >= 0 and data.file[row] == data.file[other]
+        return not same_file and (data.anchor_key[row], data.positive_key[other]) not in right
+
+    everyone = range(len(rows))
+    batch = np.arange(len(rows))
+    if not all(any(may(row, other) for other in everyone) for row in everyone):
+        with pytest.raises(InputError, match="negatives can't be drawn"):
+            draw_negatives(data, batch, count, seed, (0, 0))
+        return
+    drawn = draw_negatives(data, batch, count, seed, (0, 0))
+    assert drawn.shape == (len(rows), count)
+    assert all(may(row, int(other)) for row in everyone for other in drawn[row])
+
+
+def test_negatives_depend_on_seed_and_place_alone() -> None:
+    data, batch = table([-1] * 1000), np.arange(32)
+    draws = {
+        tuple(draw_negatives(data, batch, 2, seed, at).ravel())
+        for seed in (0, 1)
+        for at in ((0, 0), (0, 1), (1, 0))
+        for _ in range(2)
+    }
+    assert len(draws) == 6
+
+
+def test_step_seeds_differ() -> None:
+    seeds = {
+        step_seed(s, e, i, r)
+        for s in range(3)
+        for e in range(3)
+        for i in range(9)
+        for r in range(3)
+    }
+    assert len(seeds) == 243
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def store(texts: int) -> TokenStore:
+    """Text i is i + 1 tokens, all of them i."""
+    lengths = np.arange(1, texts + 1)
+    ids = np.repeat(np.arange(texts), lengths).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return TokenStore(ids, offsets, np.zeros(texts, np.bool_), "")
+
+
+def test_ranks_get_their_share_of_a_batch() -> None:
+    data = table([-1] * 12)
+    plan = plan_epoch(
+        data.anchor_key, data.positive_key, batch_size=2, seed=0, epoch=0, world_size=2
+    )
+    shares = [
+        [
+            EpochBatches(data, plan, store(12), seed=0, epoch=0, rank=rank, world_size=2)[i]
+            for i in range(len(plan))
+        ]
+        for rank in range(2)
+    ]
+    rows = [row for rank in shares for batch in rank for row in batch.rows.tolist()]
+    assert sorted(rows) == list(range(12))
+    for index in range(len(plan)):
+        both = [row for rank in shares for row in rank[index].rows.tolist()]
+        assert both == plan[index].tolist()
+        assert shares[0][index].seed != shares[1][index].seed
+
+
+def test_batch_is_anchors_then_positives_then_negatives() -> None:
+    data = table([-1] * 6)
+    plan = plan_epoch(data.anchor_key, data.positive_key, batch_size=3, seed=0, epoch=2)
+    batch = EpochBatches(data, plan, store(6), seed=5, epoch=2, negatives_per_pair=2)[1]
+    rows = batch.rows.tolist()
+    drawn = draw_negatives(data, plan[1], 2, 5, (2, 1)).ravel().tolist()
+    assert batch.lengths.tolist() == [row + 1 for row in [*rows, *rows, *drawn]]
+    assert batch.input_ids.tolist() == [
+        row for row in [*rows, *rows, *drawn] for _ in range(row + 1)
+    ]
+    assert (batch.epoch, batch.batch_index, batch.labels) == (2, 1, None)
+
+
+def test_text_batches_cover_all_texts_over_ranks() -> None:
+    texts = np.array([3, 1, 4, 0, 9, 2, 6])
+    seen = []
+    for rank in range(3):
+        batches = TextBatches(store(10), texts, 2, rank, 3)
+        for index in range(len(batches)):
+            batch = batches[index]
+            assert sorted(batch.lengths.tolist(), reverse=True) == batch.lengths.tolist()
+            seen += batch.texts.tolist()
+    assert sorted(seen) == sorted(texts)
+
+
+def test_from_position_starts_late_and_tells_the_whole_length() -> None:
+    sampler = FromPosition(7, 4)
+    assert list(sampler) == [4, 5, 6]
+    assert len(sampler) == 7

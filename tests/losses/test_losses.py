@@ -1,0 +1,207 @@
+"""Values and gradients equal sentence-transformers' in float64, on random and adversarial inputs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from sentence_transformers.sentence_transformer.losses import (
+    ContrastiveLoss as PeerContrastive,
+)
+from sentence_transformers.sentence_transformer.losses import (
+    CosineSimilarityLoss as PeerCosine,
+)
+from sentence_transformers.sentence_transformer.losses import (
+    MultipleNegativesRankingLoss as PeerRanking,
+)
+from sentence_transformers.sentence_transformer.losses import (
+    OnlineContrastiveLoss as PeerOnline,
+)
+from sentence_transformers.sentence_transformer.losses import SiameseDistanceMetric
+from torch import Tensor
+
+from embedft.losses import (
+    ContrastiveLoss,
+    CosineSimilarityLoss,
+    Loss,
+    MultipleNegativesRankingLoss,
+    OnlineContrastiveLoss,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*expects binary labels")
+
+PEER_DISTANCE = {
+    "cosine": SiameseDistanceMetric.COSINE_DISTANCE,
+    "euclidean": SiameseDistanceMetric.EUCLIDEAN,
+    "manhattan": SiameseDistanceMetric.MANHATTAN,
+}
+
+
+def vectors(kind: str, rows: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    table = torch.randn(rows, 8, generator=generator, dtype=torch.float64)
+    match kind:
+        case "zero":
+            table[::2] = 0
+        case "duplicates":
+            table[:] = table[0]
+        case "opposite":
+            table[::2] = -table[0]
+            table[1::2] = table[0]
+        case "tiny":
+            table *= 1e-9
+        case "huge":
+            table *= 1e6
+        case "one-hot":
+            table[:] = 0
+            table[:, 0] = 1
+    return table.requires_grad_()
+
+
+KINDS = ("random", "zero", "duplicates", "opposite", "tiny", "huge", "one-hot")
+
+
+def assert_same(ours: Tensor, theirs: Tensor, inputs: list[Tensor]) -> None:
+    assert ours.shape == ()
+    assert ours.dtype == torch.float64
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    gradients = [torch.autograd.grad(loss, inputs, allow_unused=True) for loss in (ours, theirs)]
+    for mine, peers in zip(*gradients, strict=True):
+        assert mine is not None
+        expected = torch.zeros_like(mine) if peers is None else peers
+        largest = max(1.0, float(expected.abs().max()))  # inputs of length 1e-9 give gradients of 1e9
+        torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-9 * largest)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("scale", [20.0, 1.0, 100.0])
+@pytest.mark.parametrize("negatives", [0, 1, 3])
+@pytest.mark.parametrize("rows", [1, 2, 16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_multiple_negatives_ranking(
+    symmetric: bool, scale: float, negatives: int, rows: int, kind: str
+) -> None:
+    columns = [vectors(kind, rows, seed) for seed in range(2 + negatives)]
+    loss = MultipleNegativesRankingLoss(scale=scale, symmetric=symmetric)
+    extra = torch.stack(columns[2:], dim=1) if negatives else None
+    ours = loss(columns[0], columns[1], extra)
+    options: dict[str, Any] = {"scale": scale}
+    if symmetric:
+        options |= {
+            "directions": ("query_to_doc", "doc_to_query"),
+            "partition_mode": "per_direction",
+        }
+    theirs = PeerRanking(model=None, **options).compute_loss_from_embeddings(columns, None)
+    assert_same(ours, theirs, columns)
+
+
+LABELS: dict[str, Callable[[int], Tensor]] = {
+    "mixed": lambda rows: torch.arange(rows) % 2,
+    "all positive": lambda rows: torch.ones(rows, dtype=torch.int64),
+    "all negative": lambda rows: torch.zeros(rows, dtype=torch.int64),
+    "one positive": lambda rows: (torch.arange(rows) == 0).long(),
+    "one negative": lambda rows: (torch.arange(rows) != 0).long(),
+    "float": lambda rows: (torch.arange(rows) % 2).float(),
+    "graded": lambda rows: torch.linspace(0, 1, rows),
+}
+
+pair_cases = pytest.mark.parametrize(
+    ("kind", "labels", "rows"), list(itertools.product(KINDS, LABELS, (1, 2, 17)))
+)
+
+
+def check_pair_loss(loss: Loss, peer: Any, kind: str, labels: str, rows: int) -> None:
+    columns = [vectors(kind, rows, seed) for seed in range(2)]
+    label = LABELS[labels](rows)
+    ours = loss(columns[0], columns[1], label)
+    theirs = peer.compute_loss_from_embeddings(columns, label)
+    assert_same(ours, theirs, columns)
+
+
+@pytest.mark.parametrize("size_average", [True, False])
+@pytest.mark.parametrize("metric", PEER_DISTANCE)
+@pytest.mark.parametrize("margin", [0.5, 3.0])
+@pair_cases
+def test_contrastive(
+    kind: str, labels: str, rows: int, margin: float, metric: Any, size_average: bool
+) -> None:
+    loss = ContrastiveLoss(margin, metric, size_average)
+    peer = PeerContrastive(None, PEER_DISTANCE[metric], margin, size_average)
+    check_pair_loss(loss, peer, kind, labels, rows)
+
+
+@pair_cases
+def test_cosine_similarity(kind: str, labels: str, rows: int) -> None:
+    check_pair_loss(CosineSimilarityLoss(), PeerCosine(None), kind, labels, rows)
+
+
+@pytest.mark.parametrize("metric", PEER_DISTANCE)
+@pytest.mark.parametrize("margin", [0.5, 3.0])
+@pair_cases
+def test_online_contrastive(kind: str, labels: str, rows: int, margin: float, metric: Any) -> None:
+    loss = OnlineContrastiveLoss(margin, metric)
+    peer = PeerOnline(None, PEER_DISTANCE[metric], margin)
+    check_pair_loss(loss, peer, kind, labels, rows)
+
+
+def test_online_contrastive_without_any_whole_label_is_zero() -> None:
+    columns = [vectors("random", 4, seed) for seed in range(2)]
+    loss = OnlineContrastiveLoss()(*columns, torch.full((4,), 0.5))
+    assert loss.item() == 0
+    loss.backward()
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_gradcheck_ranking(symmetric: bool) -> None:
+    columns = [vectors("random", 4, seed) for seed in range(3)]
+    loss = MultipleNegativesRankingLoss(5.0, symmetric)
+    assert torch.autograd.gradcheck(lambda a, p, n: loss(a, p, n.unsqueeze(1)), columns)
+
+
+@pytest.mark.parametrize(
+    "loss", [ContrastiveLoss(1.5), CosineSimilarityLoss(), OnlineContrastiveLoss(1.5)]
+)
+def test_gradcheck_pairs(loss: Loss) -> None:
+    columns = [vectors("random", 6, seed) for seed in range(2)]
+    labels = LABELS["mixed"](6)
+    assert torch.autograd.gradcheck(lambda a, b: loss(a, b, labels), columns)
+
+
+def test_formula_by_hand() -> None:
+    anchor = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    positive = torch.tensor([[3.0, 0.0], [1.0, 0.0]])
+    loss = MultipleNegativesRankingLoss(scale=2.0)(anchor, positive)
+    first, second = torch.log(torch.tensor(2.0)), torch.log(torch.tensor(2.0))
+    torch.testing.assert_close(loss, (first + second) / 2)
+    pairs = ContrastiveLoss(margin=0.5)(anchor, positive, torch.tensor([1, 0]))
+    assert pairs.item() == pytest.approx(
+        0.0
+    )  # the first pair is equal, the second beyond the margin
+    pairs = ContrastiveLoss(margin=3.0)(anchor, positive, torch.tensor([1, 0]))
+    assert pairs.item() == pytest.approx(0.5 * (3.0 - 1.0) ** 2 / 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MultipleNegativesRankingLoss(scale=0.0), "scale: is 0.0"),
+        (lambda: ContrastiveLoss(margin=-1.0), "margin: is -1.0"),
+        (lambda: OnlineContrastiveLoss(margin=float("nan")), "margin: is nan"),
+        (lambda: MultipleNegativesRankingLoss()(torch.ones(2, 3), torch.ones(3, 3)), "anchors and"),
+        (lambda: MultipleNegativesRankingLoss()(*[torch.ones(2, 3)] * 3), "negatives must be"),
+        (
+            lambda: ContrastiveLoss()(torch.ones(2, 3), torch.ones(2, 4), torch.ones(2)),
+            "pairs must",
+        ),
+        (
+            lambda: CosineSimilarityLoss()(torch.ones(2, 3), torch.ones(2, 3), torch.ones(3)),
+            "labels",
+        ),
+    ],
+)
+def test_wrong_arguments(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
