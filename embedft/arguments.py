@@ -61,17 +61,13 @@ _SECTIONS = {"model", "data", "trainer"}
 def expand_arguments(args: Sequence[str]) -> list[str]:
     """Command-line arguments with short flags and flat configs replaced by what they stand for.
 
-    ``--overwrite`` alone means ``--overwrite true``.
-
     Raises:
         InputError: A flat config has an unknown key, or a loss is unknown.
     """
     expanded: list[str] = []
-    rest = list(args)
+    rest = complete_overwrite(args)
     while rest:
         arg = rest.pop(0)
-        if arg == "--overwrite" and rest[:1] not in (["true"], ["false"]):
-            arg = "--overwrite=true"
         flag, equals, value = arg.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
         is_config = flag in {"--config", "-c"}
@@ -88,6 +84,14 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
             for target, setting in _settings(name, value):
                 expanded.append(f"--{target}={setting}")
     return expanded
+
+
+def complete_overwrite(args: Sequence[str]) -> list[str]:
+    """Arguments in which ``--overwrite`` alone has become ``--overwrite=true``."""
+    return [
+        "--overwrite=true" if arg == "--overwrite" and following not in {"true", "false"} else arg
+        for arg, following in zip(args, [*args[1:], ""], strict=True)
+    ]
 
 
 def _settings(name: str, value: Any) -> list[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from embedft import __version__
-from embedft.arguments import SHORT_FLAGS, expand_arguments, explain
+from embedft.arguments import SHORT_FLAGS, complete_overwrite, expand_arguments, explain
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError
 from embedft.export import export_checkpoint, read_checkpoint
@@ -255,7 +255,7 @@ def main(args: list[str] | None = None) -> None:
     start_log()
     try:
         if arguments[:1] == ["export"]:
-            _export(expand_arguments(arguments[1:]))
+            _export(complete_overwrite(arguments[1:]))
             return
         EmbedftCLI(
             EmbeddingModule,

@@ -72,7 +72,9 @@ def assert_same(ours: Tensor, theirs: Tensor, inputs: list[Tensor]) -> None:
     for mine, peers in zip(*gradients, strict=True):
         assert mine is not None
         expected = torch.zeros_like(mine) if peers is None else peers
-        largest = max(1.0, float(expected.abs().max()))  # inputs of length 1e-9 give gradients of 1e9
+        largest = max(
+            1.0, float(expected.abs().max())
+        )  # inputs of length 1e-9 give gradients of 1e9
         torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-9 * largest)
 
 
