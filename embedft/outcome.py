@@ -14,7 +14,7 @@ from embedft.files import replacing_file, write_json
 from embedft.model_card import ModelCard, comparison, verdict
 from embedft.run_folder import RunFolder
 from embedft.training.module import EmbeddingModule
-from embedft.training.run_files import METRIC, RunFiles, timestamp
+from embedft.training.run_files import RunFiles, timestamp
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +42,11 @@ def finish_run(
     trainer.save_checkpoint(last)
     evaluations = run_files.evaluations
     if evaluations.get("last", {}).get("step") != trainer.global_step:
-        step = trainer.global_step
-        trainer.validate(module, datamodule=data, verbose=False)
-        evaluations["last"] = {"step": step, "epoch": trainer.max_epochs, **module.last_evaluation}
-        if evaluations["last"][METRIC] > evaluations.get("best", {}).get(METRIC, -1.0):
-            evaluations["best"] = evaluations["last"]
-            if trainer.is_global_zero:
-                with replacing_file(best) as temporary:
-                    shutil.copyfile(last, temporary)
+        trainer.validate(module, datamodule=data, verbose=False)  # run_files takes note
+    evaluations.setdefault("best", evaluations["last"])
+    if evaluations["best"] is evaluations["last"] and trainer.is_global_zero:
+        with replacing_file(best) as temporary:
+            shutil.copyfile(last, temporary)
     if not trainer.is_global_zero:
         return
 

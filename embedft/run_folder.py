@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -107,7 +107,7 @@ class RunFolder:
 
     def checkpoint_callbacks(self, save_steps: int) -> list[Callback]:
         """A rolling ``last`` every ``save_steps`` steps, and ``best`` by nDCG@10."""
-        last = ModelCheckpoint(
+        last = LastCheckpoint(
             dirpath=self.checkpoints,
             filename="last",
             every_n_train_steps=save_steps,
@@ -118,7 +118,17 @@ class RunFolder:
             filename="best",
             monitor=f"val/{METRIC}",
             mode="max",
+            save_on_train_epoch_end=False,  # but as soon as it is measured
             enable_version_counter=False,
             auto_insert_metric_name=False,
         )
-        return [last, best]
+        return [best, last]  # in this order: last remembers what best has just kept
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """The rolling checkpoint: every some steps, and after each evaluation, so none is lost."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves once more, now with what was measured."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and self.dirpath is not None:
+            trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")

@@ -33,29 +33,30 @@ def pairs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fit(tiny_model: Path, pairs: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Runs a short fit of the tiny model through the command line; returns its output folder."""
+def fit_flags(tiny_model: Path, pairs: Path) -> list[str]:
+    """A short fit of the tiny model: 50 training rows, 7 batches an epoch, 2 epochs."""
+    return [
+        f"--input_jsonl={pairs}",
+        f"--base_model={tiny_model}",
+        "--epochs=2",
+        "--batch_size=8",
+        "--learning_rate=1e-3",
+        "--train_split=0.8",
+        "--accelerator=cpu",
+        "--precision=32-true",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.log_every_n_steps=1",
+    ]
+
+
+@pytest.fixture
+def fit(fit_flags: list[str], tmp_path: Path) -> Callable[..., Path]:
+    """Runs the short fit through the command line; returns its output folder."""
     from embedft.cli import main
 
     def run(*flags: str, output_dir: Path | None = None) -> Path:
         folder = output_dir or tmp_path / "out"
-        main(
-            [
-                "fit",
-                f"--input_jsonl={pairs}",
-                f"--base_model={tiny_model}",
-                f"--output_dir={folder}",
-                "--epochs=2",
-                "--batch_size=8",
-                "--learning_rate=1e-3",
-                "--train_split=0.8",
-                "--accelerator=cpu",
-                "--precision=32-true",
-                "--trainer.enable_progress_bar=false",
-                "--trainer.log_every_n_steps=1",
-                *flags,
-            ]
-        )
+        main(["fit", f"--output_dir={folder}", *fit_flags, *flags])
         return folder
 
     return run

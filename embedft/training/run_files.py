@@ -49,14 +49,17 @@ class RunFiles(Callback):
         return {"evaluations": self.evaluations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the evaluations of the run that is resumed."""
+        """Takes up the evaluations of the run that is resumed; its best only where that lies."""
         self.evaluations = dict(state_dict["evaluations"])
+        if not (self.folder / "checkpoints" / "best.ckpt").is_file():
+            self.evaluations.pop("best", None)
 
     # training_metrics.jsonl
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the metrics file: a resumed run drops the lines of steps that it does again."""
         self._since = time.perf_counter()
+        self._step = trainer.global_step
         if not trainer.is_global_zero:
             return
         if trainer.global_step and self.metrics_file.exists():
@@ -77,9 +80,9 @@ class RunFiles(Callback):
         self._pairs += len(batch.rows) * trainer.world_size
         self._tokens += len(batch.input_ids) * trainer.world_size
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if not stepped or trainer.global_step % every:
-            return
+        if trainer.global_step == self._step or trainer.global_step % every:
+            return  # inside a window of accumulation, or not yet
+        self._step = trainer.global_step
         now = time.perf_counter()
         seconds, self._since = now - self._since, now
         speed = {
@@ -112,13 +115,12 @@ class RunFiles(Callback):
             self.evaluations["base"] = evaluation
             for logger in trainer.loggers:
                 logger.log_metrics(values, step=0)
-        elif trainer.state.fn == "fit" or "base" in self.evaluations:
+        else:
             self.evaluations["last"] = evaluation
             best = self.evaluations.get("best")
             if best is None or evaluation[METRIC] > best[METRIC]:
                 self.evaluations["best"] = evaluation
-        if "base" in self.evaluations:
-            self._write_line(trainer, values)
+        self._write_line(trainer, values)
 
     def _write_line(self, trainer: Trainer, values: dict[str, float]) -> None:
         if not trainer.is_global_zero:
