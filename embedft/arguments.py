@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def complete_overwrite(args: Sequence[str]) -> list[str]:
     """Arguments in which ``--overwrite`` alone has become ``--overwrite=true``."""
     return [
         "--overwrite=true" if arg == "--overwrite" and following not in {"true", "false"} else arg
-        for arg, following in zip(args, [*args[1:], ""], strict=True)
+        for arg, following in zip_longest(args, args[1:])
     ]
 
 

@@ -15,7 +15,7 @@ from embedft import __version__
 from embedft.arguments import SHORT_FLAGS, complete_overwrite, expand_arguments, explain
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError
-from embedft.export import export_checkpoint, read_checkpoint
+from embedft.export import export_checkpoint, load_weights, read_checkpoint
 from embedft.files import replacing_file
 from embedft.outcome import finish_run
 from embedft.run_folder import RunFolder
@@ -145,6 +145,8 @@ class EmbedftCLI(LightningCLI):
             while cause.__cause__ is not None:
                 cause = cause.__cause__
             raise InputError(str(cause)) from error
+        if self.settings.ckpt_path:  # Lightning does it again; here a misfit is one clear line
+            load_weights(self.model.encoder, self.checkpoint, Path(self.settings.ckpt_path))
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Adds the callbacks that make the files of a run."""

@@ -1,0 +1,274 @@
+"""What a fit leaves behind, and that every loss and setting trains."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import yaml
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import MULTILINGUAL, sample_rows, write_jsonl
+
+from embedft.data.records import read_records
+from embedft.data.splits import split_records
+
+METRICS = ("recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "map@100")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_files_of_a_run(
+    fit: Callable[..., Path], tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = fit()
+    said = capsys.readouterr().out
+    for line in ("60 rows read", "split: 50 rows to train on", "schedule: 14 steps", "best - base"):
+        assert line in said
+
+    progress = json.loads((out / "training_progress.json").read_text())
+    assert progress["training_completed"] is True
+    assert progress["base_model"] == str(tiny_model)
+    assert (progress["num_epochs"], progress["train_examples"], progress["eval_examples"]) == (
+        2,
+        50,
+        10,
+    )
+    assert progress["final_model_path"] == str(out / "final_model")
+    assert progress["duration_seconds"] > 0
+    assert progress["completed_at"]
+
+    lines = read_lines(out / "training_metrics.jsonl")
+    assert all({"timestamp", "epoch", "step", "loss"} <= line.keys() for line in lines)
+    training = [line for line in lines if "train/loss" in line]
+    assert [line["step"] for line in training] == list(range(1, 15))
+    for name in (
+        "loss",
+        "in_batch_accuracy",
+        "learning_rate",
+        "grad_norm",
+        "pairs_per_second",
+        "tokens_per_second",
+    ):
+        assert all(f"train/{name}" in line for line in training[1:]), name
+    evaluations = [line for line in lines if "val/ndcg@10" in line]
+    assert [line["step"] for line in evaluations] == [0, 7, 14]
+
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert {metrics[name]["step"] for name in ("base", "last")} == {0, 14}
+    assert metrics["best"]["ndcg@10"] >= metrics["last"]["ndcg@10"]
+    assert metrics["data"]["rows_read"] == 60
+
+    log = (out / "logs" / "embedding_finetuning.log").read_text()
+    assert "60 rows read" in log
+    assert "best - base" in log
+    events = EventAccumulator(str(out / "logs")).Reload()
+    tags = set(events.Tags()["scalars"])
+    assert tags >= {f"val/{name}" for name in (*METRICS, "loss", "cosine_pair_loss")}
+    assert tags >= {
+        f"train/{name}"
+        for name in (
+            "loss",
+            "learning_rate",
+            "grad_norm",
+            "in_batch_accuracy",
+            "pairs_per_second",
+            "tokens_per_second",
+        )
+    }
+    assert len(events.Scalars("val/ndcg@10")) == 3  # Lightning counts its steps from 0 there
+
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["data"]["batch_size"] == 8
+    for name in ("final_model", "best_model"):
+        assert SentenceTransformer(str(out / name), device="cpu").encode("x").shape == (32,)
+        assert "## Retrieval quality" in (out / name / "README.md").read_text()
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+    ]
+    assert not list(out.rglob("*writing*"))
+
+
+def test_metrics_are_those_of_the_peers_evaluator(
+    fit: Callable[..., Path], tiny_model: Path, pairs: Path
+) -> None:
+    """End to end: base and tuned folders, judged by sentence-transformers on the same split."""
+    metrics = json.loads((fit() / "metrics.json").read_text())
+    records, _ = read_records(pairs)
+    held_out = split_records(records, 0.8, seed=42).validation
+    evaluator = InformationRetrievalEvaluator(
+        {str(row): records[row].question for row in held_out},
+        {str(row): record.answer for row, record in enumerate(records)},
+        {str(row): {str(row)} for row in held_out},
+    )
+    for name, folder in (("base", tiny_model), ("last", pairs.parent / "out" / "final_model")):
+        scores = evaluator(SentenceTransformer(str(folder), device="cpu"))
+        for metric in METRICS:
+            assert metrics[name][metric] == pytest.approx(scores[f"cosine_{metric}"], abs=1e-6), (
+                name,
+                metric,
+            )
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [
+            "--model.loss=MultipleNegativesRankingLoss",
+            "--model.loss.symmetric=true",
+            "--model.loss.scale=10",
+        ],
+        [
+            "--loss_function=contrastive",
+            "--model.loss.distance_metric=manhattan",
+            "--data.negatives_per_pair=3",
+        ],
+        ["--loss_function=CosineSimilarityLoss"],
+        ["--loss_function=online_contrastive", "--model.loss.margin=0.7"],
+    ],
+    ids=["ranking", "contrastive", "cosine", "online"],
+)
+@pytest.mark.parametrize("labels", [False, True])
+def test_losses(fit: Callable[..., Path], pairs: Path, flags: list[str], labels: bool) -> None:
+    if labels:
+        rows = [row | {"label": i % 3 / 2} for i, row in enumerate(sample_rows()[:60])]
+        write_jsonl(pairs, rows)
+    lines = read_lines(fit("--epochs=1", *flags) / "training_metrics.jsonl")
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert len(losses) >= 4
+    assert all(0 <= loss < 1e4 for loss in losses)
+    assert any(loss > 0 for loss in losses)
+
+
+@pytest.mark.parametrize("positive", ["context", "both"])
+def test_contexts_can_be_positives(fit: Callable[..., Path], pairs: Path, positive: str) -> None:
+    rows = [row | {"context": f"{row['answer']} And more."} for row in sample_rows()[:60]]
+    write_jsonl(pairs, rows)
+    out = fit("--epochs=1", f"--data.positive={positive}")
+    steps = json.loads((out / "metrics.json").read_text())["last"]["step"]
+    assert steps == (13 if positive == "both" else 7)
+
+
+def test_a_validation_set_of_ones_own(
+    fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = write_jsonl(tmp_path / "own.jsonl", sample_rows()[55:70])
+    metrics = json.loads(
+        (fit("--epochs=1", f"--validation_jsonl={own}") / "metrics.json").read_text()
+    )
+    assert (metrics["data"]["train_examples"], metrics["data"]["eval_examples"]) == (55, 15)
+    assert "15 rows; 5 training rows left out" in capsys.readouterr().out
+
+
+def test_evaluation_every_some_steps(fit: Callable[..., Path]) -> None:
+    lines = read_lines(fit("--evaluation_steps=5") / "training_metrics.jsonl")
+    assert [line["step"] for line in lines if "val/ndcg@10" in line] == [0, 5, 10, 14]
+
+
+def test_multilingual_rows(fit: Callable[..., Path], pairs: Path) -> None:
+    write_jsonl(pairs, sample_rows(MULTILINGUAL))
+    assert json.loads((fit("--epochs=1") / "metrics.json").read_text())["data"]["rows_read"] == 24
+
+
+def test_a_worse_model_says_so(
+    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str], pairs: Path
+) -> None:
+    """Trained to find wrong answers, the tuned model is worse; base weights are all-MiniLM's."""
+    train = [
+        row | {"answer": other["answer"]}
+        for row, other in zip(sample_rows()[:100], sample_rows()[50:150], strict=True)
+    ]
+    write_jsonl(pairs, train)
+    own = write_jsonl(pairs.with_name("own.jsonl"), sample_rows()[150:])
+    flags = [
+        "--epochs=1",
+        "--batch_size=32",
+        "--learning_rate=3e-4",
+        f"--base_model={tiny.MINILM}",
+        "--max_seq_length=32",
+    ]
+    out = fit(*flags, f"--validation_jsonl={own}")
+    assert "The tuned model is WORSE than the base model" in capsys.readouterr().out
+    assert "> **The tuned model is WORSE" in (out / "best_model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_families(fit: Callable[..., Path], tmp_path: Path, family: str) -> None:
+    folder = tiny.build(tmp_path / "base", family)
+    out = fit("--trainer.max_steps=3", f"--base_model={folder}")
+    assert SentenceTransformer(str(out / "best_model"), device="cpu").encode("x").shape == (32,)
+
+
+def test_mixed_precision(fit: Callable[..., Path]) -> None:
+    lines = read_lines(fit("--epochs=1", "--precision=bf16-mixed") / "training_metrics.jsonl")
+    assert all(0 < line["train/loss"] < 10 for line in lines if "train/loss" in line)
+
+
+def test_long_warmup_is_kept_and_warned_of(
+    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = fit("--epochs=1", "--warmup_steps=500")
+    said = capsys.readouterr().out
+    assert "schedule: 7 steps, 500 of them warm-up" in said
+    assert "warmup_steps 500 is longer than half of the 7 steps of this run" in said
+    rates = [
+        line["train/learning_rate"]
+        for line in read_lines(out / "training_metrics.jsonl")
+        if "train/loss" in line
+    ]
+    assert rates == pytest.approx([1e-3 * step / 500 for step in range(7)])
+
+
+def test_failure_is_noted(fit: Callable[..., Path], tmp_path: Path) -> None:
+    flags = [
+        "--trainer.callbacks+=recorder.Recorder",
+        f"--trainer.callbacks.path={tmp_path}/r",
+        "--trainer.callbacks.fail_after=2",
+    ]
+    with pytest.raises(RuntimeError, match="the test wants it so"):
+        fit(*flags)
+    progress = json.loads((tmp_path / "out" / "training_progress.json").read_text())
+    assert progress["training_completed"] is False
+    assert progress["failure"] == "RuntimeError: the test wants it so"
+    assert progress["duration_seconds"] >= 0
+
+
+def test_same_seed_same_model(fit: Callable[..., Path], tmp_path: Path) -> None:
+    weights = [
+        (
+            fit("--epochs=1", f"--seed={seed}", output_dir=tmp_path / name)
+            / "final_model"
+            / "model.safetensors"
+        ).read_bytes()
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    assert weights[0] == weights[1] != weights[2]
+
+
+@pytest.mark.slow
+def test_without_sentence_transformers(fit_flags: list[str], tmp_path: Path) -> None:
+    """Fits, evaluates, predicts and exports where sentence-transformers can't be imported."""
+    code = (
+        "import sys\n"
+        "for name in ('sentence_transformers', 'datasets', 'accelerate'):\n"
+        "    sys.modules[name] = None\n"
+        "from embedft.cli import main\n"
+        f"out, flags = {str(tmp_path / 'out')!r}, {fit_flags!r}\n"
+        "main(['fit', '--output_dir', out, *flags])\n"
+        "main(['test', '--output_dir', out, *flags, '--ckpt_path', 'best'])\n"
+        "main(['predict', '--output_dir', out + '/emb', *flags])\n"
+        "main(['export', '--ckpt_path', out + '/checkpoints/last.ckpt', '--output_dir', out + '/again'])\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert (tmp_path / "out" / "again" / "model.safetensors").is_file()
+    assert (tmp_path / "out" / "emb" / "ids.jsonl").is_file()
