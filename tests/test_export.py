@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -27,7 +28,7 @@ def tuned(folder: Path) -> Encoder:
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in encoder.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
     return encoder.eval()
 
 
@@ -52,7 +53,7 @@ def test_loads_everywhere_with_the_same_embeddings(
     export_encoder(encoder, out, CARD)
     model = SentenceTransformer(str(out), device="cpu")
     assert model.max_seq_length == 48
-    same = {"rtol": 1e-5, "atol": 1e-6}
+    same: Any = {"rtol": 1e-5, "atol": 1e-6}
     torch.testing.assert_close(model.encode(TEXTS, convert_to_tensor=True), expected, **same)
     torch.testing.assert_close(embed(Encoder(str(out)).eval(), TEXTS), expected, **same)
 

@@ -62,7 +62,7 @@ def _tokenizer(family: str, vocab_size: int = 600) -> PreTrainedTokenizerFast:
         single=f"{first} $A {last}",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token=pad,
         unk_token=unknown,
@@ -75,7 +75,7 @@ def _tokenizer(family: str, vocab_size: int = 600) -> PreTrainedTokenizerFast:
 
 def _config(family: str, vocab_size: int, pad: int) -> PreTrainedConfig:
     size: dict[str, Any] = {"vocab_size": vocab_size, "pad_token_id": pad}
-    common = {
+    common: dict[str, Any] = {
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
@@ -107,7 +107,7 @@ def _config(family: str, vocab_size: int, pad: int) -> PreTrainedConfig:
                 **common,
                 max_position_embeddings=64,
                 local_attention=8,
-                global_attn_every_n_layers=2,
+                layer_types=["full_attention", "sliding_attention"],
                 cls_token_id=2,
                 sep_token_id=3,
                 bos_token_id=2,
@@ -122,7 +122,7 @@ def build_plain(folder: Path, family: str = "bert") -> Path:
     pad = tokenizer.pad_token_id
     assert isinstance(pad, int)
     torch.manual_seed(0)
-    model = AutoModel.from_config(_config(family, len(tokenizer), pad))
+    model = AutoModel.from_config(_config(family, len(tokenizer), pad))  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -77,7 +77,8 @@ def test_world_sizes_see_the_same_global_batches() -> None:
 def test_plan_is_a_function_of_seed_and_epoch() -> None:
     def rows(seed: int, epoch: int) -> list[int]:
         ids = np.arange(100)
-        return plan_epoch(ids, ids, batch_size=8, seed=seed, epoch=epoch).rows.tolist()
+        plan = plan_epoch(ids, ids, batch_size=8, seed=seed, epoch=epoch)
+        return [int(row) for row in plan.rows]
 
     assert rows(1, 2) == rows(1, 2)
     assert len({tuple(rows(seed, epoch)) for seed in range(4) for epoch in range(4)}) == 16

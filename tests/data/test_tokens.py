@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from embedft.data.tokens import TokenStore, tabulate, tokenize
 
@@ -13,7 +13,7 @@ TEXTS = ["What swells?", "Silicon swells. " * 40, "naïve 日本 🔋", "x"]
 
 
 @pytest.fixture
-def tokenizer(tiny_model: Path) -> AutoTokenizer:
+def tokenizer(tiny_model: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(tiny_model)
 
 
@@ -21,7 +21,7 @@ def same(a: TokenStore, b: TokenStore) -> bool:
     return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("ids", "offsets", "cut"))
 
 
-def test_ids_are_the_tokenizers(tokenizer: AutoTokenizer) -> None:
+def test_ids_are_the_tokenizers(tokenizer: PreTrainedTokenizerBase) -> None:
     store = tokenize(TEXTS, tokenizer, 12, None)
     for place, text in enumerate(TEXTS):
         ids = store.ids[store.offsets[place] : store.offsets[place + 1]]
@@ -30,7 +30,7 @@ def test_ids_are_the_tokenizers(tokenizer: AutoTokenizer) -> None:
     assert store.lengths.max() == 12
 
 
-def test_pack(tokenizer: AutoTokenizer) -> None:
+def test_pack(tokenizer: PreTrainedTokenizerBase) -> None:
     store = tokenize(TEXTS, tokenizer, 12, None)
     ids, lengths = store.pack(np.array([3, 1, 3]))
     expected = [tokenizer(TEXTS[i], truncation=True, max_length=12)["input_ids"] for i in (3, 1, 3)]
@@ -39,7 +39,7 @@ def test_pack(tokenizer: AutoTokenizer) -> None:
 
 
 def test_cache_is_read_and_keyed_by_all_that_matters(
-    tokenizer: AutoTokenizer, tmp_path: Path
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     first = tokenize(TEXTS, tokenizer, 12, tmp_path)
     assert same(first, tokenize(TEXTS, tokenizer, 12, tmp_path))
@@ -59,7 +59,7 @@ def test_cache_is_read_and_keyed_by_all_that_matters(
 @pytest.mark.parametrize("name", ["ids", "offsets", "cut"])
 @pytest.mark.parametrize("keep", [0, 60, -1])
 def test_damaged_cache_is_made_anew(
-    tokenizer: AutoTokenizer, tmp_path: Path, name: str, keep: int
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, name: str, keep: int
 ) -> None:
     first = tokenize(TEXTS, tokenizer, 12, tmp_path)
     path = tmp_path / first.fingerprint / f"{name}.npy"
@@ -69,7 +69,7 @@ def test_damaged_cache_is_made_anew(
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(
-    tokenizer: AutoTokenizer, tmp_path: Path
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     store = tokenize(TEXTS, tokenizer, 12, tmp_path / "file" / "cache")

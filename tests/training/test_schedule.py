@@ -39,7 +39,7 @@ def test_warmup() -> None:
 @pytest.mark.parametrize(("warmup", "total"), [(0, 10), (3, 10), (10, 10), (20, 10), (0, 0)])
 def test_factor_is_that_of_transformers(warmup: int, total: int) -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    peer = get_linear_schedule_with_warmup(optimizer, warmup, total)
+    peer = get_linear_schedule_with_warmup(optimizer, warmup, total)  # type: ignore[no-untyped-call]
     factor = linear_warmup_decay(warmup, total)
     for step in range(total + 2):
         assert factor(step) == pytest.approx(peer.get_last_lr()[0])
