@@ -1,0 +1,126 @@
+"""Every command and every piece of Python in the README and in CONTRIBUTING is run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import SAMPLE
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+# What makes the commands short, or fit a machine without four GPUs.
+SHORT = "--trainer.max_steps=3 --trainer.enable_progress_bar=false --max_seq_length=48"
+INSTEAD = {
+    "--devices 4": "--accelerator cpu --devices 2",
+    "tensorboard --logdir": "tensorboard --inspect --logdir",
+}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line for block in blocks(README, "bash") for line in block.splitlines()]
+SET_UP = [command for command in COMMANDS if command.startswith("bash scripts/")]
+COMPARISON = [command for command in COMMANDS if "compare_with" in command]
+TO_RUN = [command for command in COMMANDS if command not in SET_UP + COMPARISON]
+
+
+def run(command: str, folder: Path) -> str:
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONWARNINGS": "ignore",
+    }
+    result = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a reader has it: the repository's files and a pairs.jsonl."""
+    folder = tmp_path_factory.mktemp("desk")
+    for name in ("configs", "scripts"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copyfile(SAMPLE, folder / "pairs.jsonl")
+    return folder
+
+
+@pytest.mark.slow
+def test_commands_and_python_in_their_order(desk: Path) -> None:
+    assert len(TO_RUN) >= 10
+    for command in TO_RUN:
+        shorter = command
+        for there, here in INSTEAD.items():
+            shorter = shorter.replace(there, here)
+        if command.startswith("python -m embedft fit") and "--print_config" not in command:
+            resumed = "--ckpt_path" in command
+            shorter += f" {SHORT}".replace(
+                "max_steps=3", "max_steps=5" if resumed else "max_steps=3"
+            )
+        said = run(shorter, desk)
+        if "--print_config" in command:
+            assert "learning_rate: 2.0e-05" in said
+        if command.startswith("python -m embedft test"):
+            assert said.startswith("test: the weights of ")
+    for code in blocks(README, "python"):
+        (desk / "block.py").write_text(code, encoding="utf-8")
+        assert run("python block.py", desk).strip()
+
+
+@pytest.mark.slow
+def test_comparison_script(desk: Path) -> None:
+    (command,) = COMPARISON
+    few = (desk / "pairs.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)[:60]
+    (desk / "few.jsonl").write_text("".join(few), encoding="utf-8")
+    said = run(
+        command.replace("pairs.jsonl", "few.jsonl") + " --epochs 1 --output_dir compared", desk
+    )
+    rows = [line.split("|")[1].strip() for line in said.splitlines() if line.startswith("| ")]
+    assert rows == ["model", "base", "embedft", "sentence-transformers"]
+
+
+def test_set_up_commands_exist() -> None:
+    """They are run from a bare clone, not from inside the tests that they start."""
+    assert SET_UP == ["bash scripts/quickstart", "bash scripts/test"]
+    for command in SET_UP:
+        script = ROOT / command.split()[1]
+        assert os.access(script, os.X_OK)
+        subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+@pytest.mark.slow
+def test_a_loss_in_one_file(tmp_path: Path) -> None:
+    """The example of CONTRIBUTING, as it stands there."""
+    (code,) = blocks(CONTRIBUTING, "python")
+    (tmp_path / "my_losses.py").write_text(code, encoding="utf-8")
+    shutil.copyfile(SAMPLE, tmp_path / "pairs.jsonl")
+    (command,) = re.findall(r"^    (python -m embedft fit .*)$", CONTRIBUTING, re.MULTILINE)
+    assert "schedule: " in run(f"{command} {SHORT}", tmp_path)
+
+
+def test_links_lead_somewhere() -> None:
+    for text in (README, CONTRIBUTING):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (ROOT / target).exists(), target
+
+
+def test_flags_named_in_the_readme_exist() -> None:
+    from embedft.arguments import FLAT_CONFIG_KEYS, SHORT_FLAGS
+
+    assert all(f"`{key}`" in README or key in README for key in FLAT_CONFIG_KEYS)
+    short = re.search(r"The short ones are\n`(.*?)`", README, re.DOTALL)
+    assert short is not None
+    named = set(short[1].replace("--", "").split())
+    assert named == (set(SHORT_FLAGS) | {"output_dir"}) - {"num_epochs", "train_batch_size"}
