@@ -20,6 +20,7 @@ from embedft.files import replacing_file
 from embedft.outcome import finish_run
 from embedft.run_folder import RunFolder
 from embedft.run_log import log_to_file, start_log
+from embedft.training.checkpoints import RunCheckpoints
 from embedft.training.module import EmbeddingModule
 from embedft.training.predictions import PredictionWriter
 from embedft.training.run_files import RunFiles
@@ -160,10 +161,11 @@ class EmbedftCLI(LightningCLI):
         callbacks = list(configured.get("callbacks") or [])
         if self.subcommand == "fit":
             self.run_files = RunFiles(self.settings.output_dir)
-            callbacks += [
-                self.run_files,
-                *self.folder.checkpoint_callbacks(self.settings.save_steps),
-            ]
+            save_steps = self.settings.save_steps
+            if save_steps < 1:
+                raise InputError(f"save_steps: is {save_steps}, must be at least 1")
+            checkpoints = RunCheckpoints(self.folder.checkpoints, self.run_files, save_steps)
+            callbacks += [self.run_files, checkpoints]
             if configured.get("logger") is None:
                 kwargs["logger"] = self.folder.tensorboard()
         else:

@@ -15,6 +15,7 @@ from embedft.model_card import ModelCard, comparison, verdict
 from embedft.run_folder import RunFolder
 from embedft.training.module import EmbeddingModule
 from embedft.training.run_files import RunFiles, timestamp
+from embedft.training.trainer import AtomicCheckpointIO
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +40,15 @@ def finish_run(
     """
     last = folder.checkpoints / "last.ckpt"
     best = folder.checkpoints / "best.ckpt"
-    trainer.save_checkpoint(last)
     evaluations = run_files.evaluations
     if evaluations.get("last", {}).get("step") != trainer.global_step:
+        if not last.is_file() or read_checkpoint(last)["global_step"] != trainer.global_step:
+            trainer.save_checkpoint(last)
         trainer.validate(module, datamodule=data, verbose=False)  # run_files takes note
+        if trainer.is_global_zero:
+            checkpoint = read_checkpoint(last)
+            checkpoint["callbacks"][run_files.state_key] = run_files.state_dict()
+            AtomicCheckpointIO().save_checkpoint(checkpoint, last)
     evaluations.setdefault("best", evaluations["last"])
     if evaluations["best"] is evaluations["last"] and trainer.is_global_zero:
         with replacing_file(best) as temporary:

@@ -7,13 +7,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from embedft.errors import InputError
-from embedft.training.run_files import METRIC
 
 # What a run writes, and so what --overwrite deletes; nothing else in the folder is touched.
 RUN_FILES = (
@@ -104,31 +101,3 @@ class RunFolder:
     def tensorboard(self) -> TensorBoardLogger:
         """Curves under ``logs``: one folder for the run and what resumes it."""
         return TensorBoardLogger(save_dir=os.fspath(self.path), name="logs", version="")
-
-    def checkpoint_callbacks(self, save_steps: int) -> list[Callback]:
-        """A rolling ``last`` every ``save_steps`` steps, and ``best`` by nDCG@10."""
-        last = LastCheckpoint(
-            dirpath=self.checkpoints,
-            filename="last",
-            every_n_train_steps=save_steps,
-            enable_version_counter=False,
-        )
-        best = ModelCheckpoint(
-            dirpath=self.checkpoints,
-            filename="best",
-            monitor=f"val/{METRIC}",
-            mode="max",
-            save_on_train_epoch_end=False,  # but as soon as it is measured
-            enable_version_counter=False,
-            auto_insert_metric_name=False,
-        )
-        return [best, last]  # in this order: last remembers what best has just kept
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """The rolling checkpoint: every some steps, and after each evaluation, so none is lost."""
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves once more, now with what was measured."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and self.dirpath is not None:
-            trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")

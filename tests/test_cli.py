@@ -378,3 +378,14 @@ def test_arguments_pass_unless_they_are_short() -> None:
 
 def test_explain_keeps_what_it_does_not_know() -> None:
     assert explain("something\n  else") == "something else"
+
+
+def test_the_saved_config_measures_and_resumes(
+    fit: Callable[..., Path], fit_flags: list[str], capsys: Capture
+) -> None:
+    out = fit("--trainer.max_steps=5")
+    config = f"--config={out}/config.yaml"
+    first, *_ = said_by(["test", config, "--ckpt_path=best"], capsys)
+    assert first.startswith(f"test: the weights of checkpoint {out}/checkpoints/best.ckpt (step 5")
+    said_by(["fit", config, "--ckpt_path=last", "--trainer.max_steps=9"], capsys)
+    assert json.loads((out / "metrics.json").read_text())["last"]["step"] == 9

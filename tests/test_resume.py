@@ -92,6 +92,19 @@ def test_a_killed_run_goes_on(
     assert json.loads((folder / "training_progress.json").read_text())["training_completed"] is True
 
 
+def test_a_run_stopped_within_an_epoch_goes_on(fit: Callable[..., Path], tmp_path: Path) -> None:
+    whole = fit(*recorder_flags(tmp_path / "whole"), output_dir=tmp_path / "a")
+    warmup = "--warmup_steps=0"
+    folder = fit("--trainer.max_steps=5", warmup)
+    assert json.loads((folder / "metrics.json").read_text())["last"]["step"] == 5
+    assert "tuned - base" in (folder / "best_model" / "README.md").read_text()
+    fit("--ckpt_path=last", warmup, *recorder_flags(tmp_path / "rest"))
+    assert recorded(tmp_path / "rest") == recorded(tmp_path / "whole")[5:]
+    metrics = [json.loads((f / "metrics.json").read_text()) for f in (whole, folder)]
+    assert metrics[1]["base"] == metrics[0]["base"]
+    assert metrics[1]["best"]["ndcg@10"] >= metrics[1]["last"]["ndcg@10"]
+
+
 def test_the_best_checkpoint_can_be_gone_on_from(fit: Callable[..., Path], tmp_path: Path) -> None:
     folder = fit(*recorder_flags(tmp_path / "whole"))
     step = json.loads((folder / "metrics.json").read_text())["best"]["step"]
