@@ -23,6 +23,8 @@ from embedft.encoder.base_model import BaseModel, find_base_model
 from embedft.encoder.pooling import Pooling, pool
 from embedft.errors import InputError
 
+log = logging.getLogger(__name__)
+
 # A group of texts that are padded together holds none shorter than this share of its longest.
 _SHORTEST_OF_GROUP = 0.75
 
@@ -59,6 +61,15 @@ class Encoder(nn.Module):
         self.base_pooler = (getattr(self.backbone, "pooler", None),)
         if self.base_pooler[0] is not None:
             self.backbone.register_module("pooler", None)
+        log.info(
+            "encoder %s: %.1f M parameters, %d dimensions, %d tokens a text at most, %s pooling, %s",
+            base_model,
+            sum(parameter.numel() for parameter in self.parameters()) / 1e6,
+            self.embedding_dim,
+            self.max_seq_length,
+            self.pooling,
+            "length 1" if self.normalize else "any length",
+        )
 
     @property
     def embedding_dim(self) -> int:
