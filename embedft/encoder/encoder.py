@@ -62,7 +62,7 @@ class Encoder(nn.Module):
         if self.base_pooler[0] is not None:
             self.backbone.register_module("pooler", None)
         log.info(
-            "encoder %s: %.1f M parameters, %d dimensions, %d tokens a text at most, %s pooling, %s",
+            "encoder %s: %.1f M parameters, %d dimensions, up to %d tokens a text, %s pooling, %s",
             base_model,
             sum(parameter.numel() for parameter in self.parameters()) / 1e6,
             self.embedding_dim,
