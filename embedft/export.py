@@ -117,6 +117,9 @@ def _write_tokenizer(encoder: Encoder, target: Path) -> None:
         encoder.tokenizer.save_pretrained(target)
     path = target / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if config.get("tokenizer_class") == "TokenizersBackend":  # its name before transformers 5
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        config.setdefault("model_input_names", ["input_ids", "attention_mask"])
     write_json(path, config | {"model_max_length": encoder.max_seq_length})
 
 

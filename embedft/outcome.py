@@ -41,9 +41,10 @@ def finish_run(
     last = folder.checkpoints / "last.ckpt"
     best = folder.checkpoints / "best.ckpt"
     evaluations = run_files.evaluations
+    older = not last.is_file() or read_checkpoint(last)["global_step"] != trainer.global_step
+    if trainer.strategy.broadcast(older):  # the first rank's word: hosts may not share the folder
+        trainer.save_checkpoint(last)
     if evaluations.get("last", {}).get("step") != trainer.global_step:
-        if not last.is_file() or read_checkpoint(last)["global_step"] != trainer.global_step:
-            trainer.save_checkpoint(last)
         trainer.validate(module, datamodule=data, verbose=False)  # run_files takes note
         if trainer.is_global_zero:
             checkpoint = read_checkpoint(last)

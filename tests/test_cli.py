@@ -380,6 +380,15 @@ def test_explain_keeps_what_it_does_not_know() -> None:
     assert explain("something\n  else") == "something else"
 
 
+def test_a_checkpoint_is_measured_on_other_data(
+    fit: Callable[..., Path], fit_flags: list[str], pairs: Path, capsys: Capture
+) -> None:
+    out = fit("--trainer.max_steps=5")  # it stops within an epoch, whose batches need its data
+    write_jsonl(pairs, sample_rows()[60:100])
+    said = said_by(["test", f"--output_dir={out}", *fit_flags, "--ckpt_path=last"], capsys)
+    assert any("40 rows read" in line for line in said)
+
+
 def test_the_saved_config_measures_and_resumes(
     fit: Callable[..., Path], fit_flags: list[str], capsys: Capture
 ) -> None:

@@ -59,6 +59,8 @@ def test_loads_everywhere_with_the_same_embeddings(
 
     tokenizer = AutoTokenizer.from_pretrained(out)
     assert tokenizer.model_max_length == 48
+    saved = json.loads((out / "tokenizer_config.json").read_text())
+    assert saved["tokenizer_class"] != "TokenizersBackend"  # which transformers 4 does not know
     plain, info = AutoModel.from_pretrained(out, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]

@@ -87,8 +87,9 @@ def test_comparison_script(desk: Path) -> None:
     said = run(
         command.replace("pairs.jsonl", "few.jsonl") + " --epochs 1 --output_dir compared", desk
     )
-    rows = [line.split("|")[1].strip() for line in said.splitlines() if line.startswith("| ")]
-    assert rows == ["model", "base", "embedft", "sentence-transformers"]
+    table = said[said.index("| model |") :].splitlines()
+    rows = [line.split("|")[1].strip() for line in table]
+    assert rows == ["model", "---", "base", "embedft", "sentence-transformers"]
 
 
 def test_set_up_commands_exist() -> None:

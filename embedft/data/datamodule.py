@@ -346,11 +346,13 @@ class EmbeddingDataModule(LightningDataModule):
         return {"epoch": epoch, "batch": index, **self._plan_settings()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continues at a saved position.
+        """Continues a fit at a saved position; a checkpoint that is only measured has none.
 
         Raises:
             InputError: The position is inside an epoch and the batches would be others now.
         """
+        if self.trainer is not None and self.trainer.state.fn != "fit":
+            return
         if state_dict["batch"]:
             for name, now in self._plan_settings().items():
                 if state_dict[name] != now:
