@@ -229,17 +229,23 @@ def test_long_warmup_is_kept_and_warned_of(
     assert rates == pytest.approx([1e-3 * step / 500 for step in range(7)])
 
 
-def test_failure_is_noted(fit: Callable[..., Path], tmp_path: Path) -> None:
+def test_failure_is_noted(
+    fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = [
         "--trainer.callbacks+=recorder.Recorder",
         f"--trainer.callbacks.path={tmp_path}/r",
         "--trainer.callbacks.fail_after=2",
+        "--save_steps=1",
     ]
     with pytest.raises(RuntimeError, match="the test wants it so"):
         fit(*flags)
     progress = json.loads((tmp_path / "out" / "training_progress.json").read_text())
     assert progress["training_completed"] is False
     assert progress["failure"] == "RuntimeError: the test wants it so"
+    said = "stopped by RuntimeError: the test wants it so; go on with --ckpt_path last"
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "out" / "logs" / "embedding_finetuning.log").read_text()
     assert progress["duration_seconds"] >= 0
 
 

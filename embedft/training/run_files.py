@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from embedft.data.batches import TrainBatch
 from embedft.files import replacing_file, write_json
+
+log = logging.getLogger(__name__)
 
 METRIC = "ndcg@10"
 
@@ -166,6 +169,8 @@ class RunFiles(Callback):
         if trainer.is_global_zero and hasattr(self, "progress"):
             reason = f"{type(exception).__name__}: {exception}".strip().rstrip(":")
             self.end(failed_at=timestamp(), failure=reason)
+            if (self.folder / "checkpoints" / "last.ckpt").is_file():
+                log.error("stopped by %s; go on with --ckpt_path last", reason)
 
 
 def timestamp() -> str:
