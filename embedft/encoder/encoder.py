@@ -7,6 +7,7 @@ D embedding.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +20,22 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from embedft.encoder.attention import NAME as PACKED_ATTENTION
 from embedft.encoder.base_model import BaseModel, find_base_model
-from embedft.encoder.pooling import Pooling, pool
+from embedft.encoder.dropout import DropoutMasks, replace_dropout
+from embedft.encoder.mpnet import packed_mpnet
+from embedft.encoder.packing import PackedLayout
+from embedft.encoder.pooling import Pooling, pool, pool_packed
+from embedft.encoder.word_embedding import WordEmbedding
 from embedft.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# A group of texts that are padded together holds none shorter than this share of its longest.
-_SHORTEST_OF_GROUP = 0.75
+# Families whose forward passes a layout on to the attention; MPNet has a path of its own.
+_PACKED = {"bert", "xlm-roberta", "roberta", "distilbert", "modernbert"}
+
+# Texts that are padded together are none shorter than this share of the longest.
+_SHORTEST_OF_RUN = 0.75
 
 
 class Encoder(nn.Module):
@@ -61,6 +70,9 @@ class Encoder(nn.Module):
         self.base_pooler = (getattr(self.backbone, "pooler", None),)
         if self.base_pooler[0] is not None:
             self.backbone.register_module("pooler", None)
+        self._packs = self.base.config.model_type in {*_PACKED, "mpnet"}
+        self.masks = DropoutMasks()
+        self._prepare()
         log.info(
             "encoder %s: %.1f M parameters, %d dimensions, up to %d tokens a text, %s pooling, %s",
             base_model,
@@ -70,6 +82,25 @@ class Encoder(nn.Module):
             self.pooling,
             "length 1" if self.normalize else "any length",
         )
+
+    def _prepare(self) -> None:
+        """Puts faster parts into the backbone, with the same parameters under the same names."""
+        if not self._packs:
+            return
+        if self.base.config.model_type != "mpnet":
+            self.backbone.set_attn_implementation(PACKED_ATTENTION)
+        replace_dropout(self.backbone, self.masks)
+        words = self.backbone.get_input_embeddings()
+        if type(words) is nn.Embedding:
+            self.backbone.set_input_embeddings(WordEmbedding(words))
+        embeddings: nn.Module = self.backbone.embeddings  # type: ignore[assignment]
+        embeddings.register_forward_hook(_to_autocast_dtype)
+
+    def reclaim_gradients(self) -> None:
+        """Before gradients are dropped: lets the largest one's memory serve the next step."""
+        words = self.backbone.get_input_embeddings()
+        if isinstance(words, WordEmbedding):
+            words.reclaim_gradient()
 
     @property
     def embedding_dim(self) -> int:
@@ -95,43 +126,59 @@ class Encoder(nn.Module):
 
         Args:
             input_ids_T: (T,) int64, the texts' ids one after the other.
-            lengths_B: (B,) int64, tokens a text, each at least 1; their sum is T.
+            lengths_B: (B,) int64, tokens a text, each at least 1; their sum is T. Best left on the
+                CPU, where it steers the computation.
 
         Returns:
             (B, D) embeddings, float32 or better.
         """
-        order_B = torch.argsort(lengths_B, descending=True, stable=True)
-        starts_B = (lengths_B.cumsum(0) - lengths_B)[order_B]
-        sorted_B = lengths_B[order_B]
-        embeddings_BD = torch.cat(
-            [
-                self._embed_padded(input_ids_T, starts_B[first:last], sorted_B[first:last])
-                for first, last in _groups(sorted_B.tolist())
-            ]
-        )
-        embeddings_BD = embeddings_BD[torch.argsort(order_B)]
+        device = input_ids_T.device
+        layout = PackedLayout.of(lengths_B.cpu(), device)
+        ids_T = input_ids_T[layout.tokens.to(device, non_blocking=True)]
+        if self._packs:
+            if self.training:
+                self.masks.reseed()
+            pooled_BD = pool_packed(self._hidden(ids_T, layout), layout, self.pooling)
+        else:
+            pooled_BD = self._embed_padded(ids_T, layout)
+        embeddings_BD = pooled_BD[layout.order.argsort().to(device, non_blocking=True)]
         return nn.functional.normalize(embeddings_BD, dim=-1) if self.normalize else embeddings_BD
 
-    def _embed_padded(self, input_ids_T: Tensor, starts_B: Tensor, lengths_B: Tensor) -> Tensor:
-        places_L = torch.arange(int(lengths_B[0]), device=input_ids_T.device)
-        mask_BL = places_L < lengths_B.unsqueeze(1)
-        places_BL = (starts_B.unsqueeze(1) + places_L).clamp(max=len(input_ids_T) - 1)
+    def _hidden(self, ids_T: Tensor, layout: PackedLayout) -> Tensor:
+        """(T, H) the last hidden state of packed texts."""
+        ids_1T = ids_T.unsqueeze(0)
+        if self.base.config.model_type == "mpnet":
+            return packed_mpnet(self.backbone, ids_1T, layout, self.masks)[0]
+        positions_1T = (layout.positions + first_position(self.base.config)).unsqueeze(0)
+        output = self.backbone(
+            input_ids=ids_1T, position_ids=positions_1T, layout=layout, masks=self.masks
+        )
+        return output.last_hidden_state[0]  # type: ignore[no-any-return]
+
+    def _embed_padded(self, ids_T: Tensor, layout: PackedLayout) -> Tensor:
+        """(B, D): texts of like length are padded to the longest of them."""
+        parts = list(torch.split(ids_T, layout.lengths.tolist()))
         pad = self.tokenizer.pad_token_id
-        ids_BL = torch.where(mask_BL, input_ids_T[places_BL], pad)
-        output = self.backbone(input_ids=ids_BL, attention_mask=mask_BL.long())
-        return pool(output.last_hidden_state, mask_BL, self.pooling)
+        pooled = []
+        for first, last in _like_lengths(layout.lengths.tolist()):
+            ids_BL = nn.utils.rnn.pad_sequence(parts[first:last], True, pad)
+            lengths_B1 = layout.lengths[first:last].unsqueeze(1).to(ids_T.device)
+            mask_BL = torch.arange(ids_BL.shape[1], device=ids_T.device) < lengths_B1
+            output = self.backbone(input_ids=ids_BL, attention_mask=mask_BL.long())
+            pooled.append(pool(output.last_hidden_state, mask_BL, self.pooling))
+        return torch.cat(pooled)
 
 
-def _groups(lengths: list[int]) -> list[tuple[int, int]]:
+def _like_lengths(lengths: list[int]) -> list[tuple[int, int]]:
     """Cuts descending lengths into runs of like length: (first, end) each."""
-    groups = []
+    runs = []
     first = 0
     for place, length in enumerate(lengths):
-        if length < _SHORTEST_OF_GROUP * lengths[first]:
-            groups.append((first, place))
+        if length < _SHORTEST_OF_RUN * lengths[first]:
+            runs.append((first, place))
             first = place
-    groups.append((first, len(lengths)))
-    return groups
+    runs.append((first, len(lengths)))
+    return runs
 
 
 def _load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
@@ -196,14 +243,21 @@ def _max_seq_length(base: BaseModel, tokenizer: PreTrainedTokenizerBase, asked: 
     return asked
 
 
+def _to_autocast_dtype(module: nn.Module, args: Any, hidden: Tensor) -> Tensor:
+    """Under autocast all layers compute in its dtype, the sums between them too: no casts."""
+    kind = hidden.device.type
+    if not torch.is_autocast_enabled(kind):
+        return hidden
+    return hidden.to(torch.get_autocast_dtype(kind))
+
+
+def first_position(config: PretrainedConfig) -> int:
+    """The position id of a text's first token: some families start after the padding id."""
+    after_padding = config.model_type in {"roberta", "xlm-roberta", "mpnet", "camembert"}
+    return config.pad_token_id + 1 if after_padding else 0
+
+
 def _positions(config: PretrainedConfig) -> int | None:
     """The longest text that the backbone has positions for."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    if positions is not None and config.model_type in {
-        "roberta",
-        "xlm-roberta",
-        "mpnet",
-        "camembert",
-    }:
-        positions -= config.pad_token_id + 1  # their positions start after the padding id
-    return positions
+    return None if positions is None else positions - first_position(config)

@@ -1,6 +1,6 @@
 """From token vectors to one vector a text.
 
-Shape suffixes: B texts, L tokens of the longest, H hidden size.
+Shape suffixes: B texts, L tokens of the longest, T tokens of a packed batch, H hidden size.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+
+from embedft.encoder.packing import PackedLayout
 
 Pooling = Literal["mean", "cls"]
 
@@ -30,3 +32,22 @@ def pool(hidden_BLH: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
         return hidden_BLH[:, 0]
     mask_BL1 = mask_BL.unsqueeze(-1).to(hidden_BLH.dtype)
     return (hidden_BLH * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1)
+
+
+def pool_packed(hidden_TH: Tensor, layout: PackedLayout, pooling: Pooling) -> Tensor:
+    """The same for packed texts.
+
+    Args:
+        hidden_TH: Token vectors in the order of the layout.
+        layout: Where texts begin and end.
+        pooling: ``mean`` or ``cls``.
+
+    Returns:
+        (B, H) one vector a text, in the order of the layout.
+    """
+    hidden_TH = hidden_TH.to(torch.promote_types(hidden_TH.dtype, torch.float32))
+    if pooling == "cls":
+        return hidden_TH[layout.first.to(hidden_TH.device)]
+    sums_BH = hidden_TH.new_zeros(len(layout.lengths), hidden_TH.shape[1])
+    sums_BH = sums_BH.index_add(0, layout.text_of_token, hidden_TH)
+    return sums_BH / layout.lengths.to(hidden_TH.device).unsqueeze(1)

@@ -136,11 +136,34 @@ class EmbeddingModule(LightningModule):
                 labels_P = torch.cat([labels_P, labels_P.new_zeros(len(anchor_BD) * count)])
             return self.loss(first_PD, second_PD, labels_P)  # type: ignore[no-any-return]
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Logs the norm of the gradient before clipping."""
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            gradients = [p.grad for p in self.parameters() if p.grad is not None]
-            self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Lightning's clipping, with one norm for the clipping and the log."""
+        limit = gradient_clip_val or 0.0
+        if limit and gradient_clip_algorithm not in (None, "norm"):
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        logs = (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        if not (logs or limit):
+            return
+        trained = [parameter for parameter in self.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+        if logs:
+            self.log("train/grad_norm", norm)
+        # On a CPU a look at the norm is free, and scaling by 1 is not.
+        if limit and (norm.device.type != "cpu" or not norm < limit):
+            torch.nn.utils.clip_grads_with_norm_(trained, limit, norm)
+
+    def optimizer_zero_grad(
+        self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Drops the gradients, but keeps the memory of the largest."""
+        self.encoder.reclaim_gradients()
+        optimizer.zero_grad()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with linear warm-up and decay over the exact number of steps."""
@@ -166,7 +189,9 @@ class EmbeddingModule(LightningModule):
                 warmup_length("auto", total),
             )
         optimizer = torch.optim.AdamW(
-            parameter_groups(self.encoder, self.weight_decay), lr=self.learning_rate
+            parameter_groups(self.encoder, self.weight_decay),
+            lr=self.learning_rate,
+            fused=trainer.precision != "16-mixed",  # there it would unscale after the clipping
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, linear_warmup_decay(warmup, total))
         return {

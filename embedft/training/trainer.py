@@ -12,6 +12,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
 
 from embedft.files import replacing_file
+from embedft.training.allocator import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class EmbedftTrainer(Trainer):
             precision = "bf16-mixed" if native else "32-true"
             log.info("precision auto: %s", precision)
         super().__init__(*args, precision=precision, **kwargs)  # type: ignore[arg-type]
+        if self.strategy.root_device.type == "cpu":
+            keep_freed_memory()
 
 
 def has_native_bf16(accelerator: str) -> bool:

@@ -1,0 +1,279 @@
+"""Attention over packed texts: each text attends to itself alone.
+
+Registered with transformers under the name ``packed``: models whose attention goes through
+``AttentionInterface`` run it when ``layout`` and ``masks`` are passed to their forward.
+
+Shape suffixes: T tokens, N texts of a block, H heads, L length of a block, E size of a head,
+X = N·H, S = sum of X·L over the blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AttentionInterface
+
+from embedft.encoder.dropout import DropoutMasks
+from embedft.encoder.packing import Block, HeadIndex, PackedLayout
+
+NAME = "packed"
+
+
+def packed_attention(
+    query_THE: Tensor,
+    key_THE: Tensor,
+    value_THE: Tensor,
+    layout: PackedLayout,
+    *,
+    scale: float,
+    dropout: float = 0.0,
+    masks: DropoutMasks | None = None,
+    window: int | None = None,
+    bias_HLL: Tensor | None = None,
+) -> Tensor:
+    """softmax(scale · Q Kᵀ + bias) V within each text (Vaswani et al., 2017, arXiv:1706.03762).
+
+    Args:
+        query_THE: Queries of the packed tokens.
+        key_THE: Keys.
+        value_THE: Values.
+        layout: Where texts begin and end.
+        scale: Factor of the scores.
+        dropout: Probability of an attention weight to be zeroed.
+        masks: Gives the dropout's masks on a CPU; needed there if ``dropout`` is above 0.
+        window: Tokens attend to places nearer than this; None is everywhere.
+        bias_HLL: Added to the scores of the places (i, j) of a text; at least as large as the
+            longest text.
+
+    Returns:
+        (T, H, E), in the dtype of the inputs.
+    """
+    index = layout.head_index(query_THE.shape[1])
+    query_SE, key_SE, value_SE = (
+        _to_blocks(values, index) for values in (query_THE, key_THE, value_THE)
+    )
+    if query_SE.device.type == "cpu":
+        output_SE: Tensor = _BlockAttention.apply(  # type: ignore[no-untyped-call]
+            query_SE, key_SE, value_SE, bias_HLL, layout.blocks, scale, dropout, masks, window
+        )
+    else:
+        output_SE = _fused(
+            query_SE, key_SE, value_SE, bias_HLL, layout.blocks, scale, dropout, window
+        )
+    return _from_blocks(output_SE, index).view(query_THE.shape)
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    *,
+    layout: PackedLayout,
+    masks: DropoutMasks,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The form that transformers calls: (1, H, T, E) in, (1, T, H, E) out."""
+    output_THE = packed_attention(
+        query[0].transpose(0, 1),
+        key[0].transpose(0, 1),
+        value[0].transpose(0, 1),
+        layout,
+        scale=scaling,
+        dropout=dropout,
+        masks=masks,
+        window=sliding_window,
+    )
+    return output_THE.unsqueeze(0), None
+
+
+AttentionInterface.register(NAME, _attend)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows between the packed table and the blocks: a gather both ways, never a scatter.
+
+    Each row of the packed table has one place in the blocks. The places behind a text's end hold a
+    copy of its last row, and have no gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, table: Tensor, there: Tensor, back: Tensor, without_gradient: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(back, without_gradient)
+        return table.index_select(0, there)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
+        back, without_gradient = ctx.saved_tensors
+        grad = grad_outputs[0].index_select(0, back)
+        if without_gradient is not None:
+            grad.index_fill_(0, without_gradient, 0)
+        return grad, None, None, None
+
+
+def _to_blocks(values_THE: Tensor, index: HeadIndex) -> Tensor:
+    rows = values_THE.flatten(0, 1)
+    values_SE: Tensor = _Gather.apply(rows, index.blocks, index.rows, None)  # type: ignore[no-untyped-call]
+    return values_SE
+
+
+def _from_blocks(values_SE: Tensor, index: HeadIndex) -> Tensor:
+    rows: Tensor = _Gather.apply(values_SE, index.rows, index.blocks, index.padding)  # type: ignore[no-untyped-call]
+    return rows
+
+
+def _parts(values_SE: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
+    """(X, L, E) of each block."""
+    heads = len(values_SE) // sum(block.texts * block.length for block in blocks)
+    sizes = [block.texts * heads * block.length for block in blocks]
+    return [
+        part.view(block.texts * heads, block.length, -1)
+        for part, block in zip(torch.split(values_SE, sizes), blocks, strict=True)
+    ]
+
+
+def _blocked(block: Block, window: int | None, device: torch.device) -> Tensor | None:
+    """Bool, broadcastable to (N, H, L, L), True where a place may not attend; None if nowhere."""
+    padding_N11L = None if block.padding is None else block.padding[:, None, None]
+    if window is None or block.length <= window:
+        return padding_N11L
+    places_L = torch.arange(block.length, device=device)
+    distance_LL = (places_L - places_L.unsqueeze(1)).abs()
+    outside_LL = distance_LL >= window
+    if padding_N11L is None:
+        return outside_LL
+    # A place behind a text's end may see nothing but itself: it must see something.
+    return (outside_LL | padding_N11L) & (distance_LL > 0)
+
+
+class _BlockAttention(torch.autograd.Function):
+    """Attention a block at a time, with the backward pass by hand.
+
+    The matrices of short texts are small: autograd's bookkeeping and PyTorch's fused CPU kernel
+    cost more than their arithmetic. The softmax is computed in float32 or better, which a CPU also
+    does three times as fast as in bfloat16.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query_SE: Tensor,
+        key_SE: Tensor,
+        value_SE: Tensor,
+        bias_HLL: Tensor | None,
+        blocks: list[Block],
+        scale: float,
+        dropout: float,
+        masks: DropoutMasks | None,
+        window: int | None,
+    ) -> Tensor:
+        dtype = query_SE.dtype
+        exact = torch.promote_types(dtype, torch.float32)
+        output_SE = torch.empty_like(query_SE)
+        query_SE = query_SE * scale
+        saved: list[Tensor] = []
+        training = any(ctx.needs_input_grad)
+        with torch.autocast("cpu", enabled=False):
+            for block, query_XLE, key_XLE, value_XLE, output_XLE in zip(
+                blocks,
+                *(_parts(values, blocks) for values in (query_SE, key_SE, value_SE, output_SE)),
+                strict=True,
+            ):
+                scores_XLL = torch.bmm(query_XLE, key_XLE.transpose(1, 2)).to(exact)
+                scores_NHLL = scores_XLL.view(block.texts, -1, block.length, block.length)
+                if bias_HLL is not None:
+                    scores_NHLL += bias_HLL[:, : block.length, : block.length]
+                blocked = _blocked(block, window, scores_XLL.device)
+                if blocked is not None:
+                    scores_NHLL.masked_fill_(blocked, -torch.inf)
+                weights_XLL = torch.softmax(scores_XLL, dim=-1).to(dtype)
+                kept_XLL = weights_XLL
+                if dropout:
+                    assert masks is not None
+                    mask_XLL = masks.draw(weights_XLL.shape, dropout, dtype)
+                    kept_XLL = weights_XLL * mask_XLL
+                    if training:
+                        saved.append(mask_XLL)
+                if training:
+                    saved.append(weights_XLL)
+                torch.bmm(kept_XLL, value_XLE, out=output_XLE)
+        ctx.save_for_backward(query_SE, key_SE, value_SE, bias_HLL, output_SE, *saved)
+        ctx.blocks, ctx.scale, ctx.dropout = blocks, scale, dropout
+        return output_SE
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        query_SE, key_SE, value_SE, bias_HLL, output_SE, *saved = ctx.saved_tensors
+        dtype = query_SE.dtype
+        exact = torch.promote_types(dtype, torch.float32)
+        (grad_SE,) = grad_outputs
+        # Row sums of (weights · their gradients), from the output alone: Dao et al., 2022,
+        # arXiv:2205.14135, appendix B.
+        sums_S1 = (grad_SE.to(exact) * output_SE).sum(-1, keepdim=True)
+        grads = tuple(torch.empty_like(query_SE) for _ in range(3))
+        grad_bias_HLL = None if bias_HLL is None else torch.zeros_like(bias_HLL)
+        rest = iter(saved)
+        tables = (query_SE, key_SE, value_SE, grad_SE.contiguous(), sums_S1, *grads)
+        for block, query, key, value, grad, sums_XL1, grad_query, grad_key, grad_value in zip(
+            ctx.blocks, *(_parts(table, ctx.blocks) for table in tables), strict=True
+        ):
+            mask_XLL = next(rest) if ctx.dropout else None
+            weights_XLL = next(rest)
+            kept_XLL = weights_XLL if mask_XLL is None else weights_XLL * mask_XLL
+            torch.bmm(kept_XLL.transpose(1, 2), grad, out=grad_value)
+            grad_scores_XLL = torch.bmm(grad, value.transpose(1, 2))
+            if mask_XLL is not None:
+                grad_scores_XLL.mul_(mask_XLL)
+            grad_scores_XLL = grad_scores_XLL.to(exact).sub_(sums_XL1).mul_(weights_XLL)
+            if grad_bias_HLL is not None:
+                length = block.length
+                grad_scores_NHLL = grad_scores_XLL.view(block.texts, -1, length, length)
+                grad_bias_HLL[:, :length, :length] += grad_scores_NHLL.sum(0)
+            grad_scores_XLL = grad_scores_XLL.to(dtype)
+            torch.bmm(grad_scores_XLL, key, out=grad_query)
+            torch.bmm(grad_scores_XLL.transpose(1, 2), query, out=grad_key)
+        grads[0].mul_(ctx.scale)
+        return *grads, grad_bias_HLL, None, None, None, None, None
+
+
+def _fused(
+    query_SE: Tensor,
+    key_SE: Tensor,
+    value_SE: Tensor,
+    bias_HLL: Tensor | None,
+    blocks: list[Block],
+    scale: float,
+    dropout: float,
+    window: int | None,
+) -> Tensor:
+    """The same by PyTorch's fused kernels, for other devices than a CPU."""
+    outputs = []
+    for block, *parts in zip(
+        blocks, *(_parts(values, blocks) for values in (query_SE, key_SE, value_SE)), strict=True
+    ):
+        query, key, value = (part.view(block.texts, -1, *part.shape[1:]) for part in parts)
+        bias = None if bias_HLL is None else bias_HLL[:, : block.length, : block.length]
+        blocked = _blocked(block, window, query.device)
+        if blocked is not None:
+            minus = torch.zeros_like(blocked, dtype=query.dtype).masked_fill_(blocked, -torch.inf)
+            bias = minus if bias is None else bias + minus
+        output_NHLE = functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=None if bias is None else bias.to(query.dtype),
+            dropout_p=dropout,
+            scale=scale,
+        )
+        outputs.append(output_NHLE.reshape(-1, query.shape[-1]))
+    return torch.cat(outputs)

@@ -1,0 +1,145 @@
+"""How a packed batch lies in memory: texts one after the other, the longest first, no padding.
+
+Attention alone works on blocks: texts of nearly one length, as matrices of the longest's size.
+
+Shape suffixes: B texts, T tokens of the batch, N texts of a block, H heads, L length of a block,
+S = sum of N·H·L over the blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Within a block the longest text is at most this many tokens longer than the shortest: a call for
+# each length would cost more than the arithmetic on a few padded places.
+_SLACK = 8
+
+
+class Block(NamedTuple):
+    """Texts that attend in one call.
+
+    Attributes:
+        texts: N.
+        length: L, that of the first and longest text.
+        padding: (N, L) bool on the device, True behind a text's end; None if all have length L.
+    """
+
+    texts: int
+    length: int
+    padding: Tensor | None
+
+
+class HeadIndex(NamedTuple):
+    """Where the heads of tokens lie in the blocks, each block a (N, H, L) table.
+
+    Attributes:
+        blocks: (S,) int64, for each place of the blocks the row of a (T·H) table of heads; behind
+            a text's end that of its last token.
+        rows: (T·H,) int64, the way back: for each row its place.
+        padding: (P,) int64, the places behind a text's end.
+    """
+
+    blocks: Tensor
+    rows: Tensor
+    padding: Tensor
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """A batch sorted by length.
+
+    Attributes:
+        order: (B,) int64 on the CPU, position i of the layout holds text ``order[i]`` of the batch.
+        lengths: (B,) int64 on the CPU, tokens a text, descending.
+        tokens: (T,) int64 on the CPU, where each token of the layout lies in the batch as it came.
+        device: Where the batch is computed.
+    """
+
+    order: Tensor
+    lengths: Tensor
+    tokens: Tensor
+    device: torch.device
+    _by_heads: dict[int, HeadIndex] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, lengths_B: Tensor, device: torch.device) -> PackedLayout:
+        """The layout of texts of these lengths, (B,) int64 on the CPU, each at least 1."""
+        sorted_B, order_B = lengths_B.sort(descending=True, stable=True)
+        start_B = (lengths_B.cumsum(0) - lengths_B)[order_B]
+        first_B = sorted_B.cumsum(0) - sorted_B
+        shift_T = (start_B - first_B).repeat_interleave(sorted_B)
+        return cls(order_B, sorted_B, torch.arange(len(shift_T)) + shift_T, device)
+
+    @cached_property
+    def first(self) -> Tensor:
+        """(B,) int64 on the CPU, where each text begins."""
+        return self.lengths.cumsum(0) - self.lengths
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """(T,) int64 on the device, each token's place in its text, from 0."""
+        places_T = torch.arange(len(self.tokens)) - self.first.repeat_interleave(self.lengths)
+        return places_T.to(self.device, non_blocking=True)
+
+    @cached_property
+    def text_of_token(self) -> Tensor:
+        """(T,) int64 on the device, which text of the layout a token belongs to."""
+        texts_T = torch.arange(len(self.lengths)).repeat_interleave(self.lengths)
+        return texts_T.to(self.device, non_blocking=True)
+
+    @cached_property
+    def _runs(self) -> list[Tensor]:
+        """The lengths of each block's texts."""
+        lengths = self.lengths.tolist()
+        sizes = []
+        first = 0
+        for place in range(1, len(lengths) + 1):
+            if place == len(lengths) or lengths[place] < lengths[first] - _SLACK:
+                sizes.append(place - first)
+                first = place
+        return list(torch.split(self.lengths, sizes))
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """The blocks, the longest texts first."""
+        blocks = []
+        for lengths_N in self._runs:
+            length = int(lengths_N[0])
+            padding_NL = torch.arange(length) >= lengths_N.unsqueeze(1)
+            padding = padding_NL.to(self.device, non_blocking=True) if padding_NL.any() else None
+            blocks.append(Block(len(lengths_N), length, padding))
+        return blocks
+
+    def head_index(self, heads: int) -> HeadIndex:
+        """Where the heads of all tokens lie in the blocks; computed once."""
+        if heads not in self._by_heads:
+            self._by_heads[heads] = self._head_index(heads)
+        return self._by_heads[heads]
+
+    def _head_index(self, heads: int) -> HeadIndex:
+        blocks, rows, padding = [], [], []
+        start = 0
+        head_H1 = torch.arange(heads).unsqueeze(1)
+        for lengths_N, first_N in zip(
+            self._runs, torch.split(self.first, [len(run) for run in self._runs]), strict=True
+        ):
+            place_L = torch.arange(int(lengths_N[0]))
+            last_N11 = (lengths_N - 1).view(-1, 1, 1)
+            token_N1L = first_N.view(-1, 1, 1) + torch.minimum(place_L, last_N11)
+            blocks.append((token_N1L * heads + head_H1).flatten())
+            slot_NHL = start + torch.arange(len(blocks[-1])).view(len(lengths_N), heads, -1)
+            inside_NL = place_L < lengths_N.unsqueeze(1)
+            rows.append(slot_NHL.transpose(1, 2)[inside_NL].flatten())
+            padding.append(slot_NHL.transpose(1, 2)[~inside_NL].flatten())
+            start += slot_NHL.numel()
+        return HeadIndex(
+            *(
+                torch.cat(parts).to(self.device, non_blocking=True)
+                for parts in (blocks, rows, padding)
+            )
+        )

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from embedft.encoder import attention
+from embedft.encoder.attention import packed_attention
+from embedft.encoder.dropout import DropoutMasks
+from embedft.encoder.packing import PackedLayout
+
+LENGTHS = [5, 1, 12, 12, 3, 30, 11]
+HEADS, SIZE = 3, 4
+
+
+class Ones(DropoutMasks):
+    """Masks that keep all, so that an attention with dropout can be told exactly."""
+
+    def draw(self, shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
+        return torch.full(shape, 1 / (1 - p), dtype=dtype)
+
+
+def inputs(seed: int = 0) -> tuple[PackedLayout, list[Tensor], Tensor]:
+    torch.manual_seed(seed)
+    layout = PackedLayout.of(torch.tensor(LENGTHS), torch.device("cpu"))
+    tokens = sum(LENGTHS)
+    tables = [
+        torch.randn(tokens, HEADS, SIZE, dtype=torch.float64, requires_grad=True) for _ in range(3)
+    ]
+    bias = torch.randn(HEADS, 30, 30, dtype=torch.float64, requires_grad=True)
+    return layout, tables, bias
+
+
+def by_hand(
+    layout: PackedLayout, tables: list[Tensor], window: int | None, bias: Tensor | None
+) -> Tensor:
+    """Each text alone, a head after the other, in the words of the formula."""
+    outputs = []
+    for query, key, value in zip(
+        *(torch.split(table, layout.lengths.tolist()) for table in tables), strict=True
+    ):
+        length = len(query)
+        heads = []
+        for head in range(HEADS):
+            scores = 0.5 * query[:, head] @ key[:, head].T
+            if bias is not None:
+                scores = scores + bias[head, :length, :length]
+            if window is not None:
+                places = torch.arange(length)
+                far = (places[:, None] - places).abs() >= window
+                scores = scores.masked_fill(far, -torch.inf)
+            heads.append(scores.softmax(-1) @ value[:, head])
+        outputs.append(torch.stack(heads, dim=1))
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("window", [None, 3, 200])
+@pytest.mark.parametrize("fused", [False, True])
+def test_values_and_gradients(
+    window: int | None, with_bias: bool, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout, tables, bias = inputs()
+    if fused:  # the path of other devices, which a CPU can walk too
+
+        def without_masks(*args: Any) -> Tensor:
+            return attention._fused(*args[:7], args[8])
+
+        monkeypatch.setattr(attention._BlockAttention, "apply", without_masks)
+    used = [*tables, bias] if with_bias else tables
+    bias_used = bias if with_bias else None
+    output = packed_attention(*tables, layout, scale=0.5, window=window, bias_HLL=bias_used)
+    expected = by_hand(layout, tables, window, bias_used)
+    torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
+    weights = torch.randn_like(output)
+    ours = torch.autograd.grad(output, used, weights)
+    theirs = torch.autograd.grad(expected, used, weights)
+    torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+def test_gradients_with_dropout() -> None:
+    """Against finite differences, with the masks of one seed."""
+    layout, tables, bias = inputs()
+
+    def attend(*args: Tensor) -> Tensor:
+        torch.manual_seed(3)
+        masks = DropoutMasks()
+        masks.reseed()
+        return packed_attention(
+            *args[:3], layout, scale=0.5, dropout=0.3, masks=masks, bias_HLL=args[3]
+        )
+
+    assert torch.autograd.gradcheck(attend, (*tables, bias), atol=1e-6, fast_mode=True)
+
+
+def test_dropout_scales_what_it_keeps() -> None:
+    layout, tables, _ = inputs()
+    plain = packed_attention(*tables, layout, scale=0.5)
+    kept = packed_attention(*tables, layout, scale=0.5, dropout=0.5, masks=Ones())
+    torch.testing.assert_close(kept, 2 * plain)
+
+
+def test_dropout_zeroes_the_wanted_share() -> None:
+    layout, (query, key, _), _ = inputs()
+    ones = torch.ones(sum(LENGTHS), HEADS, SIZE, dtype=torch.float64)
+    sums = torch.stack(
+        [
+            packed_attention(query, key, ones, layout, scale=0.5, dropout=0.1, masks=masks)
+            for masks in [DropoutMasks()]
+            for _ in range(300)
+        ]
+    )
+    assert sums.mean().item() == pytest.approx(1, abs=0.01)
+    assert sums.std().item() > 0.05
+
+
+def test_texts_do_not_see_each_other() -> None:
+    layout, tables, _ = inputs()
+    before = packed_attention(*tables, layout, scale=0.5)
+    changed = [table.detach().clone() for table in tables]
+    for table in changed:
+        table[: layout.lengths[0]] += 1
+    after = packed_attention(*changed, layout, scale=0.5)
+    first = int(layout.lengths[0])
+    assert torch.equal(before[first:], after[first:])
+    assert not torch.allclose(before[:first], after[:first])
+
+
+def test_bf16_softmax_is_computed_in_float32() -> None:
+    layout, tables, _ = inputs()
+    exact = packed_attention(*tables, layout, scale=0.5)
+    rounded = packed_attention(*(table.bfloat16() for table in tables), layout, scale=0.5)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.double(), exact, rtol=0.02, atol=0.02)

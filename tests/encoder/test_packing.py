@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedft.encoder.packing import PackedLayout
+
+text_lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40)
+
+
+def layout_of(lengths: list[int]) -> PackedLayout:
+    return PackedLayout.of(torch.tensor(lengths), torch.device("cpu"))
+
+
+@given(text_lengths)
+def test_every_token_has_its_place(lengths: list[int]) -> None:
+    """Token i of the batch is named by (text, place in the text)."""
+    names = [(text, place) for text, length in enumerate(lengths) for place in range(length)]
+    layout = layout_of(lengths)
+    assert layout.lengths.tolist() == sorted(lengths, reverse=True)
+    packed = [names[token] for token in layout.tokens]
+    expected = [(t, place) for t in layout.order.tolist() for place in range(lengths[t])]
+    assert packed == expected
+    assert layout.positions.tolist() == [place for _, place in packed]
+    assert [layout.order[text] for text in layout.text_of_token] == [text for text, _ in packed]
+
+
+@given(text_lengths, st.integers(1, 3))
+def test_blocks_hold_each_head_once(lengths: list[int], heads: int) -> None:
+    layout = layout_of(lengths)
+    index = layout.head_index(heads)
+    rows = len(layout.tokens) * heads
+    assert torch.equal(index.blocks[index.rows], torch.arange(rows))
+    places = torch.cat([index.rows, index.padding]).sort().values
+    assert torch.equal(places, torch.arange(len(index.blocks)))
+    assert layout.head_index(heads) is index
+
+
+@given(text_lengths)
+def test_blocks_are_of_like_length(lengths: list[int]) -> None:
+    layout = layout_of(lengths)
+    rest = layout.lengths.tolist()
+    for block in layout.blocks:
+        texts, rest = rest[: block.texts], rest[block.texts :]
+        assert block.length == texts[0]
+        assert texts[-1] >= block.length - 8
+        inside = (
+            torch.ones(block.texts, block.length).bool()
+            if block.padding is None
+            else ~block.padding
+        )
+        assert inside.sum(1).tolist() == texts
+    assert rest == []
