@@ -84,12 +84,12 @@ def test_gradients_with_dropout() -> None:
     """Against finite differences, with the masks of one seed."""
     layout, tables, bias = inputs()
 
-    def attend(*args: Tensor) -> Tensor:
+    def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         torch.manual_seed(3)
         masks = DropoutMasks()
         masks.reseed()
         return packed_attention(
-            *args[:3], layout, scale=0.5, dropout=0.3, masks=masks, bias_HLL=args[3]
+            query, key, value, layout, scale=0.5, dropout=0.3, masks=masks, bias_HLL=bias
         )
 
     assert torch.autograd.gradcheck(attend, (*tables, bias), atol=1e-6, fast_mode=True)
