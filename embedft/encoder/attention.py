@@ -142,18 +142,21 @@ def _parts(values_SE: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
     ]
 
 
-def _blocked(block: Block, window: int | None, device: torch.device) -> Tensor | None:
-    """Bool, broadcastable to (N, H, L, L), True where a place may not attend; None if nowhere."""
-    padding_N11L = None if block.padding is None else block.padding[:, None, None]
-    if window is None or block.length <= window:
-        return padding_N11L
-    places_L = torch.arange(block.length, device=device)
-    distance_LL = (places_L - places_L.unsqueeze(1)).abs()
-    outside_LL = distance_LL >= window
-    if padding_N11L is None:
-        return outside_LL
-    # A place behind a text's end may see nothing but itself: it must see something.
-    return (outside_LL | padding_N11L) & (distance_LL > 0)
+def _added(
+    block: Block, window: int | None, bias_HLL: Tensor | None, device: torch.device
+) -> list[Tensor]:
+    """What is added to a block's scores, each broadcastable to (N, H, L, L): bias, and -inf."""
+    added = [] if bias_HLL is None else [bias_HLL[:, : block.length, : block.length]]
+    padding_N11L = block.padding
+    if window is not None and block.length > window:
+        places_L = torch.arange(block.length, device=device)
+        distance_LL = (places_L - places_L.unsqueeze(1)).abs()
+        outside_LL = torch.zeros(distance_LL.shape, device=device)
+        added.append(outside_LL.masked_fill_(distance_LL >= window, -torch.inf))
+        if padding_N11L is not None:
+            # A place behind a text's end may see nothing but itself: it must see something.
+            padding_N11L = padding_N11L.where(distance_LL > 0, 0)
+    return added if padding_N11L is None else [*added, padding_N11L]
 
 
 class _BlockAttention(torch.autograd.Function):
@@ -191,11 +194,8 @@ class _BlockAttention(torch.autograd.Function):
             ):
                 scores_XLL = torch.bmm(query_XLE, key_XLE.transpose(1, 2)).to(exact)
                 scores_NHLL = scores_XLL.view(block.texts, -1, block.length, block.length)
-                if bias_HLL is not None:
-                    scores_NHLL += bias_HLL[:, : block.length, : block.length]
-                blocked = _blocked(block, window, scores_XLL.device)
-                if blocked is not None:
-                    scores_NHLL.masked_fill_(blocked, -torch.inf)
+                for added in _added(block, window, bias_HLL, scores_XLL.device):
+                    scores_NHLL += added
                 weights_XLL = torch.softmax(scores_XLL, dim=-1).to(dtype)
                 kept_XLL = weights_XLL
                 if dropout:
@@ -262,16 +262,12 @@ def _fused(
         blocks, *(_parts(values, blocks) for values in (query_SE, key_SE, value_SE)), strict=True
     ):
         query, key, value = (part.view(block.texts, -1, *part.shape[1:]) for part in parts)
-        bias = None if bias_HLL is None else bias_HLL[:, : block.length, : block.length]
-        blocked = _blocked(block, window, query.device)
-        if blocked is not None:
-            minus = torch.zeros_like(blocked, dtype=query.dtype).masked_fill_(blocked, -torch.inf)
-            bias = minus if bias is None else bias + minus
+        added = _added(block, window, bias_HLL, query.device)
         output_NHLE = functional.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask=None if bias is None else bias.to(query.dtype),
+            attn_mask=sum(added[1:], added[0]).to(query.dtype) if added else None,
             dropout_p=dropout,
             scale=scale,
         )

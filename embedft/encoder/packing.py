@@ -26,7 +26,8 @@ class Block(NamedTuple):
     Attributes:
         texts: N.
         length: L, that of the first and longest text.
-        padding: (N, L) bool on the device, True behind a text's end; None if all have length L.
+        padding: (N, 1, 1, L) float32 on the device, to be added to scores: -inf behind a text's
+            end, else 0; None if all have length L.
     """
 
     texts: int
@@ -110,8 +111,11 @@ class PackedLayout:
         blocks = []
         for lengths_N in self._runs:
             length = int(lengths_N[0])
-            padding_NL = torch.arange(length) >= lengths_N.unsqueeze(1)
-            padding = padding_NL.to(self.device, non_blocking=True) if padding_NL.any() else None
+            padding = None
+            if int(lengths_N[-1]) < length:
+                outside_NL = torch.arange(length) >= lengths_N.unsqueeze(1)
+                padding = torch.zeros(outside_NL.shape).masked_fill_(outside_NL, -torch.inf)
+                padding = padding[:, None, None].to(self.device, non_blocking=True)
             blocks.append(Block(len(lengths_N), length, padding))
         return blocks
 

@@ -22,19 +22,24 @@ class Ones(DropoutMasks):
         return torch.full(shape, 1 / (1 - p), dtype=dtype)
 
 
-def inputs(seed: int = 0) -> tuple[PackedLayout, list[Tensor], Tensor]:
+Tables = tuple[Tensor, Tensor, Tensor]
+
+
+def inputs(seed: int = 0) -> tuple[PackedLayout, Tables, Tensor]:
     torch.manual_seed(seed)
     layout = PackedLayout.of(torch.tensor(LENGTHS), torch.device("cpu"))
     tokens = sum(LENGTHS)
-    tables = [
-        torch.randn(tokens, HEADS, SIZE, dtype=torch.float64, requires_grad=True) for _ in range(3)
-    ]
+
+    def table() -> Tensor:
+        return torch.randn(tokens, HEADS, SIZE, dtype=torch.float64, requires_grad=True)
+
+    tables = (table(), table(), table())
     bias = torch.randn(HEADS, 30, 30, dtype=torch.float64, requires_grad=True)
     return layout, tables, bias
 
 
 def by_hand(
-    layout: PackedLayout, tables: list[Tensor], window: int | None, bias: Tensor | None
+    layout: PackedLayout, tables: Tables, window: int | None, bias: Tensor | None
 ) -> Tensor:
     """Each text alone, a head after the other, in the words of the formula."""
     outputs = []
@@ -69,7 +74,7 @@ def test_values_and_gradients(
             return attention._fused(*args[:7], args[8])
 
         monkeypatch.setattr(attention._BlockAttention, "apply", without_masks)
-    used = [*tables, bias] if with_bias else tables
+    used = (*tables, bias) if with_bias else tables
     bias_used = bias if with_bias else None
     output = packed_attention(*tables, layout, scale=0.5, window=window, bias_HLL=bias_used)
     expected = by_hand(layout, tables, window, bias_used)
@@ -105,10 +110,10 @@ def test_dropout_scales_what_it_keeps() -> None:
 def test_dropout_zeroes_the_wanted_share() -> None:
     layout, (query, key, _), _ = inputs()
     ones = torch.ones(sum(LENGTHS), HEADS, SIZE, dtype=torch.float64)
+    masks = DropoutMasks()
     sums = torch.stack(
         [
             packed_attention(query, key, ones, layout, scale=0.5, dropout=0.1, masks=masks)
-            for masks in [DropoutMasks()]
             for _ in range(300)
         ]
     )
@@ -119,10 +124,10 @@ def test_dropout_zeroes_the_wanted_share() -> None:
 def test_texts_do_not_see_each_other() -> None:
     layout, tables, _ = inputs()
     before = packed_attention(*tables, layout, scale=0.5)
-    changed = [table.detach().clone() for table in tables]
-    for table in changed:
+    query, key, value = (table.detach().clone() for table in tables)
+    for table in (query, key, value):
         table[: layout.lengths[0]] += 1
-    after = packed_attention(*changed, layout, scale=0.5)
+    after = packed_attention(query, key, value, layout, scale=0.5)
     first = int(layout.lengths[0])
     assert torch.equal(before[first:], after[first:])
     assert not torch.allclose(before[:first], after[:first])
@@ -131,6 +136,7 @@ def test_texts_do_not_see_each_other() -> None:
 def test_bf16_softmax_is_computed_in_float32() -> None:
     layout, tables, _ = inputs()
     exact = packed_attention(*tables, layout, scale=0.5)
-    rounded = packed_attention(*(table.bfloat16() for table in tables), layout, scale=0.5)
+    query, key, value = (table.bfloat16() for table in tables)
+    rounded = packed_attention(query, key, value, layout, scale=0.5)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.double(), exact, rtol=0.02, atol=0.02)

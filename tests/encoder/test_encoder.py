@@ -80,7 +80,7 @@ def test_packed_equals_padded_transformers(
     weights = torch.randn(len(TEXTS), 32, dtype=dtype, generator=torch.manual_seed(0))
 
     packed = encoder(*pack(encoder, TEXTS))
-    (packed * weights).mean().backward()  # type: ignore[no-untyped-call]
+    (packed * weights).mean().backward()
     ids = ids_of(encoder, TEXTS)
     longest = max(map(len, ids))
     pad = encoder.tokenizer.pad_token_id
@@ -93,7 +93,7 @@ def test_packed_equals_padded_transformers(
     expected = torch.cat(padded)
     if encoder.normalize:
         expected = torch.nn.functional.normalize(expected)
-    (expected * weights).mean().backward()
+    (expected * weights).mean().backward()  # type: ignore[no-untyped-call]
 
     tolerance = 1e-12 if exact else 1e-6
     torch.testing.assert_close(packed, expected, rtol=tolerance, atol=tolerance)
