@@ -1,6 +1,6 @@
 """Entry point of ``python -m embedft``."""
 
-from embedft.cli import main
+if __name__ == "__main__":  # a process that imports this file again stays light
+    from embedft.cli import main
 
-if __name__ == "__main__":
     main()

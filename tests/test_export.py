@@ -13,7 +13,6 @@ from tiny import FAMILIES, MULTILINGUAL, sample_rows
 from transformers import AutoModel, AutoTokenizer
 
 from embedft.cli import main
-from embedft.data.tokens import tokenize
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
 from embedft.export import export_encoder, read_checkpoint
@@ -33,9 +32,10 @@ def tuned(folder: Path) -> Encoder:
 
 
 def embed(encoder: Encoder, texts: list[str]) -> torch.Tensor:
-    store = tokenize(texts, encoder.tokenizer, encoder.max_seq_length, None)
+    ids = encoder.tokenizer(texts, truncation=True, max_length=encoder.max_seq_length)["input_ids"]
+    flat = torch.tensor([token for text in ids for token in text])
     with torch.no_grad():
-        embeddings: torch.Tensor = encoder(*store.pack(torch.arange(len(texts)).numpy()))
+        embeddings: torch.Tensor = encoder(flat, torch.tensor([len(text) for text in ids]))
     return embeddings
 
 

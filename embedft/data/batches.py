@@ -1,4 +1,4 @@
-"""Which rows make which batch: a pure function of the rows, the seed and the epoch.
+"""Packed batches, made on demand from token ids and a plan.
 
 Shape suffixes: B rows of a batch on this rank, N drawn negatives a row, P labelled pairs,
 T tokens of a packed batch.
@@ -7,18 +7,16 @@ T tokens of a packed batch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 from torch.utils.data import Dataset, Sampler
 
+from embedft.data.keys import Ints
+from embedft.data.plan import BatchPlan
 from embedft.data.tokens import TokenStore
-from embedft.errors import InputError
-
-Ints = NDArray[np.int64]
+from embedft.data.train_rows import TrainRows, draw_negatives
 
 
 class TrainBatch(NamedTuple):
@@ -42,191 +40,6 @@ class TrainBatch(NamedTuple):
     epoch: int
     batch_index: int
     seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class TrainRows:
-    """The training pairs as indices.
-
-    Attributes:
-        anchor: (rows,) index of the anchor's text in the token store.
-        positive: (rows,) index of the positive's text in the token store.
-        anchor_key: (rows,) equal where two anchors are the same text (normalised).
-        positive_key: (rows,) equal where two positives are the same text (normalised).
-        file: (rows,) equal where two rows come from one file; -1 where the row names none.
-        labels: (rows,) float32, or None.
-    """
-
-    anchor: Ints
-    positive: Ints
-    anchor_key: Ints
-    positive_key: Ints
-    file: Ints
-    labels: NDArray[np.float32] | None
-
-    def __len__(self) -> int:
-        return len(self.anchor)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchPlan:
-    """The global batches of one epoch: batch i is ``rows[offsets[i]:offsets[i + 1]]``."""
-
-    rows: Ints
-    offsets: Ints
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index: int) -> Ints:
-        return self.rows[self.offsets[index] : self.offsets[index + 1]]
-
-
-def connected(anchor_key: Ints, positive_key: Ints) -> Ints:
-    """(rows,) the smallest row reachable over shared anchors and positives."""
-    component = np.arange(len(anchor_key))
-    while True:
-        before = component
-        for key in (anchor_key, positive_key):
-            smallest = np.full(key.max() + 1, len(key))
-            np.minimum.at(smallest, key, component)
-            component = smallest[key]
-        component = component[component]
-        if np.array_equal(before, component):
-            return component
-
-
-def plan_epoch(
-    anchor_key: Ints,
-    positive_key: Ints,
-    *,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    world_size: int = 1,
-) -> BatchPlan:
-    """Plans one epoch: each row once, no batch with the same anchor or positive text twice.
-
-    Rows that are tied by shared texts are dealt out to consecutive batches like cards, which keeps
-    them apart without search; only ties longer than the number of batches need a repair.
-    W ranks with batch B see the global batches that one process sees with batch W·B.
-
-    Args:
-        anchor_key: (rows,) equal numbers for equal anchors, from 0.
-        positive_key: (rows,) equal numbers for equal positives, from 0.
-        batch_size: Rows a rank.
-        seed: Seed of the run.
-        epoch: Epoch, from 0.
-        world_size: Number of ranks. Each batch is cut to a multiple of it, so that ranks get equal
-            shares: at most ``world_size - 1`` rows of an odd batch wait for another epoch.
-    """
-    rows = len(anchor_key)
-    size = batch_size * world_size
-    rng = np.random.default_rng([seed, epoch])
-    component = connected(anchor_key, positive_key)
-    order = np.lexsort((rng.permutation(rows), rng.permutation(rows)[component]))
-
-    full = -(-rows // size)
-    most_repeated = max(np.bincount(anchor_key).max(), np.bincount(positive_key).max())
-    count = int(max(full, most_repeated))
-    if count == full:
-        sizes = np.full(count, size)
-        sizes[-1] = rows - size * (count - 1)
-    else:
-        sizes = rows // count + (np.arange(count) < rows % count)
-    dealt = np.concatenate([np.flatnonzero(sizes > turn) for turn in range(sizes.max())])
-    shuffled = np.append(rng.permutation(count - 1), count - 1)  # a short batch stays the last
-    batch_of = np.empty(rows, dtype=np.int64)
-    batch_of[order] = shuffled[dealt]
-    _repair(batch_of, order, anchor_key, positive_key, size)
-
-    by_batch = order[np.argsort(batch_of[order], kind="stable")]
-    counts = np.bincount(batch_of)
-    if world_size > 1:
-        place = np.arange(rows) - np.repeat(np.cumsum(counts) - counts, counts)
-        counts = counts // world_size * world_size
-        by_batch = by_batch[place < counts[batch_of[by_batch]]]
-    counts = counts[counts > 0]
-    return BatchPlan(by_batch, np.concatenate([[0], np.cumsum(counts)]))
-
-
-def _repair(batch_of: Ints, order: Ints, anchor_key: Ints, positive_key: Ints, size: int) -> None:
-    """Moves each row whose text already stands in its batch to the first batch with room."""
-    clash = np.zeros(len(batch_of), dtype=np.bool_)
-    for key in (anchor_key, positive_key):
-        by_key = order[np.lexsort((batch_of[order], key[order]))]
-        same = (key[by_key][1:] == key[by_key][:-1]) & (
-            batch_of[by_key][1:] == batch_of[by_key][:-1]
-        )
-        clash[by_key[1:][same]] = True
-    if not clash.any():
-        return
-    room = size - np.bincount(batch_of[~clash], minlength=batch_of.max() + 1)
-    homeless = order[clash[order]]
-    batch_of[homeless] = -1
-    for row in homeless:
-        tied = (anchor_key == anchor_key[row]) | (positive_key == positive_key[row])
-        free = room > 0
-        taken = batch_of[tied]
-        free[taken[taken >= 0]] = False
-        if free.any():
-            target = int(np.argmax(free))
-        else:
-            target = len(room)
-            room = np.append(room, size)
-        batch_of[row] = target
-        room[target] -= 1
-
-
-def draw_negatives(
-    rows: TrainRows, batch: Ints, count: int, seed: int, at: tuple[int, int]
-) -> Ints:
-    """Draws, for each row of a global batch, rows whose positives are wrong answers to it.
-
-    A drawn row is of another file, and its positive's text is nowhere a positive of the anchor.
-
-    Args:
-        rows: All training rows.
-        batch: (B,) rows to draw for.
-        count: Negatives a row.
-        seed: Seed of the run.
-        at: Epoch and index of the batch.
-
-    Returns:
-        (B, count) int64 row indices.
-
-    Raises:
-        InputError: A row has no possible negative.
-    """
-    base = int(rows.positive_key.max()) + 1
-    right = np.unique(rows.anchor_key * base + rows.positive_key)
-
-    def wrong(anchors: Ints, drawn: Ints) -> NDArray[np.bool_]:
-        """Where a drawn row may not serve as a negative."""
-        code = rows.anchor_key[anchors] * base + rows.positive_key[drawn]
-        place = np.minimum(np.searchsorted(right, code), len(right) - 1)
-        same_file = (rows.file[drawn] == rows.file[anchors]) & (rows.file[anchors] >= 0)
-        return np.asarray((right[place] == code) | same_file)
-
-    rng = np.random.default_rng([seed, *at])
-    anchors = np.repeat(batch, count)
-    drawn = rng.integers(len(rows), size=len(anchors))
-    for _ in range(20):
-        bad = wrong(anchors, drawn)
-        if not bad.any():
-            break
-        drawn[bad] = rng.integers(len(rows), size=int(bad.sum()))
-    for slot in np.flatnonzero(wrong(anchors, drawn)):  # rare: most rows are forbidden
-        everyone = np.arange(len(rows))
-        allowed = everyone[~wrong(np.full(len(rows), anchors[slot]), everyone)]
-        if not len(allowed):
-            raise InputError(
-                "negatives can't be drawn: a training question has no row of another file with "
-                "another answer; give rows of more files, labels, or use "
-                "MultipleNegativesRankingLoss"
-            )
-        drawn[slot] = rng.choice(allowed)
-    return drawn.reshape(len(batch), count)
 
 
 def step_seed(seed: int, epoch: int, index: int, rank: int) -> int:
@@ -315,13 +128,14 @@ class TextBatches(Dataset[EvalBatch]):
         self, tokens: TokenStore, texts: Ints, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> None:
         self.tokens = tokens
-        by_length = texts[np.argsort(-tokens.lengths[texts], kind="stable")]
-        starts = range(rank * batch_size, len(by_length), world_size * batch_size)
-        self.batches = [by_length[start : start + batch_size] for start in starts]
+        self.texts = texts[np.argsort(-tokens.lengths(texts), kind="stable")]
+        self.starts = range(rank * batch_size, len(texts), world_size * batch_size)
+        self.batch_size = batch_size
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.starts)
 
     def __getitem__(self, index: int) -> EvalBatch:
-        texts = self.batches[index]
+        start = self.starts[index]
+        texts = self.texts[start : start + self.batch_size]
         return EvalBatch(*self.tokens.pack(texts), from_numpy(texts))

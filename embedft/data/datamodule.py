@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -16,24 +16,23 @@ from embedft.data.batches import (
     EpochBatches,
     EvalBatch,
     FromPosition,
-    Ints,
     TextBatches,
     TrainBatch,
-    TrainRows,
-    plan_epoch,
 )
-from embedft.data.records import OnBadRows, Record, normalize_text, read_records
-from embedft.data.splits import drop_leaking_rows, split_records
-from embedft.data.tokens import TokenStore, tabulate, tokenize
+from embedft.data.blocks import Positive, ReadSettings
+from embedft.data.keys import Ints
+from embedft.data.pairs import Pairs, pairs_of, retrieval_task, row_keys, train_rows
+from embedft.data.plan import BatchPlan, plan_epoch
+from embedft.data.records import OnBadRows, Record, stream_records
+from embedft.data.report import ReadReport
+from embedft.data.splits import drop_leaking_rows, split_rows
+from embedft.data.table import Table, read_table
 from embedft.errors import InputError
-from embedft.evaluation.retrieval import RetrievalTask
 
 if TYPE_CHECKING:
     from embedft.encoder.encoder import Encoder
 
 log = logging.getLogger(__name__)
-
-Positive = Literal["answer", "context", "both"]
 
 
 class EmbeddingDataModule(LightningDataModule):
@@ -96,14 +95,15 @@ class EmbeddingDataModule(LightningDataModule):
         self.seed = seed
         self.position = (0, 0)
         """Epoch and index of the first batch that was not consumed yet."""
-        self.records: list[Record] | None = None
         self.report: dict[str, Any] = {}
         self._encoder: Encoder | None = None
+        self._loaded = False
+        self._plan: tuple[tuple[int, int], BatchPlan] | None = None
 
-    # Reading, in the order of the road: records, split, tokens.
+    # Reading, in the order of the road: tables of rows and tokens, split, pairs.
 
     def load(self, encoder: Encoder, needs_labels: bool, stage: str = "fit") -> None:
-        """Reads, splits and tokenises; a second call with the same encoder does nothing.
+        """Reads, tokenises and splits; a second call with the same encoder does nothing.
 
         Args:
             encoder: Gives the tokenizer, the length limit and the prompts.
@@ -113,50 +113,75 @@ class EmbeddingDataModule(LightningDataModule):
         Raises:
             InputError: The input can't be used; the message says where and why.
         """
-        if self._encoder is encoder and self.records is not None:
+        if self._encoder is encoder and self._loaded:
             return
         self._encoder = encoder
+        self._loaded = False
         predicting = stage == "predict"
-        records, reading = read_records(
-            self.input_jsonl,
-            self.on_bad_rows,
-            drop_duplicates=not predicting,
-            context_required=self.positive == "context",
-        )
-        log.info("%s", reading)
+        settings = self._read_settings(encoder, "answer" if predicting else self.positive)
+        table, rows, reading = self._read(self.input_jsonl, settings, not predicting)
         for problem in reading.problems:
             log.warning("%s", problem)
-        self.records = records
         if predicting:
-            self._load_for_prediction(records, encoder)
-            return
-        train, validation = self._split(records)
-        self._load_for_training(train, validation, encoder, needs_labels)
-        self.report |= {
-            "rows_read": reading.rows,
-            "rows_valid": reading.valid,
-            "rows_skipped": reading.skipped,
-            "exact_duplicates_dropped": reading.duplicates,
-            "repeated_questions": reading.repeated_questions,
-            "repeated_answers": reading.repeated_answers,
-            "share_cut": float(self.tokens.cut.mean()),
-            "train_examples": len(train),
-            "eval_examples": len(validation),
-        }
+            self.tokens = table.tokens
+            assert table.answer is not None
+            self.question_texts, self.answer_texts = table.question, table.answer
+        else:
+            train, validation = self._split(table, rows, settings)
+            self._load_for_training(train, validation, encoder, needs_labels)
+            self.report |= {
+                "rows_read": reading.rows,
+                "rows_valid": reading.valid,
+                "rows_skipped": reading.skipped,
+                "exact_duplicates_dropped": reading.duplicates,
+                "repeated_questions": reading.repeated_questions,
+                "repeated_answers": reading.repeated_answers,
+            }
+        self._loaded = True
 
-    def _split(self, records: list[Record]) -> tuple[list[Record], list[Record]]:
-        with_context = self.positive != "answer"
-        if self.validation_jsonl is None:
-            split = split_records(records, self.train_split, self.split_seed, with_context)
-            log.info("%s", split)
-            return [records[row] for row in split.train], [records[row] for row in split.validation]
-        validation, reading = read_records(
-            self.validation_jsonl,
-            self.on_bad_rows,
+    def _read_settings(self, encoder: Encoder, documents: Positive) -> ReadSettings:
+        backend = encoder.tokenizer.backend_tokenizer
+        backend.no_truncation()  # settings of an earlier call are not part of the tokenizer
+        backend.no_padding()
+        return ReadSettings(
+            tokenizer=backend.to_str(),
+            max_seq_length=encoder.max_seq_length,
+            truncation_side=encoder.tokenizer.truncation_side,
+            query_prompt=encoder.query_text(""),
+            document_prompt=encoder.document_text(""),
+            lower_case=encoder.base.do_lower_case,
+            documents=documents,
             context_required=self.positive == "context",
         )
+
+    def _read(
+        self, path: str, settings: ReadSettings, drop_duplicates: bool
+    ) -> tuple[Table, Ints, ReadReport]:
+        """A table, its rows that are used, and what reading found."""
+        table = read_table(path, settings, self.cache_dir, self.on_bad_rows)
+        rows = table.kept(drop_duplicates=drop_duplicates)
+        reading = table.report(drop_duplicates=drop_duplicates)
         log.info("%s", reading)
-        train, same_file = drop_leaking_rows(records, validation, with_context)
+        return table, rows, reading
+
+    def _split(self, table: Table, rows: Ints, settings: ReadSettings) -> tuple[Pairs, Pairs]:
+        """Training and held-out pairs; sets the tokens of both."""
+        keys = row_keys(table, rows)
+        if self.validation_jsonl is None:
+            split = split_rows(keys, self.train_split, self.split_seed)
+            log.info("%s", split)
+            self.tokens = table.tokens
+            self.report |= {
+                "train_examples": len(split.train),
+                "eval_examples": len(split.validation),
+            }
+            sides = (rows[split.train], rows[split.validation])
+            return pairs_of(table, sides[0], self.positive), pairs_of(
+                table, sides[1], self.positive
+            )
+        own, own_rows, _ = self._read(self.validation_jsonl, settings, True)
+        stays, same_file = drop_leaking_rows(keys, row_keys(own, own_rows))
+        train = rows[stays]
         if len(train) < 2:
             raise InputError(
                 f"{self.input_jsonl}: {len(train)} row(s) are left to train on after leaving out "
@@ -165,81 +190,50 @@ class EmbeddingDataModule(LightningDataModule):
         log.info(
             "validation set of your own: %d rows; %d training rows left out because their question "
             "or answer stands in it, %d left",
-            len(validation),
-            len(records) - len(train),
+            len(own_rows),
+            len(rows) - len(train),
             len(train),
         )
         if same_file:
             log.warning("%d training rows share a file with your validation set", same_file)
-        return train, validation
+        self.tokens = table.tokens.joined(own.tokens)
+        self.report |= {"train_examples": len(train), "eval_examples": len(own_rows)}
+        held_out = pairs_of(own, own_rows, self.positive).after(len(table.tokens.cut))
+        return pairs_of(table, train, self.positive), held_out
 
     def _load_for_training(
-        self, train: list[Record], validation: list[Record], encoder: Encoder, needs_labels: bool
+        self, train: Pairs, validation: Pairs, encoder: Encoder, needs_labels: bool
     ) -> None:
-        train_pairs = self._pairs(train)
-        if train[0].label is not None and not needs_labels:
-            kept = [pair for pair in train_pairs if (pair[0].label or 0) >= 0.5]
-            log.info("labels: %d pairs below 0.5 are not trained on", len(train_pairs) - len(kept))
-            train_pairs = kept
+        if train.label is not None and not needs_labels:
+            kept = train.only_right()
+            log.info("labels: %d pairs below 0.5 are not trained on", len(train) - len(kept))
+            train = kept
             if len(kept) < 2:
                 raise InputError(f"{self.input_jsonl}: label: fewer than 2 pairs reach 0.5")
-        pairs = train_pairs + self._pairs(validation)
-        questions = [encoder.query_text(record.question) for record, _ in pairs]
-        documents = [encoder.document_text(text) for _, text in pairs]
-        keys = tabulate([[normalize_text(record.question) for record, _ in pairs]])[1]
-        keys += tabulate([[normalize_text(text) for _, text in pairs]])[1]
-        texts, (anchor, positive) = tabulate([questions, documents])
-        self.tokens = self._tokenize(texts, encoder)
+        self.rows, self.validation_rows = train_rows(train, validation)
+        self.task = retrieval_task(self.rows, self.validation_rows, validation.right)
+        self.draws = self.negatives_per_pair if needs_labels and self.rows.labels is None else 0
+        self._plan = None
         cut = self.tokens.cut
+        questions, documents = np.zeros((2, len(cut)), dtype=np.bool_)  # which texts are used
+        for rows in (self.rows, self.validation_rows):
+            questions[rows.anchor] = True
+            documents[rows.positive] = True
         log.info(
             "max_seq_length %d cuts %.1f%% of the questions and %.1f%% of the documents",
             encoder.max_seq_length,
-            100 * cut[np.unique(anchor)].mean(),
-            100 * cut[np.unique(positive)].mean(),
+            100 * cut[questions].mean(),
+            100 * cut[documents].mean(),
         )
-        _, (file,) = tabulate([["", *(record.file_name for record, _ in train_pairs)]])
-        count = len(train_pairs)
-        labels = [record.label for record, _ in train_pairs if record.label is not None]
-        self.rows = TrainRows(
-            anchor=anchor[:count],
-            positive=positive[:count],
-            anchor_key=keys[0][:count],
-            positive_key=keys[1][:count],
-            file=file[1:] - 1,
-            labels=np.array(labels, dtype=np.float32) if labels else None,
+        self.report["share_cut"] = float(cut[questions | documents].mean())
+
+    def stream_rows(self) -> Iterator[Record]:
+        """The good rows of ``input_jsonl``, duplicates included, read again in its order."""
+        return stream_records(
+            self.input_jsonl,
+            ReadReport(self.input_jsonl),
+            context_required=self.positive == "context",
         )
-        self.draws = self.negatives_per_pair if needs_labels and not labels else 0
-        self.validation_rows = TrainRows(
-            anchor=anchor[count:],
-            positive=positive[count:],
-            anchor_key=keys[0][count:],
-            positive_key=keys[1][count:],
-            file=np.full(len(pairs) - count, -1),
-            labels=np.array([record.label for record, _ in pairs[count:]], dtype=np.float32)
-            if labels
-            else None,
-        )
-        right = [record.label is None or record.label >= 0.5 for record, _ in pairs[count:]]
-        self.task = retrieval_task(self.rows, self.validation_rows, np.array(right))
-
-    def _pairs(self, records: list[Record]) -> list[tuple[Record, str]]:
-        """(record, positive text) of each training or validation pair."""
-        pairs = []
-        for record in records:
-            if self.positive != "context":
-                pairs.append((record, record.answer))
-            if self.positive != "answer" and record.context:
-                pairs.append((record, record.context))
-        return pairs
-
-    def _load_for_prediction(self, records: list[Record], encoder: Encoder) -> None:
-        questions = [encoder.query_text(record.question) for record in records]
-        answers = [encoder.document_text(record.answer) for record in records]
-        texts, (self.question_texts, self.answer_texts) = tabulate([questions, answers])
-        self.tokens = self._tokenize(texts, encoder)
-
-    def _tokenize(self, texts: list[str], encoder: Encoder) -> TokenStore:
-        return tokenize(texts, encoder.tokenizer, encoder.max_seq_length, self.cache_dir)
 
     # Lightning's hooks.
 
@@ -266,17 +260,19 @@ class EmbeddingDataModule(LightningDataModule):
     def train_batches(self, epoch: int) -> EpochBatches:
         """This rank's batches of an epoch."""
         rank, world_size = self._ranks()
-        plan = plan_epoch(
-            self.rows.anchor_key,
-            self.rows.positive_key,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            epoch=epoch,
-            world_size=world_size,
-        )
+        if self._plan is None or self._plan[0] != (epoch, world_size):
+            plan = plan_epoch(
+                self.rows.anchor_key,
+                self.rows.positive_key,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                epoch=epoch,
+                world_size=world_size,
+            )
+            self._plan = (epoch, world_size), plan
         return EpochBatches(
             self.rows,
-            plan,
+            self._plan[1],
             self.tokens,
             seed=self.seed,
             epoch=epoch,
@@ -306,7 +302,9 @@ class EmbeddingDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[EvalBatch]:
         """All distinct texts of the file."""
-        return self._text_loader(np.arange(len(self.tokens.cut)))
+        return self._text_loader(
+            np.unique(np.concatenate([self.question_texts, self.answer_texts]))
+        )
 
     def _text_loader(self, texts: Ints) -> DataLoader[EvalBatch]:
         rank, world_size = self._ranks()
@@ -370,39 +368,6 @@ class EmbeddingDataModule(LightningDataModule):
             "world_size": self._ranks()[1],
             "seed": self.seed,
         }
-
-
-def retrieval_task(
-    train: TrainRows, validation: TrainRows, right: np.ndarray[Any, np.dtype[np.bool_]]
-) -> RetrievalTask:
-    """Held-out questions against all distinct positives of the whole set.
-
-    Args:
-        train: Training pairs.
-        validation: Held-out pairs.
-        right: (held-out pairs,) the pair's positive is a right answer.
-
-    Raises:
-        InputError: No held-out question has a right answer.
-    """
-    if not right.any():
-        raise InputError("label: no held-out pair reaches 0.5, so nothing can be measured")
-    text = np.concatenate([train.positive, validation.positive])
-    key = np.concatenate([train.positive_key, validation.positive_key])
-    distinct, first = np.unique(key, return_index=True)
-    place_of = {int(value): place for place, value in enumerate(distinct)}
-    relevant: dict[int, set[int]] = {}
-    query_text: dict[int, int] = {}
-    for row in np.flatnonzero(right):
-        question = int(validation.anchor_key[row])
-        query_text.setdefault(question, int(validation.anchor[row]))
-        relevant.setdefault(question, set()).add(place_of[int(validation.positive_key[row])])
-    return RetrievalTask(
-        queries=np.array(list(query_text.values())),
-        corpus=text[first],
-        corpus_keys=distinct,
-        relevant=[np.array(sorted(places)) for places in relevant.values()],
-    )
 
 
 def default_cache_dir() -> Path:

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from embedft.data.records import Record, normalize_text
+import numpy as np
+
+from embedft.data.keys import NO_KEY, Ints, Keys, Mask, codes, connected, mixed, text_keys
+from embedft.data.rows import Record, normalize_text
 from embedft.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class RowKeys:
+    """What ties rows: (rows,) keys of the normalised texts and of the file names, 0 for none.
+
+    Attributes:
+        question: Of the questions.
+        answer: Of the answers.
+        file: Of the file names.
+        context: Of the contexts; None where they are not trained on and so tie nothing.
+    """
+
+    question: Keys
+    answer: Keys
+    file: Keys
+    context: Keys | None = None
+
+    def __len__(self) -> int:
+        return len(self.question)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """Row indices of the two sides, each ascending, and how many groups each holds."""
 
-    train: list[int]
-    validation: list[int]
+    train: Ints
+    validation: Ints
     train_groups: int
     validation_groups: int
 
@@ -27,43 +49,29 @@ class Split:
         )
 
 
-def leak_keys(record: Record, with_context: bool) -> list[tuple[str, str]]:
-    """The keys that tie a row to others: file name, question, answer, and context if trained on."""
-    keys = [
-        ("question", normalize_text(record.question)),
-        ("answer", normalize_text(record.answer)),
-    ]
-    if record.file_name:
-        keys.append(("file_name", record.file_name))
-    if with_context and record.context:
-        keys.append(("context", normalize_text(record.context)))
-    return keys
+def row_keys(records: Sequence[Record], with_context: bool) -> RowKeys:
+    """The keys that tie rows: question, answer, file name, and context if trained on."""
+
+    def normalized(name: str) -> Keys:
+        return text_keys(normalize_text(getattr(record, name)) for record in records)
+
+    return RowKeys(
+        normalized("question"),
+        normalized("answer"),
+        text_keys(record.file_name for record in records),
+        normalized("context") if with_context else None,
+    )
 
 
-def leak_groups(records: list[Record], with_context: bool) -> list[list[int]]:
-    """Connected components of the rows under shared keys, by union-find; row order is kept."""
-    parent = list(range(len(records)))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    first: dict[tuple[str, str], int] = {}
-    for row, record in enumerate(records):
-        for key in leak_keys(record, with_context):
-            a, b = root(first.setdefault(key, row)), root(row)
-            parent[max(a, b)] = min(a, b)
-    groups: defaultdict[int, list[int]] = defaultdict(list)
-    for row in range(len(records)):
-        groups[root(row)].append(row)
-    return list(groups.values())
+def leak_groups(keys: RowKeys) -> Ints:
+    """(rows,) the first row of each row's group: connected components under shared keys."""
+    columns = [keys.question, keys.answer, keys.file]
+    if keys.context is not None:
+        columns.append(keys.context)
+    return connected(*(codes(column) for column in columns))
 
 
-def split_records(
-    records: list[Record], train_split: float, seed: int, with_context: bool = False
-) -> Split:
+def split_rows(keys: RowKeys, train_split: float, seed: int) -> Split:
     """Splits rows into training and validation without a shared file, question or answer.
 
     Groups are taken in the order of a seeded hash of their texts, so the split is the same on every
@@ -71,78 +79,88 @@ def split_records(
     fit into its share; a set made of large groups gets the smallest one.
 
     Args:
-        records: The rows.
+        keys: What ties the rows.
         train_split: Share of rows to train on, in (0, 1).
         seed: Another seed gives another split.
-        with_context: Contexts are trained on, so rows that share one stay together too.
 
     Raises:
         InputError: The share is out of range, or the rows are too few or all tied together.
     """
     if not 0 < train_split < 1:
         raise InputError(f"train_split: is {train_split}, must lie between 0 and 1 (usual: 0.9)")
-    groups = leak_groups(records, with_context)
+    rows = len(keys)
     too_small = "; add rows, or give a set of your own with --data.validation_jsonl"
-    if len(records) < 3:
+    if rows < 3:
+        raise InputError(f"{rows} row(s) are too few to train on and hold some out{too_small}")
+    group = leak_groups(keys)
+    first_rows = np.flatnonzero(group == np.arange(rows))
+    if len(first_rows) < 2:
         raise InputError(
-            f"{len(records)} row(s) are too few to train on and hold some out{too_small}"
-        )
-    if len(groups) < 2:
-        raise InputError(
-            f"all {len(records)} rows share files, questions or answers, so none can be held out "
+            f"all {rows} rows share files, questions or answers, so none can be held out "
             f"without a leak{too_small}"
         )
-    target = max(1, round(len(records) * (1 - train_split)))
-    order = sorted(range(len(groups)), key=lambda g: _group_hash(records, groups[g], seed))
-    held_out: list[int] = []
-    size = 0
-    for group in order:
-        if size + len(groups[group]) <= target:
-            held_out.append(group)
-            size += len(groups[group])
-    if not held_out:
-        held_out = [min(order, key=lambda g: len(groups[g]))]
-        size = len(groups[held_out[0]])
-    if len(records) - size < 2:
-        raise InputError(
-            f"a training share of {train_split} leaves {len(records) - size} rows{too_small}"
-        )
-    validation = {row for group in held_out for row in groups[group]}
+    sizes = np.bincount(group)[first_rows]
+    order = np.argsort(_group_hashes(keys, group, seed)[first_rows], kind="stable")
+    target = max(1, round(rows * (1 - train_split)))
+    held_out = order[fitting(sizes[order], target)]
+    if not len(held_out):
+        held_out = order[[np.argmin(sizes[order])]]
+    size = int(sizes[held_out].sum())
+    if rows - size < 2:
+        raise InputError(f"a training share of {train_split} leaves {rows - size} rows{too_small}")
+    is_held_out = np.zeros(rows, dtype=np.bool_)
+    is_held_out[first_rows[held_out]] = True
+    is_held_out = is_held_out[group]
     return Split(
-        train=[row for row in range(len(records)) if row not in validation],
-        validation=sorted(validation),
-        train_groups=len(groups) - len(held_out),
+        train=np.flatnonzero(~is_held_out),
+        validation=np.flatnonzero(is_held_out),
+        train_groups=len(first_rows) - len(held_out),
         validation_groups=len(held_out),
     )
 
 
-def _group_hash(records: list[Record], group: list[int], seed: int) -> bytes:
-    """The smallest hash of the group's rows: independent of the order of rows and groups."""
-    return min(
-        hashlib.blake2b(
-            f"{seed}\0{records[row].question}\0{records[row].answer}".encode(), digest_size=16
-        ).digest()
-        for row in group
-    )
+def split_records(
+    records: Sequence[Record], train_split: float, seed: int, with_context: bool = False
+) -> Split:
+    """:func:`split_rows` of records."""
+    return split_rows(row_keys(records, with_context), train_split, seed)
 
 
-def drop_leaking_rows(
-    train: list[Record], validation: list[Record], with_context: bool = False
-) -> tuple[list[Record], int]:
-    """Leaves out of a training set the rows whose texts stand in a validation set of one's own.
+def _group_hashes(keys: RowKeys, group: Ints, seed: int) -> Keys:
+    """(rows,) at a group's first row the smallest hash of its rows, whatever their order."""
+    hashes = mixed(np.array([seed % 2**64], dtype=np.uint64), keys.question, keys.answer)
+    least = np.full(len(group), np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(least, group, hashes)
+    return least
+
+
+def fitting(sizes: Ints, target: int) -> Ints:
+    """Places of the sizes that are taken when each that still fits is, one after the other."""
+    taken = []
+    places = np.arange(len(sizes))
+    while True:
+        places = places[sizes[places] <= target]  # what is too large now stays too large
+        if not len(places):
+            break
+        sums = np.cumsum(sizes[places])
+        count = int(np.searchsorted(sums, target, side="right"))
+        taken.append(places[:count])
+        target -= int(sums[count - 1])
+        places = places[count:]
+    return np.concatenate(taken) if taken else places
+
+
+def drop_leaking_rows(train: RowKeys, validation: RowKeys) -> tuple[Mask, int]:
+    """Finds the training rows whose texts do not stand in a validation set of one's own.
 
     Returns:
-        The rows that stay, and how many of those share a file with the validation set. A shared
-        file is reported and not dropped: whoever brings a validation set chose its files.
+        (rows,) True for rows that stay, and how many of those share a file with the validation
+        set. A shared file is reported and not dropped: whoever brings a validation set chose its
+        files.
     """
-    held: set[tuple[str, str]] = set()
-    for record in validation:
-        held.update(leak_keys(record, with_context))
-    kept = []
-    same_file = 0
-    for record in train:
-        shared = {kind for kind, _ in held.intersection(leak_keys(record, with_context))}
-        if shared <= {"file_name"}:
-            kept.append(record)
-            same_file += bool(shared)
-    return kept, same_file
+    leaks = np.isin(train.question, validation.question) | np.isin(train.answer, validation.answer)
+    if train.context is not None and validation.context is not None:
+        has_context = train.context != NO_KEY
+        leaks |= has_context & np.isin(train.context, validation.context)
+    same_file = ~leaks & (train.file != NO_KEY) & np.isin(train.file, validation.file)
+    return ~leaks, int(same_file.sum())

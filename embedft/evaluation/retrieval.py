@@ -6,8 +6,9 @@ query.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import torch
@@ -15,6 +16,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 QUERY_BLOCK = 128
+
+
+class Relevant(Sequence[NDArray[np.int64]]):
+    """For each query an array of positions, kept in two arrays and no object a query.
+
+    Args:
+        places: The positions of all queries, those of one query together.
+        offsets: (queries + 1,) those of query i are ``places[offsets[i]:offsets[i + 1]]``.
+        queries: Which of them, in which order; None for all.
+    """
+
+    def __init__(
+        self,
+        places: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        queries: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.places, self.offsets = places, offsets
+        self.queries = np.arange(len(offsets) - 1) if queries is None else queries
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.int64]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Relevant: ...
+
+    def __getitem__(self, index: int | slice) -> NDArray[np.int64] | Relevant:
+        if isinstance(index, slice):
+            return Relevant(self.places, self.offsets, self.queries[index])
+        query = self.queries[index]
+        return self.places[self.offsets[query] : self.offsets[query + 1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +67,7 @@ class RetrievalTask:
     queries: NDArray[np.int64]
     corpus: NDArray[np.int64]
     corpus_keys: NDArray[np.int64]
-    relevant: list[NDArray[np.int64]]
+    relevant: Sequence[NDArray[np.int64]]
 
     @property
     def texts(self) -> NDArray[np.int64]:
@@ -41,7 +76,7 @@ class RetrievalTask:
 
 
 def relevant_ranks(
-    queries_QD: Tensor, corpus_CD: Tensor, relevant: list[NDArray[np.int64]]
+    queries_QD: Tensor, corpus_CD: Tensor, relevant: Sequence[NDArray[np.int64]]
 ) -> Iterator[Tensor]:
     """Yields for each query the ascending ranks, from 1, of its relevant documents.
 

@@ -14,8 +14,10 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from embedft.data.batches import EvalBatch, TrainBatch, draw_negatives, plan_epoch
+from embedft.data.batches import EvalBatch, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.plan import plan_epoch
+from embedft.data.train_rows import draw_negatives
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.pooling import Pooling
 from embedft.errors import InputError
@@ -243,8 +245,7 @@ class EmbeddingModule(LightningModule):
         """``loss``, the training loss on held-out batches, and ``cosine_pair_loss``, 1 - cosine."""
         rows, task = self.data.validation_rows, self.data.task
         anchors = embeddings[torch.from_numpy(np.searchsorted(task.texts, rows.anchor))]
-        corpus_text = dict(zip(task.corpus_keys.tolist(), task.corpus.tolist(), strict=True))
-        texts = np.array([corpus_text[int(key)] for key in rows.positive_key])
+        texts = task.corpus[np.searchsorted(task.corpus_keys, rows.positive_key)]
         positives = embeddings[torch.from_numpy(np.searchsorted(task.texts, texts))]
         plan = plan_epoch(
             rows.anchor_key,

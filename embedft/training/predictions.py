@@ -41,9 +41,10 @@ class PredictionWriter(BasePredictionWriter):
     ) -> None:
         """Gathers the ranks' shares and writes."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        table = torch.zeros(len(data.tokens.cut), pl_module.encoder.embedding_dim)  # type: ignore[union-attr, arg-type]
+        used = np.unique(np.concatenate([data.question_texts, data.answer_texts]))
+        table = torch.zeros(len(used), pl_module.encoder.embedding_dim)  # type: ignore[union-attr, arg-type]
         for texts, embeddings in predictions:
-            table[texts.cpu()] = embeddings.float().cpu()
+            table[np.searchsorted(used, texts.cpu().numpy())] = embeddings.float().cpu()
         if trainer.world_size > 1:
             table = trainer.strategy.reduce(table.to(pl_module.device), reduce_op="sum").cpu()
         if not trainer.is_global_zero:
@@ -51,11 +52,12 @@ class PredictionWriter(BasePredictionWriter):
         for name, texts in (("question", data.question_texts), ("answer", data.answer_texts)):
             path = self.folder / f"{name}_embeddings.npy"
             with replacing_file(path) as temporary, temporary.open("wb") as stream:
-                np.save(stream, table.numpy()[texts])
+                np.save(stream, table.numpy()[np.searchsorted(used, texts)])
             log.info("%s: %d embeddings", path, len(texts))
-        with replacing_file(self.folder / "ids.jsonl") as temporary:
-            lines = [
-                json.dumps({"id": r.id, "line": r.line, "file_name": r.file_name}) + "\n"
-                for r in data.records
-            ]
-            temporary.write_text("".join(lines), encoding="utf-8")
+        with (
+            replacing_file(self.folder / "ids.jsonl") as temporary,
+            temporary.open("w", encoding="utf-8") as lines,
+        ):
+            for row in data.stream_rows():
+                entry = {"id": row.id, "line": row.line, "file_name": row.file_name}
+                lines.write(json.dumps(entry) + "\n")

@@ -2,18 +2,24 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import SAMPLE
 
-from embedft.data.records import Record, read_records
-from embedft.data.splits import drop_leaking_rows, leak_groups, leak_keys, split_records
+from embedft.data.records import Record, normalize_text, read_records
+from embedft.data.splits import drop_leaking_rows, fitting, leak_groups, row_keys, split_records
 from embedft.errors import InputError
 
 
 def record(line: int, question: str, answer: str, file_name: str = "", context: str = "") -> Record:
     return Record(line, str(line), question, answer, context, file_name)
+
+
+def leak_keys(record: Record) -> set[tuple[str, str]]:
+    keys = {("q", normalize_text(record.question)), ("a", normalize_text(record.answer))}
+    return keys | ({("f", record.file_name)} if record.file_name else set())
 
 
 def numbered(count: int) -> list[Record]:
@@ -35,15 +41,18 @@ def test_no_key_lies_on_both_sides(records: list[Record], share: float, seed: in
         split = split_records(records, share, seed)
     except InputError:
         return
-    assert sorted(split.train + split.validation) == list(range(len(records)))
-    assert split.train
-    assert split.validation
+    train, validation = split.train.tolist(), split.validation.tolist()
+    assert sorted(train + validation) == list(range(len(records)))
+    assert train == sorted(train)
+    assert validation == sorted(validation)
+    assert train
+    assert validation
     sides = [
-        {key for row in side for key in leak_keys(records[row], with_context=False)}
-        for side in (split.train, split.validation)
+        {key for row in side for key in leak_keys(records[row])} for side in (train, validation)
     ]
     assert not sides[0] & sides[1]
-    assert split.train_groups + split.validation_groups == len(leak_groups(records, False))
+    groups = leak_groups(row_keys(records, with_context=False))
+    assert split.train_groups + split.validation_groups == len(set(groups.tolist()))
 
 
 def test_ties_are_transitive_and_normalised() -> None:
@@ -54,13 +63,17 @@ def test_ties_are_transitive_and_normalised() -> None:
         record(3, "WHAT?", "c"),
         record(4, "fifth", "d"),
     ]
-    assert leak_groups(records, with_context=False) == [[0, 1, 2, 3], [4]]
+    assert leak_groups(row_keys(records, with_context=False)).tolist() == [0, 0, 0, 0, 4]
 
 
 def test_context_ties_when_it_is_trained_on() -> None:
     records = [record(0, "q0", "a0", context="same"), record(1, "q1", "a1", context="Same ")]
-    assert len(leak_groups(records, with_context=False)) == 2
-    assert len(leak_groups(records, with_context=True)) == 1
+    assert leak_groups(row_keys(records, with_context=False)).tolist() == [0, 1]
+    assert leak_groups(row_keys(records, with_context=True)).tolist() == [0, 0]
+
+
+def test_no_file_and_no_context_tie_nothing() -> None:
+    assert leak_groups(row_keys(numbered(3), with_context=True)).tolist() == [0, 1, 2]
 
 
 def test_split_depends_on_the_texts_and_the_seed_alone() -> None:
@@ -76,7 +89,7 @@ def test_split_depends_on_the_texts_and_the_seed_alone() -> None:
 
 def test_split_is_the_same_on_every_machine() -> None:
     split = split_records(numbered(20), 0.8, seed=42)
-    assert split.validation == [2, 4, 11, 15]
+    assert split.validation.tolist() == [0, 1, 2, 4]
 
 
 def test_share_is_met() -> None:
@@ -88,7 +101,7 @@ def test_share_is_met() -> None:
 def test_groups_larger_than_the_share_give_the_smallest() -> None:
     records = [record(i, f"q{i}", f"a{i}", "big" if i < 70 else "small") for i in range(100)]
     split = split_records(records, 0.9, seed=0)
-    assert split.validation == list(range(70, 100))
+    assert split.validation.tolist() == list(range(70, 100))
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0, 1.5, float("nan")])
@@ -116,6 +129,24 @@ def test_rows_of_ones_own_validation_set_are_not_trained_on() -> None:
         record(2, "fine", "fine", "v.pdf"),
         record(3, "also", "also"),
     ]
-    kept, same_file = drop_leaking_rows(train, validation)
-    assert [r.line for r in kept] == [2, 3]
+    stays, same_file = drop_leaking_rows(row_keys(train, False), row_keys(validation, False))
+    assert stays.tolist() == [False, False, True, True]
     assert same_file == 1
+
+
+def test_a_context_in_ones_own_validation_set_leaks_when_it_is_trained_on() -> None:
+    validation = [record(0, "Held", "out", context="Here"), record(1, "other", "set")]
+    train = [record(0, "x", "x", context="here"), record(1, "y", "y")]
+    for with_context, expected in ((False, [True, True]), (True, [False, True])):
+        keys = [row_keys(side, with_context) for side in (train, validation)]
+        assert drop_leaking_rows(*keys)[0].tolist() == expected
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(1, 60))
+def test_groups_fill_the_share_in_their_order(sizes: list[int], target: int) -> None:
+    expected, room = [], target
+    for place, size in enumerate(sizes):
+        if size <= room:
+            expected.append(place)
+            room -= size
+    assert fitting(np.array(sizes), target).tolist() == expected

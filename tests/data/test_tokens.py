@@ -1,83 +1,45 @@
 from __future__ import annotations
 
-import os
+import pickle
 from pathlib import Path
 
 import numpy as np
-import pytest
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from embedft.data.tokens import TokenStore, tabulate, tokenize
+from embedft.data.tokens import MappedIds, TokenStore
 
-TEXTS = ["What swells?", "Silicon swells. " * 40, "naïve 日本 🔋", "x"]
-
-
-@pytest.fixture
-def tokenizer(tiny_model: Path) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(tiny_model)
+LENGTHS = np.array([2, 0, 5, 1, 3])
+IDS = np.arange(11, dtype=np.uint16)
 
 
-def same(a: TokenStore, b: TokenStore) -> bool:
-    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("ids", "offsets", "cut"))
+def store(ids: object = IDS) -> TokenStore:
+    offsets = np.concatenate([[0], np.cumsum(LENGTHS)])
+    return TokenStore(ids, offsets, LENGTHS > 2, "f")  # type: ignore[arg-type]
 
 
-def test_ids_are_the_tokenizers(tokenizer: PreTrainedTokenizerBase) -> None:
-    store = tokenize(TEXTS, tokenizer, 12, None)
-    for place, text in enumerate(TEXTS):
-        ids = store.ids[store.offsets[place] : store.offsets[place + 1]]
-        assert ids.tolist() == tokenizer(text, truncation=True, max_length=12)["input_ids"]
-    assert store.cut.tolist() == [False, True, store.lengths[2] == 12 and store.cut[2], False]
-    assert store.lengths.max() == 12
+def test_pack() -> None:
+    ids, lengths = store().pack(np.array([4, 0, 4, 1, 2]))
+    assert ids.tolist() == [8, 9, 10, 0, 1, 8, 9, 10, 2, 3, 4, 5, 6]
+    assert lengths.tolist() == [3, 2, 3, 0, 5]
+    assert str(ids.dtype) == str(lengths.dtype) == "torch.int64"
 
 
-def test_pack(tokenizer: PreTrainedTokenizerBase) -> None:
-    store = tokenize(TEXTS, tokenizer, 12, None)
-    ids, lengths = store.pack(np.array([3, 1, 3]))
-    expected = [tokenizer(TEXTS[i], truncation=True, max_length=12)["input_ids"] for i in (3, 1, 3)]
-    assert ids.tolist() == sum(expected, [])
-    assert lengths.tolist() == [len(row) for row in expected]
+def test_lengths() -> None:
+    assert store().lengths(np.array([2, 0])).tolist() == [5, 2]
 
 
-def test_cache_is_read_and_keyed_by_all_that_matters(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
-    first = tokenize(TEXTS, tokenizer, 12, tmp_path)
-    assert same(first, tokenize(TEXTS, tokenizer, 12, tmp_path))
-    assert len(os.listdir(tmp_path)) == 1
-    fingerprints = {
-        first.fingerprint,
-        tokenize(TEXTS, tokenizer, 13, tmp_path).fingerprint,
-        tokenize(TEXTS[::-1], tokenizer, 12, tmp_path).fingerprint,
-        tokenize(["".join(TEXTS)], tokenizer, 12, tmp_path).fingerprint,
-    }
-    tokenizer.add_tokens(["swells"])
-    fingerprints.add(tokenize(TEXTS, tokenizer, 12, tmp_path).fingerprint)
-    assert len(fingerprints) == 5
-    assert len(os.listdir(tmp_path)) == 5
+def test_joined_stores_number_their_texts_on() -> None:
+    joined = store().joined(store(IDS.astype(np.int32) + 70_000))
+    ids, lengths = joined.pack(np.array([9, 0, 5]))
+    assert ids.tolist() == [70_008, 70_009, 70_010, 0, 1, 70_000, 70_001]
+    assert lengths.tolist() == [3, 2, 2]
+    assert joined.cut.tolist() == [False, False, True, False, True] * 2
+    assert joined.fingerprint == "f+f"
+    assert len(joined.ids) == 22
 
 
-@pytest.mark.parametrize("name", ["ids", "offsets", "cut"])
-@pytest.mark.parametrize("keep", [0, 60, -1])
-def test_damaged_cache_is_made_anew(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, name: str, keep: int
-) -> None:
-    first = tokenize(TEXTS, tokenizer, 12, tmp_path)
-    path = tmp_path / first.fingerprint / f"{name}.npy"
-    path.write_bytes(path.read_bytes()[:keep])
-    assert same(first, tokenize(TEXTS, tokenizer, 12, tmp_path))
-    assert path.stat().st_size > 60
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    store = tokenize(TEXTS, tokenizer, 12, tmp_path / "file" / "cache")
-    assert len(store.cut) == len(TEXTS)
-
-
-def test_tabulate() -> None:
-    texts, (questions, answers) = tabulate([["a", "b", "a"], ["b", "c", "c"]])
-    assert texts == ["a", "b", "c"]
-    assert questions.tolist() == [0, 1, 0]
-    assert answers.tolist() == [1, 2, 2]
+def test_a_process_gets_the_path_of_the_ids_and_not_the_ids(tmp_path: Path) -> None:
+    IDS.tofile(tmp_path / "ids.bin")
+    mapped = MappedIds(tmp_path / "ids.bin", "<u2")
+    sent = pickle.dumps(mapped)
+    assert IDS.tobytes() not in sent
+    assert pickle.loads(sent)[np.array([3, 3, 10])].tolist() == [3, 3, 10]

@@ -1,0 +1,195 @@
+"""A block of lines as columns of numbers: the step from text to arrays.
+
+Imports neither torch nor transformers: worker processes start quickly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedft.data.keys import Ints, Keys, Mask, mixed, text_keys
+from embedft.data.records import lines_of
+from embedft.data.report import MAX_REPORTED
+from embedft.data.rows import RowError, normalize_text, parse_row
+from embedft.data.text_tokenizer import TextTokenizer, TokenizedTexts
+
+FORMAT = 1
+"""Version of what is cached on disk."""
+
+Positive = Literal["answer", "context", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSettings:
+    """All that decides, beside the file, what its rows and tokens are.
+
+    Attributes:
+        tokenizer: The tokenizer as JSON, without truncation and padding.
+        max_seq_length: Tokens a text at most, special tokens included.
+        truncation_side: ``right`` or ``left``, where longer texts are cut.
+        query_prompt: What stands before a question.
+        document_prompt: What stands before an answer or a context.
+        lower_case: Texts are lower-cased before the tokenizer.
+        documents: Which of answer and context is tokenised beside the question.
+        context_required: A row without a context is a bad row.
+    """
+
+    tokenizer: str
+    max_seq_length: int
+    truncation_side: str = "right"
+    query_prompt: str = ""
+    document_prompt: str = ""
+    lower_case: bool = False
+    documents: Positive = "answer"
+    context_required: bool = False
+
+    def digest(self) -> str:
+        """Equal for equal settings."""
+        settings = repr([FORMAT, *asdict(self).items()])
+        return hashlib.blake2b(settings.encode(), digest_size=12).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a block of lines holds; its arrays have one entry a good row, or one a text.
+
+    Attributes:
+        lines: Lines, blank ones included.
+        rows: Lines that are not blank.
+        skipped: Bad rows.
+        bad_rows: Line in the block, from 1, and what is wrong, of the first bad rows.
+        first_without_label: Line in the block of the first good row without a label; 0 if none.
+        question: (good rows,) which text of the block the question is.
+        answer: (good rows,) likewise; -1 where it is not tokenised.
+        context: (good rows,) likewise; -1 where there is none.
+        question_key: (good rows,) key of the normalised question.
+        answer_key: (good rows,) key of the normalised answer.
+        context_key: (good rows,) key of the normalised context, 0 where there is none.
+        file_key: (good rows,) key of the file name, 0 where there is none.
+        row_key: (good rows,) key of every field but ``id``.
+        label: (good rows,) float64, NaN where there is none.
+        text_key: (texts,) keys of the exact texts with their prompts.
+        ids: (total,) uint16 or int32, the ids of the distinct texts one after the other.
+        lengths: (texts,) int32, tokens a text.
+        cut: (texts,) the text was longer than ``max_seq_length``.
+    """
+
+    lines: int
+    rows: int
+    skipped: int
+    bad_rows: list[tuple[int, str]]
+    first_without_label: int
+    question: Ints
+    answer: Ints
+    context: Ints
+    question_key: Keys
+    answer_key: Keys
+    context_key: Keys
+    file_key: Keys
+    row_key: Keys
+    label: NDArray[np.float64]
+    text_key: Keys
+    ids: NDArray[np.generic]
+    lengths: NDArray[np.int32]
+    cut: Mask
+
+
+class BlockReader:
+    """Parses, validates, hashes and tokenises blocks of lines."""
+
+    def __init__(self, settings: ReadSettings) -> None:
+        self.settings = settings
+        self.tokenizer = TextTokenizer(
+            settings.tokenizer, settings.max_seq_length, settings.truncation_side
+        )
+
+    def __call__(self, block: bytes) -> Block:
+        """Reads one block; equal texts of it are hashed and tokenised once."""
+        place_of: dict[str, int] = {"": 0}
+        fields: list[int] = []  # question, answer, context and file name, row after row
+        labels: list[float] = []
+        bad_rows: list[tuple[int, str]] = []
+        line = rows = skipped = first_without_label = 0
+        required = self.settings.context_required
+        for line, (content, is_cut) in enumerate(lines_of(block), 1):
+            if content is None:
+                continue
+            rows += 1
+            try:
+                record = parse_row(content, line, required, is_cut)
+            except RowError as bad:
+                skipped += 1
+                if len(bad_rows) < MAX_REPORTED:
+                    bad_rows.append((line, str(bad)))
+                continue
+            fields += [place_of.setdefault(text, len(place_of)) for text in record[2:6]]
+            if record.label is None:
+                first_without_label = first_without_label or line
+                labels.append(math.nan)
+            else:
+                labels.append(record.label + 0.0)  # -0.0 is 0.0
+        texts = list(place_of)
+        exact = text_keys(texts)
+        normal = text_keys(map(normalize_text, texts))
+        question, answer, context, file = np.array(fields, dtype=np.int64).reshape(-1, 4).T
+        label = np.array(labels, dtype=np.float64)
+        numbers, text_key, tokens = self._tokenize(texts, exact, question, answer, context)
+        return Block(
+            lines=line,
+            rows=rows,
+            skipped=skipped,
+            bad_rows=bad_rows,
+            first_without_label=first_without_label,
+            question=numbers[0],
+            answer=numbers[1],
+            context=numbers[2],
+            question_key=normal[question],
+            answer_key=normal[answer],
+            context_key=normal[context],
+            file_key=exact[file],
+            row_key=mixed(
+                exact[question],
+                exact[answer],
+                exact[context],
+                exact[file],
+                label.view(np.uint64),
+            ),
+            label=label,
+            text_key=text_key,
+            ids=tokens.ids,
+            lengths=tokens.lengths,
+            cut=tokens.cut,
+        )
+
+    def _tokenize(
+        self, texts: list[str], exact: Keys, question: Ints, answer: Ints, context: Ints
+    ) -> tuple[list[Ints], Keys, TokenizedTexts]:
+        """Tokenises the texts that are asked for; the same text with another prompt is another.
+
+        Returns:
+            (rows,) numbers of the questions, answers and contexts among the tokenised texts, -1
+            for none; the keys of those texts; their tokens.
+        """
+        settings = self.settings
+        prompts = [settings.query_prompt, settings.document_prompt]
+        apart = len(texts) * (prompts[0] != prompts[1])  # documents count on from here
+        places = [question, answer + apart, context + apart]
+        if settings.documents == "context":
+            places[1] = np.full(len(answer), -1)
+        places[2] = np.where(context == 0, -1, places[2])
+        if settings.documents == "answer":
+            places[2] = np.full(len(context), -1)
+        distinct, numbers = np.unique(np.concatenate([[-1], *places]), return_inverse=True)
+        distinct = distinct[1:]
+        role, place = np.divmod(distinct, max(1, len(texts)))
+        wanted = [prompts[r] + texts[p] for r, p in zip(role.tolist(), place.tolist(), strict=True)]
+        if settings.lower_case:
+            wanted = [text.lower() for text in wanted]
+        columns = (numbers[1:] - 1).reshape(3, -1)
+        return list(columns), mixed(exact[place], role), self.tokenizer(wanted)

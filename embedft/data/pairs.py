@@ -1,0 +1,171 @@
+"""From tables of rows to the pairs that are trained on, and the retrieval task that judges them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedft.data.blocks import Positive
+from embedft.data.keys import Ints, Keys, Mask, codes, first_equal
+from embedft.data.splits import RowKeys
+from embedft.data.table import Table
+from embedft.data.train_rows import TrainRows
+from embedft.errors import InputError
+from embedft.evaluation.retrieval import Relevant, RetrievalTask
+
+RIGHT = 0.5
+"""Label from which a positive is a right answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Some pairs of a table, (pairs,) each.
+
+    Attributes:
+        anchor: Text numbers of the questions.
+        positive: Text numbers of the answers or contexts.
+        anchor_key: Keys of the normalised questions.
+        positive_key: Keys of the normalised answers or contexts.
+        file_key: Keys of the file names, 0 for none.
+        label: float64; None where the table has none.
+    """
+
+    anchor: Ints
+    positive: Ints
+    anchor_key: Keys
+    positive_key: Keys
+    file_key: Keys
+    label: NDArray[np.float64] | None
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+    @property
+    def right(self) -> Mask:
+        """(pairs,) the positive is a right answer."""
+        if self.label is None:
+            return np.ones(len(self), dtype=np.bool_)
+        return np.asarray(self.label >= RIGHT)
+
+    def only_right(self) -> Pairs:
+        """The pairs whose positive is a right answer."""
+        right = self.right
+        label = None if self.label is None else self.label[right]
+        return Pairs(
+            self.anchor[right],
+            self.positive[right],
+            self.anchor_key[right],
+            self.positive_key[right],
+            self.file_key[right],
+            label,
+        )
+
+    def after(self, texts: int) -> Pairs:
+        """The same pairs where the texts are numbered on from ``texts``."""
+        return replace(self, anchor=self.anchor + texts, positive=self.positive + texts)
+
+
+def row_keys(table: Table, rows: Ints) -> RowKeys:
+    """What ties some rows of a table."""
+    return RowKeys(
+        table.question_key[rows],
+        table.answer_key[rows],
+        table.file_key[rows],
+        None if table.context_key is None else table.context_key[rows],
+    )
+
+
+def pairs_of(table: Table, rows: Ints, positive: Positive) -> Pairs:
+    """The pairs of some rows: of each row the answer, the context if it has one, or both."""
+    columns: list[tuple[Ints, Ints, Keys]] = []
+    if positive != "context":
+        assert table.answer is not None
+        columns.append((rows, table.answer[rows], table.answer_key[rows]))
+    if positive != "answer":
+        assert table.context is not None
+        assert table.context_key is not None
+        owner = rows[table.context[rows] >= 0]
+        columns.append((owner, table.context[owner], table.context_key[owner]))
+    owner, text = (np.concatenate([column[place] for column in columns]) for place in (0, 1))
+    key = np.concatenate([column[2] for column in columns])
+    if len(columns) > 1:
+        order = np.argsort(owner, kind="stable")  # a row's answer, then its context
+        owner, text, key = owner[order], text[order], key[order]
+    return Pairs(
+        anchor=table.question[owner],
+        positive=text,
+        anchor_key=table.question_key[owner],
+        positive_key=key,
+        file_key=table.file_key[owner],
+        label=None if table.label is None else table.label[owner],
+    )
+
+
+def train_rows(train: Pairs, validation: Pairs) -> tuple[TrainRows, TrainRows]:
+    """Training and held-out pairs, with codes that are equal for equal texts of both.
+
+    Labels of the held-out pairs are kept only where the training pairs have some.
+    """
+    count = len(train)
+    anchor_key = codes(np.concatenate([train.anchor_key, validation.anchor_key]))
+    positive_key = codes(np.concatenate([train.positive_key, validation.positive_key]))
+    labels = validation_labels = None
+    if train.label is not None:
+        labels = train.label.astype(np.float32)
+        validation_labels = np.full(len(validation), np.nan, dtype=np.float32)
+        if validation.label is not None:
+            validation_labels[:] = validation.label
+    return (
+        TrainRows(
+            anchor=train.anchor,
+            positive=train.positive,
+            anchor_key=anchor_key[:count],
+            positive_key=positive_key[:count],
+            file=codes(train.file_key),
+            labels=labels,
+        ),
+        TrainRows(
+            anchor=validation.anchor,
+            positive=validation.positive,
+            anchor_key=anchor_key[count:],
+            positive_key=positive_key[count:],
+            file=np.full(len(validation), -1),
+            labels=validation_labels,
+        ),
+    )
+
+
+def retrieval_task(train: TrainRows, validation: TrainRows, right: Mask) -> RetrievalTask:
+    """Held-out questions against all distinct positives of the whole set.
+
+    Of equal questions, and of equal positives, the first text stands for all.
+
+    Args:
+        train: Training pairs.
+        validation: Held-out pairs.
+        right: (held-out pairs,) the pair's positive is a right answer.
+
+    Raises:
+        InputError: No held-out question has a right answer.
+    """
+    if not right.any():
+        raise InputError("label: no held-out pair reaches 0.5, so nothing can be measured")
+    text = np.concatenate([train.positive, validation.positive])
+    key = np.concatenate([train.positive_key, validation.positive_key])
+    first = np.full(int(key.max()) + 1, len(key))
+    np.minimum.at(first, key, np.arange(len(key)))
+    corpus_keys = np.flatnonzero(first < len(key))
+    rows = np.flatnonzero(right)
+    first_row = first_equal(validation.anchor_key[rows])
+    is_query = first_row == np.arange(len(rows))
+    query = (np.cumsum(is_query) - 1)[first_row]
+    place = np.searchsorted(corpus_keys, validation.positive_key[rows])
+    query, place = np.divmod(np.unique(query * len(corpus_keys) + place), len(corpus_keys))
+    return RetrievalTask(
+        queries=validation.anchor[rows[is_query]],
+        corpus=text[first[corpus_keys]],
+        corpus_keys=corpus_keys,
+        relevant=Relevant(place, np.append(0, np.cumsum(np.bincount(query)))),
+    )

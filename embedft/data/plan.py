@@ -1,0 +1,165 @@
+"""Which rows make which batch: a pure function of the rows, the seed and the epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from embedft.data.keys import Ints, Mask, connected, repeats
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """The global batches of one epoch: batch i is ``rows[offsets[i]:offsets[i + 1]]``."""
+
+    rows: Ints
+    offsets: Ints
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> Ints:
+        return self.rows[self.offsets[index] : self.offsets[index + 1]]
+
+
+def plan_epoch(
+    anchor_key: Ints,
+    positive_key: Ints,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    world_size: int = 1,
+) -> BatchPlan:
+    """Plans one epoch: each row once, no batch with the same anchor or positive text twice.
+
+    Rows that are tied by shared texts are dealt out to consecutive batches like cards, which keeps
+    them apart without search; only ties longer than the number of batches need a repair.
+    W ranks with batch B see the global batches that one process sees with batch W·B.
+
+    Args:
+        anchor_key: (rows,) equal numbers for equal anchors, from 0.
+        positive_key: (rows,) equal numbers for equal positives, from 0.
+        batch_size: Rows a rank.
+        seed: Seed of the run.
+        epoch: Epoch, from 0.
+        world_size: Number of ranks. Each batch is cut to a multiple of it, so that ranks get equal
+            shares: at most ``world_size - 1`` rows of an odd batch wait for another epoch.
+    """
+    rows = len(anchor_key)
+    size = batch_size * world_size
+    rng = np.random.default_rng([seed, epoch])
+    order = _order(anchor_key, positive_key, rng)
+
+    full = -(-rows // size)
+    most_repeated = max(np.bincount(anchor_key).max(), np.bincount(positive_key).max())
+    count = int(max(full, most_repeated))
+    if count == full:
+        sizes = np.full(count, size)
+        sizes[-1] = rows - size * (count - 1)
+    else:
+        sizes = rows // count + (np.arange(count) < rows % count)
+    shuffled = np.append(rng.permutation(count - 1), count - 1)  # a short batch stays the last
+    batch_of = np.empty(rows, dtype=np.int64)
+    batch_of[order] = shuffled[_dealt(sizes)]
+    _repair(batch_of, order, (anchor_key, positive_key), size, rng)
+
+    by_batch = order[np.argsort(batch_of[order], kind="stable")]
+    counts = np.bincount(batch_of)
+    if world_size > 1:
+        place = np.arange(rows) - np.repeat(np.cumsum(counts) - counts, counts)
+        counts = counts // world_size * world_size
+        by_batch = by_batch[place < counts[batch_of[by_batch]]]
+    counts = counts[counts > 0]
+    return BatchPlan(by_batch, np.concatenate([[0], np.cumsum(counts)]))
+
+
+def _dealt(sizes: Ints) -> Ints:
+    """(rows,) the batch of each card when they are dealt in turn to batches of these sizes."""
+    return np.concatenate([np.flatnonzero(sizes > turn) for turn in range(sizes.max())])
+
+
+def _order(anchor_key: Ints, positive_key: Ints, rng: np.random.Generator) -> Ints:
+    """A random order in which tied rows are neighbours, above all those of a frequent text."""
+    rows = len(anchor_key)
+    shuffled = rng.permutation(rows)
+    component = connected(anchor_key, positive_key)
+    if np.array_equal(component, np.arange(rows)):
+        return shuffled
+    anchors, positives = np.bincount(anchor_key), np.bincount(positive_key)
+    by_anchor = anchors[anchor_key] >= positives[positive_key]
+    text = np.where(by_anchor, anchor_key, len(anchors) + positive_key)
+    high = rng.integers(2**32, size=rows, dtype=np.uint64)[component]
+    low = rng.integers(2**32, size=len(anchors) + len(positives), dtype=np.uint64)[text]
+    place = (high << np.uint64(32)) | low  # two ties that fall together by chance do no harm
+    return shuffled[np.argsort(place[shuffled], kind="stable")]
+
+
+_ROUNDS = 12
+"""Rounds in which homeless rows look for a place before they get new batches."""
+
+
+def _repair(
+    batch_of: Ints, order: Ints, keys: tuple[Ints, Ints], size: int, rng: np.random.Generator
+) -> None:
+    """Moves each row whose text already stands in its batch to a batch with room, in place.
+
+    All homeless rows draw free places at once and keep those where they clash with nobody; what
+    finds none in some rounds gets new batches. A round costs as much as its rows.
+    """
+    rows = len(batch_of)
+
+    def pairs(key: Ints, of: Ints) -> Ints:
+        """A number for each (text, batch)."""
+        return key[of] * rows + batch_of[of]
+
+    def clashes(of: Ints) -> Mask:
+        return repeats(pairs(keys[0], of)) | repeats(pairs(keys[1], of))
+
+    clash = clashes(order)
+    homeless, placed = order[clash], order[~clash]
+    if not len(homeless):
+        return
+    taken = [Taken(pairs(key, placed[np.isin(key[placed], key[homeless])])) for key in keys]
+    room = size - np.bincount(batch_of[placed], minlength=int(batch_of.max()) + 1)
+    tries = 0
+    while len(homeless):
+        if tries == _ROUNDS or not room.any():
+            most_repeated = max(int(np.bincount(key[homeless]).max()) for key in keys)
+            new = max(-(-len(homeless) // size), most_repeated)
+            room = np.append(np.zeros_like(room), np.full(new, size))  # the old ones were tried
+            tries = 0
+        tries += 1
+        share = 1 + 2 * len(homeless) // np.count_nonzero(room)  # far more places are no help
+        places = rng.permutation(np.repeat(np.arange(len(room)), np.minimum(room, share)))
+        moving, waiting = np.split(homeless, [min(len(places), len(homeless))])
+        batch_of[moving] = places[: len(moving)]
+        refused = clashes(moving)
+        for key, known in zip(keys, taken, strict=True):
+            refused |= known.holds(pairs(key, moving))
+        settled = moving[~refused]
+        for key, known in zip(keys, taken, strict=True):
+            known.add(pairs(key, settled))
+        room -= np.bincount(batch_of[settled], minlength=len(room))
+        homeless = np.append(waiting, moving[refused])
+
+
+class Taken:
+    """A set of numbers that grows: a large sorted array, and a small one of what came later."""
+
+    def __init__(self, numbers: Ints) -> None:
+        self._parts = [np.sort(numbers), np.empty(0, dtype=np.int64)]
+
+    def add(self, numbers: Ints) -> None:
+        """Adds some."""
+        self._parts[1] = np.sort(np.append(self._parts[1], numbers))
+
+    def holds(self, numbers: Ints) -> Mask:
+        """(numbers,) True for those in the set."""
+        found = np.zeros(len(numbers), dtype=np.bool_)
+        for part in self._parts:
+            if len(part):
+                place = np.minimum(np.searchsorted(part, numbers), len(part) - 1)
+                found |= part[place] == numbers
+        return found

@@ -1,0 +1,185 @@
+"""One line of JSONL as a record: every fault is named by its field."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from typing import Any, NamedTuple, NoReturn
+
+LABEL_FIELDS = ("label", "score")
+
+
+class Record(NamedTuple):
+    """One row of the input.
+
+    Attributes:
+        line: Line number in the file, from 1.
+        id: The row's own id, or its line number where it has none.
+        question: The anchor text, stripped, never empty.
+        answer: The answer text, stripped, never empty.
+        context: The passage the answer comes from; empty where there is none.
+        file_name: The document the pair comes from; empty where there is none.
+        label: How well the pair fits, in [0, 1]; None where the file gives none.
+    """
+
+    line: int
+    id: str
+    question: str
+    answer: str
+    context: str = ""
+    file_name: str = ""
+    label: float | None = None
+
+
+class RowError(ValueError):
+    """``field: what is wrong`` of one row."""
+
+
+def normalize_text(text: str) -> str:
+    """The form in which two texts count as the same: NFKC, case-folded, white space folded."""
+    if text.isascii() and text.isprintable() and "  " not in text:  # most texts; much faster
+        return text.strip().lower()
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def parse_row(line: bytes, number: int, context_required: bool, is_cut: bool) -> Record:
+    """One line as a record.
+
+    Args:
+        line: The line, without its end.
+        number: Its number, the id of a row that has none.
+        context_required: A row without a context is a bad row.
+        is_cut: The file ends within the line, so that a bad row may be a cut off one.
+
+    Raises:
+        RowError: The row is bad.
+    """
+    try:
+        record = _parse(line, number)
+        if context_required and not record.context:
+            raise RowError("context: missing or empty, needed by --data.positive context")
+    except RowError as bad:
+        if is_cut:
+            raise RowError(f"{bad} (the file ends inside this row: was it cut off?)") from None
+        raise
+    return record
+
+
+def _parse(line: bytes, number: int) -> Record:
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RowError(
+            f"row: not UTF-8 (byte 0x{line[error.start]:02x} at position {error.start + 1}); "
+            "save the file as UTF-8"
+        ) from None
+    if text.startswith("\ufeff"):
+        raise RowError("row: not valid JSON: Unexpected UTF-8 BOM (decode using utf-8-sig)")
+    try:
+        row = _DECODER.decode(text)
+    except RowError:
+        raise
+    except json.JSONDecodeError as error:
+        raise RowError(f"row: not valid JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:  # huge integers, deep nesting
+        raise RowError(f"row: not readable JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise RowError(f"row: is {_kind(row)}, must be an object with question and answer")
+    return Record(
+        number,
+        question=_text(row, "question", required=True),
+        answer=_text(row, "answer", required=True),
+        context=_text(row, "context", required=False),
+        file_name=_text(row, "file_name", required=False),
+        id=_id(row, number),
+        label=_label(row),
+    )
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise RowError(f"{twice}: stands more than once in the object; keep one")
+    return row
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise RowError(f"row: holds {name}, which is not JSON; use a number or null")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def _text(row: dict[str, Any], name: str, *, required: bool) -> str:
+    if name not in row:
+        if required:
+            keys = ", ".join(sorted(row)[:8]) or "none"
+            raise RowError(f"{name}: missing (the row's keys: {keys})")
+        return ""
+    value = row[name]
+    if value is None and not required:
+        return ""
+    if not isinstance(value, str):
+        raise RowError(f"{name}: is {_kind(value)}, must be a text")
+    if not value.isascii():
+        _check_surrogates(name, value)
+    value = value.strip()
+    if required and not value:
+        raise RowError(f"{name}: is empty; give a text")
+    return value
+
+
+def _check_surrogates(name: str, value: str) -> None:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RowError(
+            f"{name}: holds half a surrogate pair (\\u{ord(value[error.start]):04x}) "
+            f"at character {error.start + 1}; write the whole character"
+        ) from None
+
+
+def _id(row: dict[str, Any], number: int) -> str:
+    value = row.get("id")
+    if value is None:
+        return str(number)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise RowError(f"id: is {_kind(value)}, must be a text or a whole number")
+    if isinstance(value, str):
+        _check_surrogates("id", value)
+    return str(value)
+
+
+def _label(row: dict[str, Any]) -> float | None:
+    labels: dict[str, float] = {}
+    for name in LABEL_FIELDS:
+        value = row.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise RowError(f"{name}: is {_kind(value)}, must be a number from 0 to 1")
+        if not (math.isfinite(value) and 0 <= value <= 1):
+            raise RowError(f"{name}: is {value}, must lie from 0 to 1")
+        labels[name] = float(value)
+    if len(set(labels.values())) > 1:
+        raise RowError("label: differs from score; give one of them")
+    return next(iter(labels.values()), None)

@@ -1,0 +1,132 @@
+"""The one pass over a file that makes the columns of a table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedft.data.blocks import Block, Positive, ReadSettings
+from embedft.data.column_files import ColumnFiles
+from embedft.data.keys import Ints, first_equal, repeats
+from embedft.data.records import byte_blocks
+from embedft.data.report import MAX_REPORTED, ReadReport
+from embedft.data.workers import read_blocks
+
+META = "table.json"
+BLOCK_BYTES = 4 << 20  # some ten thousand rows: what a process holds as text at a time
+LARGE_FILE = 32 << 20  # from here on several processes are faster, their start included
+
+_TEXTS: dict[Positive, list[str]] = {
+    "answer": ["question", "answer"],
+    "context": ["question", "context"],
+    "both": ["question", "answer", "context"],
+}
+
+
+def build_table(
+    path: Path,
+    settings: ReadSettings,
+    folder: Path,
+    *,
+    refuse_bad_rows: bool,
+    block_bytes: int,
+    workers: int | None,
+) -> str:
+    """Reads a file into the columns of a folder.
+
+    Args:
+        path: The file.
+        settings: What is read and how it is tokenised.
+        folder: An empty folder.
+        refuse_bad_rows: One bad row is enough to refuse the file.
+        block_bytes: Bytes read at a time.
+        workers: As for :func:`~embedft.data.table.read_table`.
+
+    Returns:
+        The digest of the file's bytes.
+
+    Raises:
+        InputError: The file can't be read or used.
+        OSError: The folder can't be written.
+    """
+    if workers is None:
+        large = path.is_file() and path.stat().st_size >= LARGE_FILE
+        workers = _cores() if large else 0
+    digest = hashlib.sha256()
+    report = ReadReport(str(path))
+    columns = ColumnFiles(folder)
+    try:
+        blocks = byte_blocks(path, block_bytes, digest)
+        counts = _append_all(read_blocks(blocks, settings, workers), columns, report, settings)
+        report.check(counts["rows"], refuse_bad_rows=refuse_bad_rows)
+        counts |= _finish(columns, settings)
+    finally:
+        columns.close()
+    counts |= {
+        "rows_read": report.rows,
+        "skipped": report.skipped,
+        "bad_rows": report.bad_rows,
+        "columns": columns.layout,
+    }
+    (folder / META).write_text(json.dumps(counts), encoding="utf-8")
+    return digest.hexdigest()[:24]
+
+
+def _append_all(
+    blocks: Iterable[Block], columns: ColumnFiles, report: ReadReport, settings: ReadSettings
+) -> dict[str, Any]:
+    """Appends block after block, whose lines and texts count on from those before."""
+    names = ["question_key", "answer_key", "file_key", "row_key", "label", "text_key", "cut", "ids"]
+    if settings.documents != "answer":
+        names.append("context_key")
+    lines = rows = texts = tokens = first_without_label = 0
+    columns.append("offsets", np.zeros(1, dtype=np.int64))
+    for block in blocks:
+        for name in names:
+            columns.append(name, getattr(block, name))
+        for name in _TEXTS[settings.documents]:
+            places: Ints = getattr(block, name)
+            columns.append(name, np.where(places < 0, -1, places + texts))
+        columns.append("offsets", tokens + np.cumsum(block.lengths, dtype=np.int64))
+        report.rows += block.rows
+        report.skipped += block.skipped
+        space = MAX_REPORTED - len(report.bad_rows)
+        report.bad_rows += [(lines + line, what) for line, what in block.bad_rows[:space]]
+        if block.first_without_label and not first_without_label:
+            first_without_label = lines + block.first_without_label
+        lines += block.lines
+        rows += len(block.question)
+        texts += len(block.cut)
+        tokens += len(block.ids)
+    return {"rows": rows, "first_without_label": first_without_label}
+
+
+def _finish(columns: ColumnFiles, settings: ReadSettings) -> dict[str, int]:
+    """Finds what is equal across blocks; the first of equal texts stands for all of them."""
+    text_key = columns.read("text_key")
+    if repeats(text_key).any():
+        first = first_equal(text_key)
+        for name in _TEXTS[settings.documents]:
+            places = columns.read(name)
+            columns.replace(name, np.where(places < 0, -1, first[places]))
+    duplicate = repeats(columns.read("row_key"))
+    columns.append("duplicate", duplicate)
+    columns.remove("text_key")
+    columns.remove("row_key")
+    if np.isnan(columns.read("label")).all():
+        columns.remove("label")
+    return {
+        "duplicates": int(duplicate.sum()),
+        "distinct_questions": int((~repeats(columns.read("question_key"))).sum()),
+        "distinct_answers": int((~repeats(columns.read("answer_key"))).sum()),
+    }
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,95 @@
+"""The pairs to train on as numbers, and which of them are wrong answers to which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedft.data.keys import Ints
+from embedft.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainRows:
+    """The training pairs as indices.
+
+    Attributes:
+        anchor: (rows,) index of the anchor's text in the token store.
+        positive: (rows,) index of the positive's text in the token store.
+        anchor_key: (rows,) equal where two anchors are the same text (normalised).
+        positive_key: (rows,) equal where two positives are the same text (normalised).
+        file: (rows,) equal where two rows come from one file; -1 where the row names none.
+        labels: (rows,) float32, or None.
+    """
+
+    anchor: Ints
+    positive: Ints
+    anchor_key: Ints
+    positive_key: Ints
+    file: Ints
+    labels: NDArray[np.float32] | None
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+    @cached_property
+    def right(self) -> Ints:
+        """Ascending (anchor, positive) pairs of the rows, each as one number."""
+        return np.unique(self.pairs(self.anchor_key, self.positive_key))
+
+    def pairs(self, anchor_key: Ints, positive_key: Ints) -> Ints:
+        """Pairs of keys, each as one number."""
+        return anchor_key * (int(self.positive_key.max()) + 1) + positive_key
+
+
+def draw_negatives(
+    rows: TrainRows, batch: Ints, count: int, seed: int, at: tuple[int, int]
+) -> Ints:
+    """Draws, for each row of a global batch, rows whose positives are wrong answers to it.
+
+    A drawn row is of another file, and its positive's text is nowhere a positive of the anchor.
+
+    Args:
+        rows: All training rows.
+        batch: (B,) rows to draw for.
+        count: Negatives a row.
+        seed: Seed of the run.
+        at: Epoch and index of the batch.
+
+    Returns:
+        (B, count) int64 row indices.
+
+    Raises:
+        InputError: A row has no possible negative.
+    """
+    right = rows.right
+
+    def wrong(anchors: Ints, drawn: Ints) -> NDArray[np.bool_]:
+        """Where a drawn row may not serve as a negative."""
+        code = rows.pairs(rows.anchor_key[anchors], rows.positive_key[drawn])
+        place = np.minimum(np.searchsorted(right, code), len(right) - 1)
+        same_file = (rows.file[drawn] == rows.file[anchors]) & (rows.file[anchors] >= 0)
+        return np.asarray((right[place] == code) | same_file)
+
+    rng = np.random.default_rng([seed, *at])
+    anchors = np.repeat(batch, count)
+    drawn = rng.integers(len(rows), size=len(anchors))
+    for _ in range(20):
+        bad = wrong(anchors, drawn)
+        if not bad.any():
+            break
+        drawn[bad] = rng.integers(len(rows), size=int(bad.sum()))
+    for slot in np.flatnonzero(wrong(anchors, drawn)):  # rare: most rows are forbidden
+        everyone = np.arange(len(rows))
+        allowed = everyone[~wrong(np.full(len(rows), anchors[slot]), everyone)]
+        if not len(allowed):
+            raise InputError(
+                "negatives can't be drawn: a training question has no row of another file with "
+                "another answer; give rows of more files, labels, or use "
+                "MultipleNegativesRankingLoss"
+            )
+        drawn[slot] = rng.choice(allowed)
+    return drawn.reshape(len(batch), count)
