@@ -321,6 +321,11 @@ class EmbeddingDataModule(LightningDataModule):
             and self.trainer.strategy.root_device.type == "cuda",
         )
 
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        """Moves a batch but for the lengths: read on the CPU, they cost no wait for a GPU."""
+        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved._replace(lengths=batch.lengths)
+
     # The position in the epoch, for resume.
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

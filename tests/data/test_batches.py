@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from embedft.data.batches import (
     TextBatches,
     step_seed,
 )
+from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.plan import plan_epoch
 from embedft.data.tokens import TokenStore
 from embedft.data.train_rows import TrainRows, draw_negatives
@@ -144,3 +146,11 @@ def test_from_position_starts_late_and_tells_the_whole_length() -> None:
     sampler = FromPosition(7, 4)
     assert list(sampler) == [4, 5, 6]
     assert len(sampler) == 7
+
+
+def test_lengths_stay_on_the_cpu() -> None:
+    batch = TextBatches(store(6), np.arange(6), 4)[0]
+    data = EmbeddingDataModule("pairs.jsonl")
+    moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert moved.input_ids.device.type == moved.texts.device.type == "meta"
+    assert moved.lengths is batch.lengths
