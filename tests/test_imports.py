@@ -21,6 +21,11 @@ def test_importing_the_package_is_light() -> None:
     assert not loaded_by("import embedft; embedft.__version__") & {"torch", "numpy", "transformers"}
 
 
+def test_processes_that_read_the_input_start_light() -> None:
+    assert not loaded_by("import embedft.data.workers") & {"torch", "lightning", "transformers"}
+    assert "torch" not in loaded_by("import embedft.__main__")
+
+
 @pytest.mark.parametrize(
     "module", ["losses", "encoder.pooling", "evaluation.metrics", "data.records", "data.splits"]
 )

@@ -127,9 +127,7 @@ class EmbeddingDataModule(LightningDataModule):
             assert table.answer is not None
             self.question_texts, self.answer_texts = table.question, table.answer
         else:
-            train, validation = self._split(table, rows, settings)
-            self._load_for_training(train, validation, encoder, needs_labels)
-            self.report |= {
+            self.report = {
                 "rows_read": reading.rows,
                 "rows_valid": reading.valid,
                 "rows_skipped": reading.skipped,
@@ -137,6 +135,8 @@ class EmbeddingDataModule(LightningDataModule):
                 "repeated_questions": reading.repeated_questions,
                 "repeated_answers": reading.repeated_answers,
             }
+            train, validation = self._split(table, rows, settings)
+            self._load_for_training(train, validation, encoder, needs_labels)
         self._loaded = True
 
     def _read_settings(self, encoder: Encoder, documents: Positive) -> ReadSettings:

@@ -28,6 +28,8 @@ from embedft.data.tokens import MappedIds, TokenStore
 
 log = logging.getLogger(__name__)
 
+_DAMAGE = (OSError, ValueError, KeyError, TypeError)  # absent, cut off, or no table
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -144,7 +146,7 @@ def read_table(
         try:
             with _staging_folder(cache_dir) as folder:
                 fingerprint = build(folder).tokens.fingerprint
-                _publish(folder, cache_dir / fingerprint)
+                _publish(path, folder, cache_dir / fingerprint)
             return _open(path, cache_dir / fingerprint, fingerprint)
         except OSError as error:
             log.warning(
@@ -182,7 +184,7 @@ def _find(path: str, settings: ReadSettings, cache_dir: Path) -> Table | None:
     folder = cache_dir / f"{prefix}{digest}"
     try:
         table = _open(path, folder, folder.name)
-    except (OSError, ValueError, KeyError, TypeError):  # absent, cut off, or no table
+    except _DAMAGE:
         return None
     log.info("tokens: %d texts from the cache %s", len(table.tokens.cut), folder)
     return table
@@ -231,11 +233,13 @@ def _staging_folder(cache_dir: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(folder: Path, final: Path) -> None:
+def _publish(path: str, folder: Path, final: Path) -> None:
     """Renames in one step; where another process was faster, its table stays."""
-    shutil.rmtree(final, ignore_errors=True)  # a damaged earlier one
-    try:
-        os.replace(folder, final)
-    except OSError:
-        if not (final / META).is_file():
-            raise
+    if final.exists():
+        try:
+            _open(path, final, final.name)
+        except _DAMAGE:
+            shutil.rmtree(final, ignore_errors=True)
+        else:
+            return
+    os.replace(folder, final)

@@ -255,6 +255,20 @@ def test_a_damaged_cache_is_made_anew(
     assert len(file.read_bytes()) == len(content)
 
 
+def test_of_two_that_write_the_same_the_first_stays(
+    tmp_path: Path, settings: ReadSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(write_jsonl(tmp_path / "p.jsonl", untidy_rows()))
+    cache = tmp_path / "cache"
+    first = read_table(path, settings, cache)
+    folder = cache / first.tokens.fingerprint
+    before = folder.stat().st_ino
+    monkeypatch.setattr("embedft.data.table._find", lambda *_: None)  # looked before it was there
+    assert same(first, read_table(path, settings, cache))
+    assert folder.stat().st_ino == before
+    assert os.listdir(cache) == [folder.name]
+
+
 def test_a_cache_that_cannot_be_written_is_one_warning(
     tmp_path: Path, settings: ReadSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -354,6 +368,5 @@ def test_memory_grows_by_less_than_200_bytes_a_row(tmp_path: Path, settings: Rea
                 write_jsonl(tmp_path / f"{size}.jsonl", rows), replace(settings, documents="answer")
             )
         )
-    print(peaks)
     growth = (peaks[1] - peaks[0]) / (sizes[1] - sizes[0])
     assert 8 < growth < 200
