@@ -15,6 +15,7 @@ from tiny import SAMPLE
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PERFORMANCE = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
 
 # What makes the commands short, or fit a machine without four GPUs.
 SHORT = "--trainer.max_steps=3 --trainer.enable_progress_bar=false --max_seq_length=48"
@@ -31,7 +32,8 @@ def blocks(text: str, language: str) -> list[str]:
 COMMANDS = [line for block in blocks(README, "bash") for line in block.splitlines()]
 SET_UP = [command for command in COMMANDS if command.startswith("bash scripts/")]
 COMPARISON = [command for command in COMMANDS if "compare_with" in command]
-TO_RUN = [command for command in COMMANDS if command not in SET_UP + COMPARISON]
+BENCHMARKS = [command for command in COMMANDS if "scripts/benchmark" in command]
+TO_RUN = [command for command in COMMANDS if command not in SET_UP + COMPARISON + BENCHMARKS]
 
 
 def run(command: str, folder: Path) -> str:
@@ -92,6 +94,15 @@ def test_comparison_script(desk: Path) -> None:
     assert rows == ["model", "---", "base", "embedft", "sentence-transformers"]
 
 
+@pytest.mark.slow
+def test_benchmark_scripts(desk: Path) -> None:
+    training, around = BENCHMARKS
+    said = run(f"{training} --no-check --rounds 1 --steps 1 --warmup_steps 1", desk)
+    assert "| pairs.jsonl | all-MiniLM-L6-v2 | 16 |" in said
+    said = run(f"{around} --only predict --pairs 40 --rounds 1", desk)
+    assert "predict" in said
+
+
 def test_set_up_commands_exist() -> None:
     """They are run from a bare clone, not from inside the tests that they start."""
     assert SET_UP == ["bash scripts/quickstart", "bash scripts/test"]
@@ -112,7 +123,7 @@ def test_a_loss_in_one_file(tmp_path: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for text in (README, CONTRIBUTING):
+    for text in (README, CONTRIBUTING, PERFORMANCE):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
             assert (ROOT / target).exists(), target
 

@@ -104,7 +104,11 @@ class EmbeddingModule(LightningModule):
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """One loss; reseeded, so a step does not depend on what ran before it."""
-        torch.manual_seed(batch.seed)
+        # torch.manual_seed would also queue the seed for each kind of device there might be, with
+        # a stack trace, at every step.
+        torch.default_generator.manual_seed(batch.seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(batch.seed)
         embeddings = self.encoder(batch.input_ids, batch.lengths)
         anchor_BD, positive_BD, *negatives = embeddings.split(len(batch.rows))
         negatives_BND = None
@@ -112,9 +116,13 @@ class EmbeddingModule(LightningModule):
             negatives_BND = torch.cat(negatives).view(len(anchor_BD), -1, anchor_BD.shape[1])
         loss = self.loss_of(anchor_BD, positive_BD, negatives_BND, batch.labels)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.rows))
-        self.log("train/in_batch_accuracy", in_batch_accuracy(anchor_BD, positive_BD))
-        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        if self._logs_this_step():
+            self.log("train/in_batch_accuracy", in_batch_accuracy(anchor_BD, positive_BD))
+            self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         return loss
+
+    def _logs_this_step(self) -> bool:
+        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined,no-any-return]
 
     def loss_of(
         self,
@@ -149,12 +157,12 @@ class EmbeddingModule(LightningModule):
         if limit and gradient_clip_algorithm not in (None, "norm"):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
-        logs = (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
-        if not (logs or limit):
+        if not (limit or self._logs_this_step()):
             return
-        trained = [parameter for parameter in self.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
-        if logs:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        trained = [parameter for parameter in parameters if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained])
+        if self._logs_this_step():
             self.log("train/grad_norm", norm)
         # On a CPU a look at the norm is free, and scaling by 1 is not.
         if limit and (norm.device.type != "cpu" or not norm < limit):
