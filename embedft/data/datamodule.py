@@ -300,11 +300,14 @@ class EmbeddingDataModule(LightningDataModule):
         """As :meth:`val_dataloader`."""
         return self.val_dataloader()
 
+    @property
+    def predicted_texts(self) -> Ints:
+        """(texts,) the distinct texts of all questions and answers, ascending."""
+        return np.unique(np.concatenate([self.question_texts, self.answer_texts]))
+
     def predict_dataloader(self) -> DataLoader[EvalBatch]:
-        """All distinct texts of the file."""
-        return self._text_loader(
-            np.unique(np.concatenate([self.question_texts, self.answer_texts]))
-        )
+        """The texts of :attr:`predicted_texts`."""
+        return self._text_loader(self.predicted_texts)
 
     def _text_loader(self, texts: Ints) -> DataLoader[EvalBatch]:
         rank, world_size = self._ranks()

@@ -41,7 +41,7 @@ class PredictionWriter(BasePredictionWriter):
     ) -> None:
         """Gathers the ranks' shares and writes."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        used = np.unique(np.concatenate([data.question_texts, data.answer_texts]))
+        used = data.predicted_texts
         table = torch.zeros(len(used), pl_module.encoder.embedding_dim)  # type: ignore[union-attr, arg-type]
         for texts, embeddings in predictions:
             table[np.searchsorted(used, texts.cpu().numpy())] = embeddings.float().cpu()
