@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -282,6 +283,25 @@ class EmbeddingModule(LightningModule):
             "cosine_pair_loss": float((1 - similarity).mean()),
         }
 
+    def _cast_weights_once(self) -> None:
+        """One autocast around all batches: it casts a weight once, not once a batch."""
+        precision = self.trainer.precision_plugin
+        if isinstance(precision, MixedPrecision):
+            self._around_batches = precision.forward_context()
+            self._around_batches.__enter__()
+
+    def _forget_cast_weights(self) -> None:
+        if isinstance(self.trainer.precision_plugin, MixedPrecision):
+            self._around_batches.__exit__(None, None, None)
+
+    def on_validation_start(self) -> None:
+        """Casts weights once."""
+        self._cast_weights_once()
+
+    def on_validation_end(self) -> None:
+        """Drops the cast weights: training changes them."""
+        self._forget_cast_weights()
+
     def on_validation_epoch_start(self) -> None:
         """Makes room for the embeddings."""
         self._start_evaluation()
@@ -294,6 +314,14 @@ class EmbeddingModule(LightningModule):
         """Searches, and logs ``val/...``."""
         self._finish_evaluation("val")
 
+    def on_test_start(self) -> None:
+        """As for validation."""
+        self._cast_weights_once()
+
+    def on_test_end(self) -> None:
+        """As for validation."""
+        self._forget_cast_weights()
+
     def on_test_epoch_start(self) -> None:
         """As for validation."""
         self._start_evaluation()
@@ -305,6 +333,14 @@ class EmbeddingModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """As for validation, under ``test/...``."""
         self._finish_evaluation("test")
+
+    def on_predict_start(self) -> None:
+        """Casts weights once."""
+        self._cast_weights_once()
+
+    def on_predict_end(self) -> None:
+        """Drops the cast weights."""
+        self._forget_cast_weights()
 
     def predict_step(self, batch: EvalBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Which texts, and their embeddings."""
