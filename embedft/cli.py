@@ -7,15 +7,18 @@ from argparse import ArgumentError, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_only
 
 from embedft import __version__
 from embedft.arguments import SHORT_FLAGS, complete_overwrite, expand_arguments, explain
+from embedft.checkpoint import load_weights
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.errors import InputError
-from embedft.export import export_checkpoint, load_weights, read_checkpoint
+from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
+from embedft.export import export_checkpoint
 from embedft.files import replacing_file
 from embedft.outcome import finish_run
 from embedft.run_folder import RunFolder
@@ -24,6 +27,7 @@ from embedft.training.checkpoints import RunCheckpoints
 from embedft.training.module import EmbeddingModule
 from embedft.training.predictions import PredictionWriter
 from embedft.training.run_files import RunFiles
+from embedft.training.stopping import StopOnSignal
 from embedft.training.trainer import AtomicCheckpointIO, EmbedftTrainer
 
 DESCRIPTION = """\
@@ -109,6 +113,12 @@ class EmbedftCLI(LightningCLI):
             default=100,
             help="Steps between two writes of checkpoints/last.ckpt.",
         )
+        parser.add_argument(
+            "--save_total_limit",
+            type=int,
+            default=2,
+            help="How many of checkpoints/last.ckpt and the step-N.ckpt before it are kept.",
+        )
         parser.set_defaults({"model.loss": {"class_path": "MultipleNegativesRankingLoss"}})
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
 
@@ -117,10 +127,11 @@ class EmbedftCLI(LightningCLI):
         super().parse_arguments(parser, args)
         self.settings = self.config[self.config.subcommand]
         self.folder = RunFolder(Path(self.settings.output_dir))
+        if self.config.subcommand == "fit" and (saved := self.folder.requeued()):
+            self.settings.ckpt_path = str(saved)  # Lightning would take it whatever is asked for
         if self.settings.get("ckpt_path"):
-            path = self.folder.checkpoint(self.settings.ckpt_path)
-            self.checkpoint = read_checkpoint(path)
-            self.settings.ckpt_path = str(path)
+            path, self.checkpoint = self.folder.read_checkpoint(self.settings.ckpt_path)
+            self.settings.ckpt_path = str(path.resolve())
 
     def before_instantiate_classes(self) -> None:
         """Says what is measured, and refuses a folder that holds another run."""
@@ -161,11 +172,16 @@ class EmbedftCLI(LightningCLI):
         callbacks = list(configured.get("callbacks") or [])
         if self.subcommand == "fit":
             self.run_files = RunFiles(self.settings.output_dir)
-            save_steps = self.settings.save_steps
-            if save_steps < 1:
-                raise InputError(f"save_steps: is {save_steps}, must be at least 1")
-            checkpoints = RunCheckpoints(self.folder.checkpoints, self.run_files, save_steps)
-            callbacks += [self.run_files, checkpoints]
+            for name in ("save_steps", "save_total_limit"):
+                if self.settings[name] < 1:
+                    raise InputError(f"{name}: is {self.settings[name]}, must be at least 1")
+            checkpoints = RunCheckpoints(
+                self.folder.checkpoints,
+                self.run_files,
+                self.settings.save_steps,
+                self.settings.save_total_limit,
+            )
+            callbacks += [self.run_files, checkpoints, StopOnSignal(checkpoints)]
             if configured.get("logger") is None:
                 kwargs["logger"] = self.folder.tensorboard()
         else:
@@ -189,6 +205,7 @@ class EmbedftCLI(LightningCLI):
         self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
         if not self.trainer.is_global_zero:
             return
+        self.folder.lock()
         if self.settings.ckpt_path is None:
             self.folder.clear(self.settings.overwrite)
         self.folder.make()
@@ -216,6 +233,8 @@ class EmbedftCLI(LightningCLI):
         except Exception as error:
             self.run_files.on_exception(self.trainer, self.model, error)
             raise
+        finally:
+            self.folder.unlock()
 
     def _hyperparameters(self) -> dict[str, Any]:
         trainer = self.trainer
@@ -290,11 +309,31 @@ def main(args: list[str] | None = None) -> None:
             args=expand_arguments(arguments),
         )
     except ArgumentError as error:
-        _fail(explain(str(error)))
-    except (InputError, MisconfigurationException, OSError) as error:
-        _fail(str(error))
+        _fail(explain(str(error)), InputError.exit_status)
+    except StoppedError as error:
+        # A rank that ends with an error makes Lightning's launcher kill the others as they save.
+        _fail(str(error), 0 if rank_zero_only.rank else error.exit_status)
+    except EmbedftError as error:
+        _fail(str(error), error.exit_status)
+    except (MisconfigurationException, OSError) as error:
+        _fail(str(error), InputError.exit_status)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        _fail(
+            "out of memory; --model.chunk_size 32 trains the same batch in the memory of 32 texts; "
+            "a smaller --batch_size, --eval_batch_size or --max_seq_length takes less too",
+            RunFailedError.exit_status,
+        )
 
 
-def _fail(message: str) -> NoReturn:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory, of the machine or of a GPU, was not enough."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return "not enough memory" in str(error) or "can't allocate memory" in str(error)
+
+
+def _fail(message: str, status: int) -> NoReturn:
     print(f"embedft: error: {message}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)

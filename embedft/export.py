@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
 
+from embedft.checkpoint import load_weights, read_checkpoint
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
 from embedft.files import replacing_folder, write_json
@@ -121,46 +120,6 @@ def _write_tokenizer(encoder: Encoder, target: Path) -> None:
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
         config.setdefault("model_input_names", ["input_ids", "attention_mask"])
     write_json(path, config | {"model_max_length": encoder.max_seq_length})
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint of embedft; nothing in it is executed.
-
-    Raises:
-        InputError: There is none, it is damaged, or another program's.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; check --ckpt_path")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise InputError(f"{path}: not a readable checkpoint: {reason}") from None
-    if not isinstance(checkpoint, dict) or "embedft_hyper_parameters" not in checkpoint:
-        raise InputError(f"{path}: is not a checkpoint of embedft")
-    return checkpoint
-
-
-def load_weights(encoder: Encoder, checkpoint: dict[str, Any], path: Path) -> None:
-    """Puts a checkpoint's weights into an encoder.
-
-    Raises:
-        InputError: They are those of another architecture.
-    """
-    prefix = "encoder."
-    state = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in checkpoint["state_dict"].items()
-        if name.startswith(prefix)
-    }
-    try:
-        encoder.load_state_dict(state)
-    except RuntimeError:
-        trained = checkpoint["embedft_hyper_parameters"].get("base_model")
-        raise InputError(
-            f"{path}: its weights do not fit base model {encoder.base.name}; "
-            f"it was trained from {trained}: give that as --base_model"
-        ) from None
 
 
 def export_checkpoint(

@@ -8,8 +8,9 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from embedft.checkpoint import load_weights, read_checkpoint
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.export import export_encoder, load_weights, read_checkpoint
+from embedft.export import export_encoder
 from embedft.files import replacing_file, write_json
 from embedft.model_card import ModelCard, comparison, verdict
 from embedft.run_folder import RunFolder

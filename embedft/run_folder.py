@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock, Timeout
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from embedft.checkpoint import newest_checkpoint, read_checkpoint
 from embedft.errors import InputError
 
 # What a run writes, and so what --overwrite deletes; nothing else in the folder is touched.
@@ -22,6 +27,7 @@ RUN_FILES = (
     "metrics.json",
     "training_metrics.jsonl",
     "training_progress.json",
+    "hpc_ckpt_*.ckpt",
 )
 
 
@@ -39,21 +45,27 @@ class RunFolder:
         self.best_model = path / "best_model"
         self.metrics = path / "metrics.json"
         self.log_file = path / "logs" / "embedding_finetuning.log"
+        self._lock = FileLock(path / ".lock")
 
-    def checkpoint(self, name: str) -> Path:
-        """The file that ``best``, ``last`` or a path means.
+    def read_checkpoint(self, name: str) -> tuple[Path, dict[str, Any]]:
+        """What ``best``, ``last`` or a path means; ``last`` makes do with an earlier one.
 
         Raises:
-            InputError: There is no such file: a run never starts from scratch unasked.
+            InputError: There is no such file, or no good one.
         """
-        path = Path(name)
-        if name in {"best", "last"}:
-            path = self.checkpoints / f"{name}.ckpt"
-        if not path.is_file():
-            raise InputError(
-                f"{path}: no such checkpoint; check --output_dir, or leave --ckpt_path out"
-            )
-        return path.resolve()
+        if name == "last":
+            return newest_checkpoint(self.checkpoints / "last.ckpt")
+        path = self.checkpoints / "best.ckpt" if name == "best" else Path(name)
+        return path, read_checkpoint(path)
+
+    def requeued(self) -> Path | None:
+        """The newest checkpoint that Lightning saved before SLURM requeued this job."""
+        saved = {
+            int(match[1]): path
+            for path in self.path.glob("hpc_ckpt_*.ckpt")
+            if (match := re.fullmatch(r"hpc_ckpt_(\d+)\.ckpt", path.name))
+        }
+        return saved[max(saved)] if saved and SLURMEnvironment.detect() else None
 
     def check_free(self, ckpt_path: str | None, overwrite: bool) -> None:
         """Refuses a folder that holds another run, or that can't be written.
@@ -63,7 +75,7 @@ class RunFolder:
         """
         if rank_zero_only.rank:  # the first rank has decided, and may have begun to write
             return
-        used = [name for name in RUN_FILES if (self.path / name).exists()]
+        used = [path.name for path in self._run_files()]
         if used and ckpt_path is None and not overwrite:
             raise InputError(
                 f"{self.path}: holds another run ({', '.join(used[:3])}); go on with it by "
@@ -84,18 +96,44 @@ class RunFolder:
                 if folder.is_dir():
                     folder.rmdir()
 
+    def _run_files(self) -> list[Path]:
+        return [path for name in RUN_FILES for path in sorted(self.path.glob(name))]
+
     def clear(self, overwrite: bool) -> None:
         """Deletes the files of an earlier run, if told to."""
-        for name in RUN_FILES if overwrite else ():
-            path = self.path / name
+        for path in self._run_files() if overwrite else ():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
 
+    def lock(self) -> None:
+        """Keeps other runs out until :meth:`unlock` or the end of this process, however it ends.
+
+        Raises:
+            InputError: A run is writing into the folder.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise InputError(
+                f"{self.path}: another run is writing into it; wait for its end, or give another "
+                "--output_dir"
+            ) from None
+
+    def unlock(self) -> None:
+        """Lets other runs in."""
+        self._lock.release()
+
     def make(self) -> None:
-        """Makes the folders of a run."""
+        """Makes the folders of a run, without what a killed one left half-written."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
+        for leftover in self.path.rglob(".*.writing-*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink(missing_ok=True)
         self.log_file.parent.mkdir(exist_ok=True)
 
     def tensorboard(self) -> TensorBoardLogger:

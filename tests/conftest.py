@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,3 +62,14 @@ def fit(fit_flags: list[str], tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return run
+
+
+@pytest.fixture
+def without_dropout(tiny_model: Path, tmp_path: Path) -> list[str]:
+    """Each rank draws its own masks, so without them alone is one process the same."""
+    folder = tmp_path / "without-dropout"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return [f"--base_model={folder}"]

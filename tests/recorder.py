@@ -1,31 +1,76 @@
-"""A callback that notes each consumed batch, and can kill its own process."""
+"""A callback that notes every batch, and can end its process where a test wants it."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from embedft.data.batches import TrainBatch
 
 
 class Recorder(Callback):
-    """Appends epoch, batch index and rows of each batch to a file, one a rank.
+    """Appends ``[epoch, batch, rows]`` of each training batch to ``path`` + rank.
 
     Args:
-        path: The file; the rank is appended to its name.
-        kill_after: Kill the process with SIGKILL after so many batches; 0 for never.
+        path: Where to.
+        kill: Where to end: ``batch:4`` after 4 batches, ``validation:2`` in the second evaluation of
+            the fit, ``saving:3`` in the middle of writing the third checkpoint, ``nan:4`` makes the
+            weights NaN before the fourth batch; empty for nowhere.
+        with_signal: How, a signal's number.
+        rank: On which rank.
         fail_after: Raise an error after so many batches; 0 for never.
     """
 
-    def __init__(self, path: str, kill_after: int = 0, fail_after: int = 0) -> None:
+    def __init__(
+        self,
+        path: str,
+        kill: str = "",
+        with_signal: int = 9,
+        rank: int = 0,
+        fail_after: int = 0,
+    ) -> None:
         self.path = path
-        self.kill_after, self.fail_after = kill_after, fail_after
-        self.seen = 0
+        self.place, _, count = kill.partition(":")
+        self.count = int(count or 0)
+        self.with_signal, self.rank = with_signal, rank
+        self.fail_after = fail_after
+        self.seen = {"batch": 0, "validation": 0, "saving": 0, "nan": 0}
+
+    def _reached(self, trainer: Trainer, place: str) -> bool:
+        self.seen[place] += 1
+        here = self.place == place and self.seen[place] == self.count
+        return here and trainer.global_rank == self.rank
+
+    def _kill(self) -> None:
+        os.kill(os.getpid(), self.with_signal)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.place != "saving":
+            return
+        save = torch.save
+
+        def half_a_save(checkpoint: Any, path: Path) -> None:
+            if not self._reached(trainer, "saving"):
+                save(checkpoint, path)
+                return
+            whole = io.BytesIO()
+            save(checkpoint, whole)
+            Path(path).write_bytes(whole.getvalue()[: whole.tell() // 2])
+            self._kill()
+
+        torch.save = half_a_save  # type: ignore[assignment]
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: TrainBatch, batch_idx: int
+    ) -> None:
+        if self._reached(trainer, "nan"):
+            next(pl_module.parameters()).data.fill_(torch.nan)
 
     def on_train_batch_end(
         self,
@@ -38,11 +83,37 @@ class Recorder(Callback):
         entry = [batch.epoch, batch.batch_index, batch.rows.tolist()]
         with Path(f"{self.path}.{trainer.global_rank}").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
-        self.seen += 1
-        if self.seen == self.kill_after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.seen == self.fail_after:
+        if self._reached(trainer, "batch"):
+            self._kill()
+        if self.seen["batch"] == self.fail_after:
             raise RuntimeError("the test wants it so")
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking and self._reached(trainer, "validation"):
+            self._kill()
+
+
+class Gradients(Callback):
+    """Notes the gradients of every step, as the optimiser gets them, in the file ``path``."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.steps: list[dict[str, torch.Tensor]] = []
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
+    ) -> None:
+        self.steps.append(
+            {
+                name: weight.grad.clone()
+                for name, weight in pl_module.named_parameters()
+                if weight.grad is not None
+            }
+        )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            torch.save(self.steps, self.path)
 
 
 def recorded(path: Path, rank: int = 0) -> list[Any]:

@@ -12,10 +12,11 @@ from sentence_transformers import SentenceTransformer
 from tiny import FAMILIES, MULTILINGUAL, sample_rows
 from transformers import AutoModel, AutoTokenizer
 
+from embedft.checkpoint import read_checkpoint
 from embedft.cli import main
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
-from embedft.export import export_encoder, read_checkpoint
+from embedft.export import export_encoder
 from embedft.model_card import ModelCard, comparison, is_worse, verdict
 
 TEXTS = [row["answer"] for path in (tiny.SAMPLE, MULTILINGUAL) for row in sample_rows(path)[:12]]

@@ -96,6 +96,7 @@ def test_files_of_a_run(
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == [
         "best.ckpt",
         "last.ckpt",
+        "step-7.ckpt",
     ]
     assert not list(out.rglob("*writing*"))
 

@@ -1,25 +1,30 @@
-"""Stopping and going on: each remaining batch once, and the same weights as without the stop."""
+"""A run that is killed, anywhere and more than once, ends where it would have ended, bit for bit."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from recorder import recorded
 from safetensors.torch import load_file
 
+from embedft.checkpoint import read_checkpoint
+
 pytestmark = pytest.mark.slow
 
 # 50 training rows in batches of 8: 7 batches an epoch, 14 in all.
 
 
-def recorder_flags(path: Path, **options: int) -> list[str]:
+def recorder_flags(path: Path, **options: object) -> list[str]:
     return [
         "--trainer.callbacks+=recorder.Recorder",
         f"--trainer.callbacks.path={path}",
@@ -27,69 +32,204 @@ def recorder_flags(path: Path, **options: int) -> list[str]:
     ]
 
 
-def killed_fit(flags: list[str]) -> None:
-    """Runs a fit that kills itself."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+def run(flags: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    """A fit in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | variables
     command = [sys.executable, "-m", "embedft", "fit", *flags]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert result.returncode == -9, result.stderr
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.parametrize(
-    ("save_steps", "killed_after", "saved_at", "more"),
-    [
-        pytest.param(3, 4, 3, [], id="within the first epoch"),
-        pytest.param(7, 8, 7, [], id="saved at an epoch's end"),
-        pytest.param(3, 11, 9, [], id="within the second epoch"),
-        pytest.param(1, 10, 9, ["--trainer.accumulate_grad_batches=2"], id="within a window"),
-        pytest.param(2, 5, 4, ["--loss_function=contrastive"], id="with drawn negatives"),
-        pytest.param(2, 5, 4, ["--data.num_workers=1"], id="with a worker that prefetches"),
-    ],
-)
-def test_a_killed_run_goes_on(
-    fit: Callable[..., Path],
+class Case(NamedTuple):
+    """One line of the matrix: where a run is killed, one place after the other, and how it runs."""
+
+    kills: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    signum: int = signal.SIGKILL
+
+
+ACCUMULATE = "--trainer.accumulate_grad_batches=2"
+TWO_RANKS = ("--batch_size=4", "--devices=2", "--strategy=ddp")
+
+CASES = {
+    "within an epoch": Case(("batch:4",)),
+    "on an epoch's last batch": Case(("batch:7",)),
+    "on the next epoch's first batch": Case(("batch:8",)),
+    "on the run's last batch": Case(("batch:14",)),
+    "within a window of accumulation": Case(("batch:10",), (ACCUMULATE, "--save_steps=1")),
+    "evaluation within a window": Case(("batch:4",), (ACCUMULATE, "--evaluation_steps=3")),
+    "during an evaluation": Case(("validation:1",)),
+    "during the second evaluation": Case(("validation:2",)),
+    "evaluation and checkpoint coincide": Case(("batch:4",), ("--evaluation_steps=3",)),
+    "during an evaluation where they coincide": Case(("validation:2",), ("--evaluation_steps=3",)),
+    "while a checkpoint is written": Case(("saving:3",)),
+    "while the best is written": Case(("saving:4",)),
+    "twice": Case(("batch:5", "batch:4")),
+    "three times": Case(("batch:4", "validation:1", "saving:1")),
+    "two loader workers": Case(("batch:5",), ("--data.num_workers=2",)),
+    "drawn negatives": Case(("batch:5",), ("--loss_function=contrastive",)),
+    "in chunks": Case(("batch:5",), ("--model.chunk_size=3",)),
+    "two ranks, within an epoch": Case(("batch:4",), TWO_RANKS),
+    "two ranks, twice": Case(("batch:8", "validation:1"), TWO_RANKS),
+    "SIGTERM within an epoch": Case(("batch:4",), signum=signal.SIGTERM),
+    "SIGINT within an epoch": Case(("batch:4",), signum=signal.SIGINT),
+    "SIGTERM within a window": Case(("batch:5",), (ACCUMULATE,), signal.SIGTERM),
+    "SIGTERM during an evaluation": Case(("validation:1",), signum=signal.SIGTERM),
+    "SIGTERM before an evaluation": Case(("batch:7",), signum=signal.SIGTERM),
+    "SIGTERM, two ranks": Case(("batch:4",), TWO_RANKS, signal.SIGTERM),
+}
+
+
+@pytest.fixture(scope="module")
+def wholes() -> dict[tuple[str, ...], tuple[Path, list[Any]]]:
+    """Runs without a stop, by their flags."""
+    return {}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_resume_matrix(
+    name: str,
     fit_flags: list[str],
     tmp_path: Path,
-    save_steps: int,
-    killed_after: int,
-    saved_at: int,
-    more: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
+    wholes: dict[tuple[str, ...], tuple[Path, list[Any]]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    save = f"--save_steps={save_steps}"
-    whole = fit(save, *more, *recorder_flags(tmp_path / "whole"), output_dir=tmp_path / "a")
-    everything = recorded(tmp_path / "whole")
+    kills, more, signum = CASES[name]
+    flags = [*fit_flags, "--save_steps=3", *more]
+    if more not in wholes:
+        folder = tmp_path_factory.mktemp("whole")
+        result = run([*flags, f"--output_dir={folder}/out", *recorder_flags(folder / "batches")])
+        assert result.returncode == 0, result.stderr
+        wholes[more] = folder / "out", recorded(folder / "batches")
+    whole, everything = wholes[more]
     assert len(everything) == 14
 
-    folder = tmp_path / "b"
-    killed_fit(
-        [
-            *fit_flags,
-            f"--output_dir={folder}",
-            save,
-            *more,
-            *recorder_flags(tmp_path / "killed", kill_after=killed_after),
-        ]
+    out = tmp_path / "out"
+    status = -signum if signum == signal.SIGKILL else 128 + signum
+    resume: list[str] = []
+    done = 0
+    for number, kill in enumerate(kills):
+        note = tmp_path / f"killed{number}"
+        options = {"kill": kill, "with_signal": int(signum)}
+        result = run(
+            [*flags, f"--output_dir={out}", *resume, *recorder_flags(note, **options)],
+            TMPDIR="/dev/shm",  # another file system than the checkpoints'
+        )
+        assert result.returncode == status, result.stderr
+        assert recorded(note) == everything[done : done + len(recorded(note))]
+        progress = json.loads((out / "training_progress.json").read_text())
+        assert progress["training_completed"] is False
+        resume = ["--ckpt_path=last"]
+        done = position(out)
+        if signum != signal.SIGKILL:
+            assert "--ckpt_path last" in result.stderr
+            assert done == len(recorded(note)), "saved where it stopped"
+    result = run(
+        [*flags, f"--output_dir={out}", "--ckpt_path=last", *recorder_flags(tmp_path / "rest")]
     )
-    assert recorded(tmp_path / "killed") == everything[:killed_after]
-    assert (
-        json.loads((folder / "training_progress.json").read_text())["training_completed"] is False
-    )
+    assert result.returncode == 0, result.stderr
+    rest = recorded(tmp_path / "rest") if (tmp_path / "rest.0").exists() else []
+    assert rest == everything[done:]
+    same(out, whole)
+    with capsys.disabled():
+        print(f"\nresume: {name}: goes on at batch {done} of 14, bit-identical", end=" ")
 
-    fit(save, *more, "--ckpt_path=last", *recorder_flags(tmp_path / "rest"), output_dir=folder)
-    assert recorded(tmp_path / "rest") == everything[saved_at:]
 
+def position(out: Path) -> int:
+    """Batches that the newest checkpoint has behind it."""
+    state = read_checkpoint(out / "checkpoints" / "last.ckpt")["EmbeddingDataModule"]
+    return 7 * int(state["epoch"]) + int(state["batch"])
+
+
+def same(one: Path, other: Path) -> None:
+    """Weights, optimiser, schedule, measures and the metrics file, times and speeds aside."""
     for name in ("final_model", "best_model"):
-        expected = load_file(whole / name / "model.safetensors")
-        resumed = load_file(folder / name / "model.safetensors")
-        assert all(torch.equal(resumed[key], tensor) for key, tensor in expected.items())
-    metrics = [json.loads((f / "metrics.json").read_text()) for f in (whole, folder)]
+        assert_equal(*(load_file(folder / name / "model.safetensors") for folder in (one, other)))
+    last = [read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (one, other)]
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "global_step"):
+        assert_equal(last[0][part], last[1][part])
+    for name in ("EmbeddingDataModule", "embedft_run_settings"):
+        assert last[0][name] == last[1][name]
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (one, other)]
     assert metrics[0] == metrics[1]
-    lines = [
-        json.loads(line) for line in (folder / "training_metrics.jsonl").read_text().splitlines()
+    assert lines_of(one) == lines_of(other)
+    assert not list(one.rglob("*writing*"))
+
+
+def lines_of(out: Path) -> list[dict[str, Any]]:
+    """The metrics file without what depends on the clock."""
+    lines = [json.loads(line) for line in (out / "training_metrics.jsonl").read_text().splitlines()]
+    return [
+        {
+            name: value
+            for name, value in line.items()
+            if name != "timestamp" and not name.endswith("_per_second")
+        }
+        for line in lines
     ]
-    steps = [line["step"] for line in lines if "train/loss" in line]
-    assert steps == list(range(1, metrics[0]["last"]["step"] + 1))
-    assert json.loads((folder / "training_progress.json").read_text())["training_completed"] is True
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+def test_killed_before_the_first_checkpoint(fit_flags: list[str], tmp_path: Path) -> None:
+    """Nothing to go on from is said so; started anew, the run is the one that was meant."""
+    flags = [*fit_flags, f"--output_dir={tmp_path}/out"]
+    killed = run([*flags, *recorder_flags(tmp_path / "killed", kill="batch:2")])
+    assert killed.returncode == -9
+    resumed = run([*flags, "--ckpt_path=last"])
+    assert resumed.returncode == 2
+    assert "last.ckpt: no such checkpoint" in resumed.stderr
+    refused = run(flags)
+    assert refused.returncode == 2
+    assert "holds another run" in refused.stderr
+    assert run([*flags, "--overwrite"]).returncode == 0
+    assert run([*fit_flags, f"--output_dir={tmp_path}/whole"]).returncode == 0
+    same(tmp_path / "out", tmp_path / "whole")
+
+
+def test_a_dead_rank_ends_the_job(fit_flags: list[str], tmp_path: Path) -> None:
+    """docs/reliability.md says within a minute."""
+    flags = [*fit_flags, *TWO_RANKS, f"--output_dir={tmp_path}/out", "--epochs=500"]
+    started = time.monotonic()
+    result = run([*flags, *recorder_flags(tmp_path / "dead", kill="batch:5", rank=1)])
+    assert result.returncode != 0
+    assert len(recorded(tmp_path / "dead", 1)) == 5
+    seen = recorded(tmp_path / "dead")
+    assert len(seen) <= 6
+    last = (tmp_path / "dead.0").stat().st_mtime
+    assert time.time() - last < 60
+    assert time.monotonic() - started < 120
+
+
+def test_slurm_requeues(fit_flags: list[str], tmp_path: Path) -> None:
+    """SIGUSR1 saves at a step's end and calls scontrol; the requeued job goes on by itself."""
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nkill -9 $PPID\n')
+    scontrol.chmod(0o755)
+    slurm = {
+        "PATH": f"{scontrol.parent}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "17",
+        "SLURM_JOB_NAME": "train",
+        "SLURM_NTASKS": "1",
+        "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0",
+    }
+    flags = [*fit_flags, f"--output_dir={tmp_path}/out"]
+    options = {"kill": "batch:4", "with_signal": int(signal.SIGUSR1)}
+    first = run([*flags, *recorder_flags(tmp_path / "first", **options)], **slurm)
+    assert first.returncode == -9, first.stderr
+    assert (tmp_path / "asked").read_text().split() == ["requeue", "17"]
+    again = run([*flags, *recorder_flags(tmp_path / "again")], **slurm)
+    assert again.returncode == 0, again.stderr
+    assert len(recorded(tmp_path / "first")) == 4
+    assert len(recorded(tmp_path / "again")) == 10
+    assert run([*fit_flags, f"--output_dir={tmp_path}/whole"]).returncode == 0
+    same(tmp_path / "out", tmp_path / "whole")
 
 
 def test_a_run_stopped_within_an_epoch_goes_on(fit: Callable[..., Path], tmp_path: Path) -> None:
@@ -114,11 +254,39 @@ def test_the_best_checkpoint_can_be_gone_on_from(fit: Callable[..., Path], tmp_p
     assert rest == recorded(tmp_path / "whole")[step:]
 
 
-def test_a_finished_run_can_be_made_longer(fit: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_finished_run_can_be_made_longer(
+    fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = fit(*recorder_flags(tmp_path / "first"))
+    assert "resume:" not in capsys.readouterr().out
     fit("--ckpt_path=last", "--epochs=3", *recorder_flags(tmp_path / "more"))
     assert [entry[:2] for entry in recorded(tmp_path / "more")] == [[2, i] for i in range(7)]
     assert json.loads((folder / "metrics.json").read_text())["last"]["step"] == 21
+    said = capsys.readouterr().out
+    assert "the settings of now hold: max_epochs (was 2, is 3)\n" in said
+
+
+def test_settings_of_now_hold(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkpoint never overrides the command line, and what changed is said by name."""
+    fit("--trainer.max_steps=4", "--model.weight_decay=0.1")
+    now = ["--learning_rate=5e-4", "--model.weight_decay=0", "--model.loss.scale=10"]
+    folder = fit("--ckpt_path=last", *now)
+    said = capsys.readouterr().out
+    assert "learning_rate (was 0.001, is 0.0005)" in said
+    assert "weight_decay (was 0.1, is 0.0)" in said
+    assert (
+        "{'scale': 20.0, 'symmetric': False}, is MultipleNegativesRankingLoss {'scale': 10" in said
+    )
+    rates = {
+        line["step"]: line["train/learning_rate"]
+        for line in lines_of(folder)
+        if "train/learning_rate" in line
+    }
+    assert rates[4] < 1e-3
+    assert rates[5] == pytest.approx(5e-4 * (14 - 4) / (14 - 1))
+    last = read_checkpoint(folder / "checkpoints" / "last.ckpt")
+    groups = last["optimizer_states"][0]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0, 0]
 
 
 def test_resume_of_a_finished_run_trains_nothing(fit: Callable[..., Path], tmp_path: Path) -> None:
@@ -130,19 +298,76 @@ def test_resume_of_a_finished_run_trains_nothing(fit: Callable[..., Path], tmp_p
     assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
 
 
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--batch_size=4", "was made with batch_size 8, now 4: its batches can't be continued"),
+        ("--data.split_seed=7", "was made with split_seed 42, now 7: its batches"),
+    ],
+)
 def test_other_batches_can_not_be_continued(
-    fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fit: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flag: str,
+    message: str,
 ) -> None:
     folder = fit("--trainer.max_steps=4")
     with pytest.raises(SystemExit) as error:
-        fit(
-            f"--ckpt_path={folder}/checkpoints/last.ckpt",
-            "--batch_size=4",
-            output_dir=tmp_path / "n",
-        )
+        fit(f"--ckpt_path={folder}/checkpoints/last.ckpt", flag, output_dir=tmp_path / "n")
     assert error.value.code == 2
-    message = capsys.readouterr().err
-    assert "was made with batch_size 8, now 4: its batches can't be continued" in message
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "removed", "nan", "other"])
+def test_a_bad_last_makes_do_with_an_earlier(
+    fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    save = ("--save_steps=2", "--trainer.max_steps=6")
+    folder = fit(*save, *recorder_flags(tmp_path / "whole"))
+    last = folder / "checkpoints" / "last.ckpt"
+    (folder / "checkpoints" / "best.ckpt").unlink()
+    content = bytearray(last.read_bytes())
+    match damage:
+        case "truncated":
+            last.write_bytes(content[: len(content) // 2])
+        case "empty":
+            last.write_bytes(b"")
+        case "flipped":
+            content[len(content) // 2] ^= 1
+            last.write_bytes(content)
+        case "removed":
+            last.unlink()
+        case "nan":
+            checkpoint = torch.load(last, weights_only=True)
+            next(iter(checkpoint["state_dict"].values())).fill_(torch.nan)
+            torch.save(checkpoint, last)
+        case "other":
+            torch.save({"state_dict": {}}, last)
+    fit(*save, "--ckpt_path=last", *recorder_flags(tmp_path / "rest"))
+    said = capsys.readouterr().out
+    assert f"{last}: " in said
+    assert "going on from" in said
+    assert "step-4.ckpt, step 4" in said
+    assert recorded(tmp_path / "rest") == recorded(tmp_path / "whole")[4:]
+
+
+def test_no_good_checkpoint(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fit("--trainer.max_steps=2")
+    for path in (folder / "checkpoints").iterdir():
+        path.write_bytes(b"no")
+    with pytest.raises(SystemExit) as error:
+        fit("--ckpt_path=last")
+    assert error.value.code == 2
+    assert "there is no good checkpoint to go on from" in capsys.readouterr().err
+
+
+def test_checkpoints_are_kept_by_count(fit: Callable[..., Path]) -> None:
+    folder = fit("--save_steps=1", "--save_total_limit=3", "--trainer.max_steps=6")
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert names == ["best.ckpt", "last.ckpt", "step-4.ckpt", "step-5.ckpt"]
+    for name, step in (("last", 6), ("step-4", 4), ("step-5", 5)):
+        assert read_checkpoint(folder / "checkpoints" / f"{name}.ckpt")["global_step"] == step
 
 
 def test_a_missing_last_is_an_error(

@@ -1,7 +1,7 @@
 """Packed batches, made on demand from token ids and a plan.
 
-Shape suffixes: B rows of a batch on this rank, N drawn negatives a row, P labelled pairs,
-T tokens of a packed batch.
+Shape suffixes: B rows of a batch on this rank, G rows of the batch on all ranks, W ranks,
+N drawn negatives a row, T tokens of a packed batch.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ class TrainBatch(NamedTuple):
 
     Attributes:
         input_ids: (T,) int64, the texts one after the other: B anchors, B positives, B·N negatives
-            (the N of the first row, then those of the second, ...).
+            (the N of the first row, then those of the second, ...). A rank that has no row in a
+            short batch holds the texts of another rank's first row, not to be counted.
         lengths: (B·(2 + N),) int64, tokens a text.
-        labels: (B,) float32 labels of the file's pairs; None where the file has none.
+        labels: (G,) float32 labels of the file's pairs, of all ranks; None where the file has none.
         rows: (B,) int64, indices of the training rows.
+        rows_per_rank: (W,) B of each rank; their sum is G.
         epoch: Epoch, from 0.
         batch_index: Index of the global batch in its epoch, from 0.
         seed: Seed of everything random in this step on this rank.
@@ -37,6 +39,7 @@ class TrainBatch(NamedTuple):
     lengths: Tensor
     labels: Tensor | None
     rows: Tensor
+    rows_per_rank: tuple[int, ...]
     epoch: int
     batch_index: int
     seed: int
@@ -73,20 +76,26 @@ class EpochBatches(Dataset[TrainBatch]):
 
     def __getitem__(self, index: int) -> TrainBatch:
         batch = self.plan[index]
-        share = len(batch) // self.world_size
-        mine = slice(self.rank * share, (self.rank + 1) * share)
+        bounds = len(batch) * np.arange(self.world_size + 1) // self.world_size
+        mine = slice(bounds[self.rank], bounds[self.rank + 1])
         local = batch[mine]
-        texts = [self.rows.anchor[local], self.rows.positive[local]]
+        embedded = mine if len(local) else slice(1)
+        texts = [self.rows.anchor[batch[embedded]], self.rows.positive[batch[embedded]]]
         if self.negatives_per_pair:
             drawn = draw_negatives(
                 self.rows, batch, self.negatives_per_pair, self.seed, (self.epoch, index)
             )
-            texts.append(self.rows.positive[drawn[mine].ravel()])
+            texts.append(self.rows.positive[drawn[embedded].ravel()])
         input_ids, lengths = self.tokens.pack(np.concatenate(texts))
-        labels = None if self.rows.labels is None else from_numpy(self.rows.labels[local])
-        seed = step_seed(self.seed, self.epoch, index, self.rank)
         return TrainBatch(
-            input_ids, lengths, labels, from_numpy(local.copy()), self.epoch, index, seed
+            input_ids,
+            lengths,
+            None if self.rows.labels is None else from_numpy(self.rows.labels[batch]),
+            from_numpy(local.copy()),
+            tuple(np.diff(bounds).tolist()),
+            self.epoch,
+            index,
+            step_seed(self.seed, self.epoch, index, self.rank),
         )
 
 

@@ -235,6 +235,11 @@ class EmbeddingDataModule(LightningDataModule):
             context_required=self.positive == "context",
         )
 
+    def names_of(self, pairs: Ints) -> list[str]:
+        """The ids of some training pairs' rows in the file."""
+        wanted = set(self.rows.row[pairs].tolist())
+        return [row.id for index, row in enumerate(self.stream_rows()) if index in wanted]
+
     # Lightning's hooks.
 
     def prepare_data(self) -> None:
@@ -257,6 +262,11 @@ class EmbeddingDataModule(LightningDataModule):
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
+    @property
+    def global_batch_size(self) -> int:
+        """Pairs of all ranks in a step: the candidates of an anchor."""
+        return self.batch_size * self._ranks()[1]
+
     def train_batches(self, epoch: int) -> EpochBatches:
         """This rank's batches of an epoch."""
         rank, world_size = self._ranks()
@@ -264,10 +274,9 @@ class EmbeddingDataModule(LightningDataModule):
             plan = plan_epoch(
                 self.rows.anchor_key,
                 self.rows.positive_key,
-                batch_size=self.batch_size,
+                batch_size=self.global_batch_size,
                 seed=self.seed,
                 epoch=epoch,
-                world_size=world_size,
             )
             self._plan = (epoch, world_size), plan
         return EpochBatches(
@@ -349,7 +358,7 @@ class EmbeddingDataModule(LightningDataModule):
             epoch, index = last.epoch, last.batch_index + 1
             if index == len(self.train_batches(epoch)):
                 epoch, index = epoch + 1, 0
-        return {"epoch": epoch, "batch": index, **self._plan_settings()}
+        return {"epoch": epoch, "batch": index, **self.plan_settings()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues a fit at a saved position; a checkpoint that is only measured has none.
@@ -360,7 +369,7 @@ class EmbeddingDataModule(LightningDataModule):
         if self.trainer is not None and self.trainer.state.fn != "fit":
             return
         if state_dict["batch"]:
-            for name, now in self._plan_settings().items():
+            for name, now in self.plan_settings().items():
                 if state_dict[name] != now:
                     raise InputError(
                         f"the checkpoint lies inside an epoch and was made with {name} "
@@ -369,12 +378,16 @@ class EmbeddingDataModule(LightningDataModule):
                     )
         self.position = (state_dict["epoch"], state_dict["batch"])
 
-    def _plan_settings(self) -> dict[str, Any]:
+    def plan_settings(self) -> dict[str, Any]:
+        """All that decides which rows make which batch."""
         return {
             "data_fingerprint": self.tokens.fingerprint,
             "batch_size": self.batch_size,
             "world_size": self._ranks()[1],
             "seed": self.seed,
+            "train_split": self.train_split,
+            "split_seed": self.split_seed,
+            "positive": self.positive,
         }
 
 

@@ -30,6 +30,7 @@ class Pairs:
         positive_key: Keys of the normalised answers or contexts.
         file_key: Keys of the file names, 0 for none.
         label: float64; None where the table has none.
+        row: Row of the table that the pair is of.
     """
 
     anchor: Ints
@@ -38,6 +39,7 @@ class Pairs:
     positive_key: Keys
     file_key: Keys
     label: NDArray[np.float64] | None
+    row: Ints
 
     def __len__(self) -> int:
         return len(self.anchor)
@@ -60,6 +62,7 @@ class Pairs:
             self.positive_key[right],
             self.file_key[right],
             label,
+            self.row[right],
         )
 
     def after(self, texts: int) -> Pairs:
@@ -100,6 +103,7 @@ def pairs_of(table: Table, rows: Ints, positive: Positive) -> Pairs:
         positive_key=key,
         file_key=table.file_key[owner],
         label=None if table.label is None else table.label[owner],
+        row=owner,
     )
 
 
@@ -125,6 +129,7 @@ def train_rows(train: Pairs, validation: Pairs) -> tuple[TrainRows, TrainRows]:
             positive_key=positive_key[:count],
             file=codes(train.file_key),
             labels=labels,
+            row=train.row,
         ),
         TrainRows(
             anchor=validation.anchor,
@@ -133,6 +138,7 @@ def train_rows(train: Pairs, validation: Pairs) -> tuple[TrainRows, TrainRows]:
             positive_key=positive_key[count:],
             file=np.full(len(validation), -1),
             labels=validation_labels,
+            row=validation.row,
         ),
     )
 

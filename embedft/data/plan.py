@@ -30,25 +30,20 @@ def plan_epoch(
     batch_size: int,
     seed: int,
     epoch: int,
-    world_size: int = 1,
 ) -> BatchPlan:
     """Plans one epoch: each row once, no batch with the same anchor or positive text twice.
 
     Rows that are tied by shared texts are dealt out to consecutive batches like cards, which keeps
     them apart without search; only ties longer than the number of batches need a repair.
-    W ranks with batch B see the global batches that one process sees with batch W·B.
 
     Args:
         anchor_key: (rows,) equal numbers for equal anchors, from 0.
         positive_key: (rows,) equal numbers for equal positives, from 0.
-        batch_size: Rows a rank.
+        batch_size: Rows a batch, those of all ranks together.
         seed: Seed of the run.
         epoch: Epoch, from 0.
-        world_size: Number of ranks. Each batch is cut to a multiple of it, so that ranks get equal
-            shares: at most ``world_size - 1`` rows of an odd batch wait for another epoch.
     """
-    rows = len(anchor_key)
-    size = batch_size * world_size
+    rows, size = len(anchor_key), batch_size
     rng = np.random.default_rng([seed, epoch])
     order = _order(anchor_key, positive_key, rng)
 
@@ -67,10 +62,6 @@ def plan_epoch(
 
     by_batch = order[np.argsort(batch_of[order], kind="stable")]
     counts = np.bincount(batch_of)
-    if world_size > 1:
-        place = np.arange(rows) - np.repeat(np.cumsum(counts) - counts, counts)
-        counts = counts // world_size * world_size
-        by_batch = by_batch[place < counts[batch_of[by_batch]]]
     counts = counts[counts > 0]
     return BatchPlan(by_batch, np.concatenate([[0], np.cumsum(counts)]))
 

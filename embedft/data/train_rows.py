@@ -23,6 +23,7 @@ class TrainRows:
         positive_key: (rows,) equal where two positives are the same text (normalised).
         file: (rows,) equal where two rows come from one file; -1 where the row names none.
         labels: (rows,) float32, or None.
+        row: (rows,) which good row of the file the pair is of, from 0.
     """
 
     anchor: Ints
@@ -31,6 +32,7 @@ class TrainRows:
     positive_key: Ints
     file: Ints
     labels: NDArray[np.float32] | None
+    row: Ints
 
     def __len__(self) -> int:
         return len(self.anchor)

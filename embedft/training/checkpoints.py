@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +13,42 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from embedft.training.run_files import RunFiles
 
+EARLIER = re.compile(r"step-(\d+)\.ckpt")
+
 
 class RunCheckpoints(Checkpoint):
-    """A rolling ``last.ckpt``, and ``best.ckpt`` by nDCG@10.
+    """A rolling ``last.ckpt`` with some earlier ``step-N.ckpt``, and ``best.ckpt`` by nDCG@10.
 
     ``last`` is written every ``save_steps`` steps, at the step where the run stops, and after each
     evaluation, so that a resumed run never lacks what was measured. Lightning's ModelCheckpoint
     does none of the latter two, and would keep a second opinion on what is best.
 
+    Never inside a window of accumulation, whose gradients would be lost; nor between a step and the
+    evaluation that follows it, which a resumed run would leave out.
+
     Args:
         folder: Where the files lie.
         run_files: Knows what is best.
         save_steps: Steps between two writes.
+        save_total_limit: How many of ``last.ckpt`` and ``step-N.ckpt`` are kept, at least 1.
     """
 
-    def __init__(self, folder: Path, run_files: RunFiles, save_steps: int) -> None:
+    def __init__(
+        self, folder: Path, run_files: RunFiles, save_steps: int, save_total_limit: int
+    ) -> None:
         self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
         self.run_files = run_files
         self.save_steps = save_steps
+        self.save_total_limit = save_total_limit
+        self.at_step_end = True
+        """Whether the last batch ended a step, so that a save loses nothing."""
+        self._due = False
+        self._saved_step: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes up the count of steps."""
         self._step = trainer.global_step
+        self._saved_step = None
 
     def on_train_batch_end(
         self,
@@ -41,14 +58,17 @@ class RunCheckpoints(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Saves ``last``, but never inside a window of accumulation: its gradients would be lost.
+        """Saves ``last``.
 
         A run that stops inside an epoch is saved here, where the position in the epoch is known.
         """
         step, earlier, self._step = trainer.global_step, self._step, trainer.global_step
+        self.at_step_end = step != earlier
         stops = trainer.should_stop or step == trainer.max_steps
-        if step != earlier and (stops or step % self.save_steps == 0):
-            trainer.save_checkpoint(self.last)
+        if step != earlier and step % self.save_steps == 0:
+            self._due = True
+        if self.at_step_end and (stops or self._due) and not evaluation_follows(trainer, batch_idx):
+            self.save_last(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves both, now that something was measured."""
@@ -56,4 +76,40 @@ class RunCheckpoints(Checkpoint):
             return
         if self.run_files.evaluations["best"]["step"] == trainer.global_step:
             trainer.save_checkpoint(self.best)
+        self._due = True
+        if self.at_step_end:
+            self.save_last(trainer)
+
+    def save_last(self, trainer: Trainer) -> None:
+        """Saves ``last``; the earlier one becomes ``step-N``."""
+        if trainer.is_global_zero:
+            self._keep_earlier(trainer.global_step)
         trainer.save_checkpoint(self.last)
+        self._due, self._saved_step = False, trainer.global_step
+
+    def _keep_earlier(self, step: int) -> None:
+        if self._saved_step not in (None, step) and self.save_total_limit > 1:
+            kept = self.last.with_name(f"step-{self._saved_step}.ckpt")
+            kept.unlink(missing_ok=True)
+            try:
+                os.link(self.last, kept)  # at no time is there no last.ckpt
+            except OSError:  # a file system without links
+                shutil.copyfile(self.last, kept)
+        steps = {
+            int(match[1]): path
+            for path in self.last.parent.glob("step-*.ckpt")
+            if (match := EARLIER.fullmatch(path.name))
+        }
+        for old in sorted(steps)[: max(0, len(steps) - self.save_total_limit + 1)]:
+            steps[old].unlink()
+
+
+def evaluation_follows(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether Lightning evaluates right after this training batch."""
+    every = trainer.check_val_every_n_epoch
+    if every is not None and (trainer.current_epoch + 1) % every:
+        return False
+    if trainer.val_check_batch in (None, float("inf")):
+        return False
+    batches = batch_idx if every is not None else trainer.fit_loop.total_batch_idx
+    return (batches + 1) % trainer.val_check_batch == 0

@@ -21,10 +21,13 @@ from embedft.data.plan import plan_epoch
 from embedft.data.train_rows import draw_negatives
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.pooling import Pooling
-from embedft.errors import InputError
+from embedft.errors import InputError, RunFailedError
 from embedft.evaluation.metrics import RetrievalMetrics
 from embedft.evaluation.retrieval import relevant_ranks
 from embedft.losses import Loss, MultipleNegativesRankingLoss, OnlineContrastiveLoss
+from embedft.training.chunks import embed_in_chunks
+from embedft.training.gather import gather_rows
+from embedft.training.resume import differences, run_settings
 from embedft.training.schedule import (
     WarmupSteps,
     linear_warmup_decay,
@@ -33,6 +36,9 @@ from embedft.training.schedule import (
 )
 
 log = logging.getLogger(__name__)
+
+SETTINGS = "embedft_run_settings"
+"""Key of a checkpoint under which lies what its run depended on."""
 
 DEFAULT_BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -50,6 +56,8 @@ class EmbeddingModule(LightningModule):
         max_seq_length: Tokens a text at most; None takes what the base model's folder says.
         pooling: ``mean`` or ``cls``; None takes what the base model's folder says.
         normalize: Scale embeddings to length 1; None takes what the base model's folder says.
+        chunk_size: Texts that are embedded at a time: a batch of any size then takes the memory of
+            so many texts, computes each embedding twice, and has the same gradient (GradCache).
     """
 
     # Not Lightning's usual key: its command line would let these silently override the user's.
@@ -65,8 +73,11 @@ class EmbeddingModule(LightningModule):
         max_seq_length: int | None = None,
         pooling: Pooling | None = None,
         normalize: bool | None = None,
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
+        if chunk_size is not None and chunk_size < 1:
+            raise InputError(f"chunk_size: is {chunk_size}, must be at least 1 (usual: 32)")
         if not learning_rate > 0:
             raise InputError(f"learning_rate: is {learning_rate}, must be above 0 (usual: 2e-5)")
         if isinstance(warmup_steps, int) and warmup_steps < 0:
@@ -75,9 +86,11 @@ class EmbeddingModule(LightningModule):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
+        self.chunk_size = chunk_size
         self.encoder = Encoder(base_model, pooling, normalize, max_seq_length)
         self.loss = loss or MultipleNegativesRankingLoss()
         self.metrics = RetrievalMetrics()
+        self._noted: tuple[Tensor, str, TrainBatch] | None = None
         self.last_evaluation: dict[str, float] = {}
         """Metrics of the latest evaluation, without prefix."""
 
@@ -103,6 +116,13 @@ class EmbeddingModule(LightningModule):
                     len(labels),
                 )
 
+    def on_train_start(self) -> None:
+        """Gives the optimiser of a resumed run the rate and decay that were asked for now."""
+        for optimizer, scheduler in zip(
+            self.trainer.optimizers, self.trainer.lr_scheduler_configs, strict=True
+        ):
+            set_rate(optimizer, scheduler.scheduler, self.learning_rate, self.weight_decay)
+
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """One loss; reseeded, so a step does not depend on what ran before it."""
         # torch.manual_seed would also queue the seed for each kind of device there might be, with
@@ -110,17 +130,52 @@ class EmbeddingModule(LightningModule):
         torch.default_generator.manual_seed(batch.seed)
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(batch.seed)
-        embeddings = self.encoder(batch.input_ids, batch.lengths)
-        anchor_BD, positive_BD, *negatives = embeddings.split(len(batch.rows))
-        negatives_BND = None
-        if negatives:
-            negatives_BND = torch.cat(negatives).view(len(anchor_BD), -1, anchor_BD.shape[1])
-        loss = self.loss_of(anchor_BD, positive_BD, negatives_BND, batch.labels)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.rows))
+        self._batch = batch
+        rows_GKD = self._all_rows(batch)
+        anchor_GD, positive_GD = rows_GKD[:, 0], rows_GKD[:, 1]
+        negatives_GND = rows_GKD[:, 2:] if rows_GKD.shape[1] > 2 else None
+        loss = self.loss_of(anchor_GD, positive_GD, negatives_GND, batch.labels)
+        self._require_finite(loss, "loss")
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(rows_GKD))
         if self._logs_this_step():
-            self.log("train/in_batch_accuracy", in_batch_accuracy(anchor_BD, positive_BD))
+            self.log("train/in_batch_accuracy", in_batch_accuracy(anchor_GD, positive_GD))
             self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
-        return loss
+        return loss * self.trainer.world_size  # DDP takes the mean over ranks
+
+    def _all_rows(self, batch: TrainBatch) -> Tensor:
+        """(G, 2 + N, D) embeddings of the rows of all ranks: anchor, positive, N negatives."""
+        embeddings = embed_in_chunks(self.encoder, batch.input_ids, batch.lengths, self.chunk_size)
+        count = max(1, len(batch.rows))
+        anchor_BD, positive_BD = embeddings[:count], embeddings[count : 2 * count]
+        negatives_BND = embeddings[2 * count :].view(count, -1, embeddings.shape[1])
+        rows_BKD = torch.cat([torch.stack([anchor_BD, positive_BD], dim=1), negatives_BND], dim=1)
+        if self.trainer.world_size == 1:
+            return rows_BKD
+        return gather_rows(rows_BKD, batch.rows_per_rank, self.global_rank, self.all_gather)  # type: ignore[arg-type]
+
+    def _require_finite(self, value: Tensor, name: str) -> None:
+        """Ends the run if a loss or gradient norm is NaN or infinite.
+
+        On a GPU, which is not waited for, it is the step before that is looked at.
+
+        Raises:
+            RunFailedError: With the ids of the batch.
+        """
+        noted = value.detach().isfinite(), name, self._batch
+        looked_at, self._noted = (noted if value.device.type == "cpu" else self._noted), noted
+        if looked_at is not None and not looked_at[0]:
+            raise RunFailedError(self._not_finite(*looked_at[1:]))
+
+    def _not_finite(self, name: str, batch: TrainBatch) -> str:
+        pairs = self.data.train_batches(batch.epoch).plan[batch.batch_index]
+        names = self.data.names_of(pairs)
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        return (
+            f"the {name} is NaN or infinite at step {self.global_step + 1} (epoch {batch.epoch}, "
+            f"batch {batch.batch_index}), rows with id: {', '.join(names[:20])}{more}; the last "
+            "checkpoint is from before; try a lower --learning_rate, --precision 32-true, or look "
+            "at these rows"
+        )
 
     def _logs_this_step(self) -> bool:
         return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined,no-any-return]
@@ -163,6 +218,8 @@ class EmbeddingModule(LightningModule):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         trained = [parameter for parameter in parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained])
+        if self.trainer.precision != "16-mixed":  # there it may be: its scaler leaves the step out
+            self._require_finite(norm, "gradient norm")
         if self._logs_this_step():
             self.log("train/grad_norm", norm)
         # On a CPU a look at the norm is free, and scaling by 1 is not.
@@ -217,6 +274,36 @@ class EmbeddingModule(LightningModule):
             yield from self.data.batches_per_epoch([epoch])
             epoch += 1
 
+    # What a resumed run must know.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what the run depends on.
+
+        Raises:
+            RunFailedError: A weight is NaN or infinite: the earlier checkpoint stays.
+        """
+        for name, weight in self.encoder.named_parameters():
+            if not weight.isfinite().all():
+                raise RunFailedError(
+                    f"weight {name} holds NaN or infinity at step {self.global_step}: nothing is "
+                    "saved, the last checkpoint is from before; try a lower --learning_rate, or "
+                    "--precision 32-true"
+                )
+        checkpoint[SETTINGS] = run_settings(self.trainer, self, self.data)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Says what of it is no longer so."""
+        if self.trainer.state.fn != "fit":
+            return
+        changed = differences(
+            checkpoint.get(SETTINGS, {}), run_settings(self.trainer, self, self.data)
+        )
+        if changed:
+            log.warning(
+                "resume: not the run that was stopped, the settings of now hold: %s",
+                "; ".join(changed),
+            )
+
     # Evaluation: embed every text once, then search.
 
     def _start_evaluation(self) -> None:
@@ -259,7 +346,7 @@ class EmbeddingModule(LightningModule):
         plan = plan_epoch(
             rows.anchor_key,
             rows.positive_key,
-            batch_size=self.data.batch_size,
+            batch_size=self.data.global_batch_size,
             seed=0,
             epoch=0,
         )
@@ -354,6 +441,27 @@ def in_batch_accuracy(anchor_BD: Tensor, positive_BD: Tensor) -> Tensor:
         positive_BD = nn.functional.normalize(positive_BD, dim=-1)
         nearest_B = (anchor_BD @ positive_BD.T).argmax(dim=1)
         return (nearest_B == torch.arange(len(nearest_B), device=nearest_B.device)).float().mean()
+
+
+def set_rate(
+    optimizer: torch.optim.Optimizer, scheduler: Any, learning_rate: float, weight_decay: float
+) -> None:
+    """Sets peak rate and decay where a checkpoint brought others; else changes nothing.
+
+    Args:
+        optimizer: With the groups of :func:`parameter_groups`.
+        scheduler: Its ``LambdaLR``.
+        learning_rate: Peak rate.
+        weight_decay: Decay of the first group.
+    """
+    decayed, plain = optimizer.param_groups
+    decayed["weight_decay"] = weight_decay
+    if scheduler.base_lrs == [learning_rate] * 2:
+        return
+    scheduler.base_lrs = [learning_rate] * 2
+    for group, factor in zip((decayed, plain), scheduler.lr_lambdas, strict=True):
+        group["initial_lr"] = learning_rate
+        group["lr"] = learning_rate * factor(scheduler.last_epoch)
 
 
 def parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

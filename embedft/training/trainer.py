@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
+from embedft.errors import InputError
 from embedft.files import replacing_file
 from embedft.training.allocator import keep_freed_memory
 
@@ -42,6 +44,12 @@ class EmbedftTrainer(Trainer):
             precision = "bf16-mixed" if native else "32-true"
             log.info("precision auto: %s", precision)
         super().__init__(*args, precision=precision, **kwargs)  # type: ignore[arg-type]
+        if type(self.strategy) not in (SingleDeviceStrategy, DDPStrategy):
+            raise InputError(
+                f"strategy: {type(self.strategy).__name__} is not supported: gradient norm, "
+                "checkpoints and export need whole weights on each device, and gradients averaged "
+                "over ranks; use ddp (docs/reliability.md says more)"
+            )
         if self.strategy.root_device.type == "cpu":
             keep_freed_memory()
 

@@ -35,6 +35,7 @@ def table(
         positive_key=ids if positive is None else keys(positive),
         file=np.array(file),
         labels=None,
+        row=ids,
     )
 
 
@@ -97,24 +98,21 @@ def store(texts: int) -> TokenStore:
     return TokenStore(ids, offsets, np.zeros(texts, np.bool_), "")
 
 
-def test_ranks_get_their_share_of_a_batch() -> None:
-    data = table([-1] * 12)
-    plan = plan_epoch(
-        data.anchor_key, data.positive_key, batch_size=2, seed=0, epoch=0, world_size=2
-    )
-    shares = [
-        [
-            EpochBatches(data, plan, store(12), seed=0, epoch=0, rank=rank, world_size=2)[i]
-            for i in range(len(plan))
-        ]
-        for rank in range(2)
-    ]
-    rows = [row for rank in shares for batch in rank for row in batch.rows.tolist()]
-    assert sorted(rows) == list(range(12))
+@pytest.mark.parametrize("rows", [12, 13, 15])
+def test_ranks_share_a_batch(rows: int) -> None:
+    """All rows of an odd one too, and where it is shorter than the ranks are many."""
+    data = table([-1] * rows)
+    plan = plan_epoch(data.anchor_key, data.positive_key, batch_size=4, seed=0, epoch=0)
     for index in range(len(plan)):
-        both = [row for rank in shares for row in rank[index].rows.tolist()]
-        assert both == plan[index].tolist()
-        assert shares[0][index].seed != shares[1][index].seed
+        shares = [
+            EpochBatches(data, plan, store(rows), seed=0, epoch=0, rank=rank, world_size=4)[index]
+            for rank in range(4)
+        ]
+        assert [row for share in shares for row in share.rows.tolist()] == plan[index].tolist()
+        assert shares[0].rows_per_rank == tuple(len(share.rows) for share in shares)
+        assert all(share.rows_per_rank == shares[0].rows_per_rank for share in shares)
+        assert len({share.seed for share in shares}) == 4
+        assert all(len(share.lengths) == 2 * max(1, len(share.rows)) for share in shares)
 
 
 def test_batch_is_anchors_then_positives_then_negatives() -> None:

@@ -83,7 +83,7 @@ def pairs(rows: list[tuple[int, int]], first_text: int = 0) -> Pairs:
     anchor = first_text + 2 * np.arange(len(rows))
     keys = np.array(rows, dtype=np.uint64).reshape(-1, 2) + np.uint64(1)
     none = np.zeros(len(rows), dtype=np.uint64)
-    return Pairs(anchor, anchor + 1, keys[:, 0], keys[:, 1], none, None)
+    return Pairs(anchor, anchor + 1, keys[:, 0], keys[:, 1], none, None, np.arange(len(rows)))
 
 
 some_rows = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30)

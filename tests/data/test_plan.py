@@ -38,32 +38,12 @@ def test_each_row_once_and_no_text_twice(
     assert sorted(plan.rows) == list(range(len(rows)))
 
 
-@given(pairs_of_keys, st.integers(1, 5), st.integers(2, 4))
-def test_ranks_share_batches_equally(
-    rows: list[tuple[int, int]], size: int, world_size: int
-) -> None:
-    anchor, positive = keys([a for a, _ in rows]), keys([b for _, b in rows])
-    plan = plan_epoch(anchor, positive, batch_size=size, seed=0, epoch=0, world_size=world_size)
-    check_plan(plan, anchor, positive, size * world_size)
-    assert len(set(plan.rows)) == len(plan.rows)
-    assert all(len(plan[i]) % world_size == 0 for i in range(len(plan)))
-
-
 @pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 63, 64, 65, 1000])
 @pytest.mark.parametrize("size", [1, 2, 8, 64])
 def test_length_is_exact_without_ties(rows: int, size: int) -> None:
     plan = plan_epoch(np.arange(rows), np.arange(rows), batch_size=size, seed=0, epoch=0)
     assert len(plan) == -(-rows // size)
     assert [len(plan[i]) for i in range(len(plan) - 1)] == [size] * (len(plan) - 1)
-
-
-def test_world_sizes_see_the_same_global_batches() -> None:
-    rng = np.random.default_rng(0)
-    anchor, positive = keys(rng.integers(0, 300, 512).tolist()), np.arange(512)
-    one = plan_epoch(anchor, positive, batch_size=32, seed=3, epoch=1)
-    four = plan_epoch(anchor, positive, batch_size=8, seed=3, epoch=1, world_size=4)
-    assert np.array_equal(one.rows, four.rows)
-    assert np.array_equal(one.offsets, four.offsets)
 
 
 def test_plan_is_a_function_of_seed_and_epoch() -> None:

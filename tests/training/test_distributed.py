@@ -1,29 +1,148 @@
-"""Two processes on the CPU see the batches of one, and measure the same."""
+"""Several processes do what one does: same batches, same gradients, same measures."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from recorder import recorded
 from safetensors.torch import load_file
 
+from embedft.cli import main
+from embedft.training.gather import gather_rows
+
 pytestmark = pytest.mark.slow
 
+TESTS = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
 
-def test_two_ranks(fit: Callable[..., Path], fit_flags: list[str], tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("counts", [(2, 2), (2, 1), (1, 0), (0, 1)])
+def test_gathered_gradients_add_up(counts: tuple[int, int]) -> None:
+    """The sum over ranks is the gradient of one process, uneven shares and empty ones too."""
+    whole = torch.randn(sum(counts), 2, 3, dtype=torch.float64, requires_grad=True)
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        return (rows[:, 0] @ rows[:, 1].T).exp().sum()
+
+    (expected,) = torch.autograd.grad(loss(whole), whole)
+    shares = torch.split(whole.detach(), list(counts))
+    locals_ = [share if len(share) else whole.detach()[:1] for share in shares]
+    padded = torch.stack(
+        [torch.cat([share, share.new_zeros(max(counts) - len(share), 2, 3)]) for share in shares]
+    )
+    gradients = []
+    for rank, local in enumerate(locals_):
+        local = local.clone().requires_grad_()
+        rows = gather_rows(local, counts, rank, lambda _: padded)
+        assert torch.equal(rows, whole)
+        (gradient,) = torch.autograd.grad(loss(rows), local)
+        assert gradient.abs().sum() == 0 or counts[rank]
+        gradients.append(gradient[: counts[rank]])
+    torch.testing.assert_close(torch.cat(gradients), expected, rtol=1e-14, atol=1e-14)
+
+
+LOSSES = {
+    "MultipleNegativesRankingLoss": ["--loss_function=mnrl"],
+    "ContrastiveLoss": ["--loss_function=contrastive"],
+    "CosineSimilarityLoss": ["--loss_function=cosine"],
+    "OnlineContrastiveLoss": ["--loss_function=online_contrastive"],
+}
+VARIANTS = {
+    "plain": [],
+    "symmetric": ["--model.loss.symmetric=true"],
+    "extra negatives": ["--data.negatives_per_pair=3"],
+    "chunked": ["--model.chunk_size=3"],
+    "accumulated": ["--trainer.accumulate_grad_batches=2"],
+    "sum": ["--model.loss.size_average=false"],
+}
+
+
+def combinations() -> Iterator[tuple[str, str, list[str]]]:
+    for loss, flags in LOSSES.items():
+        for variant, more in VARIANTS.items():
+            if variant == "symmetric" and loss != "MultipleNegativesRankingLoss":
+                continue  # the pair losses have no directions
+            if variant == "sum" and loss != "ContrastiveLoss":
+                continue
+            if variant == "extra negatives" and loss == "MultipleNegativesRankingLoss":
+                continue  # through the command line it has in-batch negatives alone
+            yield loss, variant, [*flags, *more]
+
+
+def test_gradients_of_two_ranks(
+    fit_flags: list[str],
+    without_dropout: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """All batches of an epoch, the odd last one too, against one process; rate of nearly 0."""
+    flags = [
+        "fit",
+        *fit_flags,
+        *without_dropout,
+        "--epochs=1",
+        "--precision=64-true",
+        "--learning_rate=1e-30",
+        "--model.weight_decay=0",
+        "--trainer.gradient_clip_val=null",
+        "--trainer.callbacks+=recorder.Gradients",
+        "--overwrite=true",
+        f"--output_dir={tmp_path}/out",
+    ]
+    jobs = {
+        (loss, variant): [*flags, *more, f"--trainer.callbacks.path={tmp_path}/{loss}-{variant}"]
+        for loss, variant, more in combinations()
+    }
+    for job in jobs.values():
+        main([*job, "--batch_size=10"])
+    expected = {name: torch.load(Path(f"{tmp_path}/{'-'.join(name)}")) for name in jobs}
+    two = [[*job, "--batch_size=5", "--devices=2", "--strategy=ddp"] for job in jobs.values()]
+    (tmp_path / "jobs.json").write_text(json.dumps(two))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    script = Path(__file__).with_name("ranks.py")
+    result = subprocess.run(
+        [*torchrun, "--master-port=29517", str(script), str(tmp_path / "jobs.json")],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    with capsys.disabled():
+        print(
+            "\n\n| loss | variant | steps | greatest difference of a gradient |\n|---|---|---|---|"
+        )
+        for name in jobs:
+            steps = torch.load(Path(f"{tmp_path}/{'-'.join(name)}"))
+            assert len(steps) == len(expected[name]) >= 3
+            largest = max(
+                (one[key] - other[key]).abs().max().item()
+                for one, other in zip(expected[name], steps, strict=True)
+                for key in one
+            )
+            assert max(g.abs().max() for g in steps[0].values()) > 1e-4
+            print(f"| {name[0]} | {name[1]} | {len(steps)} | {largest:.1e} |")
+            assert largest <= 1e-12, name
+
+
+def test_two_ranks_are_one_run(
+    fit: Callable[..., Path], fit_flags: list[str], without_dropout: list[str], tmp_path: Path
+) -> None:
+    """Lightning's own launcher: the same batches, measures and, within rounding, weights."""
     record = ["--trainer.callbacks+=recorder.Recorder", "--trainer.callbacks.path={}"]
-    one = fit(*[flag.format(tmp_path / "one") for flag in record], "--batch_size=8")
+    one = fit(*without_dropout, *[flag.format(tmp_path / "one") for flag in record])
     command = [sys.executable, "-m", "embedft", "fit", *fit_flags, f"--output_dir={tmp_path}/two"]
-    command += ["--batch_size=4", "--devices=2", "--strategy=ddp"]
+    command += [*without_dropout, "--batch_size=4", "--devices=2", "--strategy=ddp"]
     command += [flag.format(tmp_path / "two-rows") for flag in record]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
     whole = recorded(tmp_path / "one")
@@ -37,7 +156,85 @@ def test_two_ranks(fit: Callable[..., Path], fit_flags: list[str], tmp_path: Pat
         json.loads((folder / "metrics.json").read_text()) for folder in (one, tmp_path / "two")
     ]
     for name, value in metrics[0]["base"].items():
-        if name != "loss":  # held-out batches are a rank's, so smaller here
-            assert metrics[1]["base"][name] == pytest.approx(value, abs=1e-6), name
-    assert load_file(tmp_path / "two" / "final_model" / "model.safetensors")
+        assert metrics[1]["base"][name] == pytest.approx(value, abs=1e-6), name
+    weights = [
+        load_file(out / "final_model" / "model.safetensors") for out in (one, tmp_path / "two")
+    ]
+    for key, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][key], tensor, rtol=0, atol=2e-3)
+    losses = [
+        [
+            line["train/loss"]
+            for line in map(json.loads, (out / "training_metrics.jsonl").read_text().splitlines())
+            if "train/loss" in line
+        ]
+        for out in (one, tmp_path / "two")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert result.stdout.count("rows read") == 1
+
+
+NAMESPACES = ("embedft-a", "embedft-b")
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[list[list[str]]]:
+    """Commands that run something on either of two hosts: network namespaces with a cable."""
+
+    def ip(*words: str) -> int:
+        return subprocess.run(["ip", *words], capture_output=True).returncode
+
+    if not shutil.which("ip") or ip("netns", "add", NAMESPACES[0]):
+        pytest.skip("network namespaces can't be made here (needs iproute2 and root)")
+    ip("netns", "add", NAMESPACES[1])
+    ip("link", "add", "eft0", "type", "veth", "peer", "name", "eft1")
+    for place, name in enumerate(NAMESPACES):
+        ip("link", "set", f"eft{place}", "netns", name)
+        ip("-n", name, "addr", "add", f"10.77.13.{place + 1}/24", "dev", f"eft{place}")
+        ip("-n", name, "link", "set", f"eft{place}", "up")
+        ip("-n", name, "link", "set", "lo", "up")
+    yield [["ip", "netns", "exec", name] for name in NAMESPACES]
+    for name in NAMESPACES:
+        ip("netns", "del", name)
+
+
+def test_two_hosts(
+    two_hosts: list[list[str]],
+    fit: Callable[..., Path],
+    fit_flags: list[str],
+    without_dropout: list[str],
+    tmp_path: Path,
+) -> None:
+    """Hosts that share no folder, over gloo, each with one process."""
+    one = fit(*without_dropout)
+    processes = []
+    for place, host in enumerate(two_hosts):
+        environment = ENVIRONMENT | {
+            "MASTER_ADDR": "10.77.13.1",
+            "MASTER_PORT": "29511",
+            "NODE_RANK": str(place),
+            "GLOO_SOCKET_IFNAME": f"eft{place}",
+            "XDG_CACHE_HOME": str(tmp_path / f"cache{place}"),
+        }
+        flags = [*fit_flags, *without_dropout, f"--output_dir={tmp_path}/host{place}"]
+        flags += ["--batch_size=4", "--devices=1", "--trainer.num_nodes=2", "--strategy=ddp"]
+        processes.append(
+            subprocess.Popen(
+                [*host, sys.executable, "-m", "embedft", "fit", *flags],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    metrics = [json.loads((out / "metrics.json").read_text()) for out in (one, tmp_path / "host0")]
+    for name, value in metrics[0]["base"].items():
+        assert metrics[1]["base"][name] == pytest.approx(value, abs=1e-6), name
+    weights = [
+        load_file(out / "final_model" / "model.safetensors") for out in (one, tmp_path / "host0")
+    ]
+    for key, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][key], tensor, rtol=0, atol=2e-3)
+    assert not (tmp_path / "host1" / "final_model").exists()

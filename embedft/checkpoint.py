@@ -1,0 +1,101 @@
+"""Reading checkpoints: whole, of embedft, with finite weights, and nothing in them is executed."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from embedft.encoder.encoder import Encoder
+from embedft.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint of embedft; nothing in it is executed.
+
+    Raises:
+        InputError: There is none, it is damaged (each part has a checksum), it is another
+            program's, or a weight is NaN or infinite.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; check --ckpt_path")
+    try:
+        with zipfile.ZipFile(path) as parts:
+            if (damaged := parts.testzip()) is not None:  # torch.load does not look
+                raise InputError(f"{path}: not a readable checkpoint: {damaged} is damaged")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        pickle.UnpicklingError,
+        ValueError,
+        KeyError,
+        zipfile.BadZipFile,
+    ) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise InputError(f"{path}: not a readable checkpoint: {reason}") from None
+    if not isinstance(checkpoint, dict) or "embedft_hyper_parameters" not in checkpoint:
+        raise InputError(f"{path}: is not a checkpoint of embedft")
+    for name, weight in checkpoint["state_dict"].items():
+        if not weight.isfinite().all():
+            raise InputError(f"{path}: weight {name} holds NaN or infinity")
+    return checkpoint
+
+
+def newest_checkpoint(last: Path) -> tuple[Path, dict[str, Any]]:
+    """``last``, or if that is missing or bad, the newest good one of its folder, with a warning.
+
+    Raises:
+        InputError: There is none: a run never starts from scratch unasked.
+    """
+    others = [path for path in last.parent.glob("*.ckpt") if path != last]
+    others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    problems = []
+    for path in (last, *others):
+        try:
+            checkpoint = read_checkpoint(path)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            log.warning(
+                "%s; going on from %s, step %d",
+                "; ".join(problems),
+                path,
+                checkpoint["global_step"],
+            )
+        return path, checkpoint
+    if not last.is_file() and not others:
+        raise InputError(
+            f"{last}: no such checkpoint; check --output_dir, or leave --ckpt_path out"
+        )
+    raise InputError(f"{'; '.join(problems)}; there is no good checkpoint to go on from")
+
+
+def load_weights(encoder: Encoder, checkpoint: dict[str, Any], path: Path) -> None:
+    """Puts a checkpoint's weights into an encoder.
+
+    Raises:
+        InputError: They are those of another architecture.
+    """
+    prefix = "encoder."
+    state = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    try:
+        encoder.load_state_dict(state)
+    except RuntimeError:
+        trained = checkpoint["embedft_hyper_parameters"].get("base_model")
+        raise InputError(
+            f"{path}: its weights do not fit base model {encoder.base.name}; "
+            f"it was trained from {trained}: give that as --base_model"
+        ) from None

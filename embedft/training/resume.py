@@ -1,0 +1,57 @@
+"""What a run depends on, kept in its checkpoints: a resumed run says what is no longer the same."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from embedft.data.datamodule import EmbeddingDataModule
+
+if TYPE_CHECKING:
+    from embedft.training.module import EmbeddingModule
+
+_PACKAGES = ("embedft", "torch", "lightning", "transformers", "numpy")
+
+
+def run_settings(
+    trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule
+) -> dict[str, Any]:
+    """Everything that the weights of a run are a function of, as plain values."""
+    loss = {
+        name: value
+        for name, value in vars(module.loss).items()
+        if isinstance(value, bool | int | float | str) and name not in ("training",)
+    }
+    return {
+        **dict(module.hparams),
+        "loss": f"{type(module.loss).__name__} {loss}",
+        "max_epochs": trainer.max_epochs,
+        "max_steps": trainer.max_steps,
+        "accumulate_grad_batches": trainer.accumulate_grad_batches,
+        "gradient_clip_val": trainer.gradient_clip_val,
+        "precision": trainer.precision,
+        **data.plan_settings(),
+        "negatives_per_pair": data.draws,
+        "device": _device(trainer),
+        **{f"{package} version": version(package) for package in _PACKAGES},
+    }
+
+
+def _device(trainer: Trainer) -> str:
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """One phrase a setting that is not what it was."""
+    return [
+        f"{name} (was {saved.get(name)}, is {value})"
+        for name, value in now.items()
+        if saved.get(name) != value
+    ]

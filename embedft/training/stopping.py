@@ -1,0 +1,93 @@
+"""Signals: a run that is told to stop saves itself at the next step's end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from embedft.errors import StoppedError
+from embedft.training.checkpoints import RunCheckpoints, evaluation_follows
+
+
+class StopOnSignal(Checkpoint):
+    """Ends a fit after SIGTERM or SIGINT, when the step is done and saved; exit status 143 or 130.
+
+    Lightning's own handling ends a step later, saves nothing and exits with 0. A second signal ends
+    the process at once. Under SLURM with requeueing, Lightning's handler for the signal before a
+    preemption (SIGUSR1) runs at a step's end too: within a step it would save half of one.
+
+    Args:
+        checkpoints: Saves. Their hooks run first: this is a ``Checkpoint`` for the order alone.
+    """
+
+    def __init__(self, checkpoints: RunCheckpoints) -> None:
+        self.checkpoints = checkpoints
+        self._received = 0
+        self._requeue = False
+        self._requeue_signal = 0
+        self._earlier: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the place of the handlers; before, a signal ends the process at once."""
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+            self._requeue_signal = environment.requeue_signal or signal.SIGUSR1
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python allows no handlers there
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            self._earlier[signum] = signal.signal(signum, self._note)
+        if self._requeue_signal:
+            self._earlier[self._requeue_signal] = signal.signal(
+                self._requeue_signal, self._note_requeue
+            )
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self._received = signum
+        signal.signal(signum, signal.SIG_DFL)
+
+    def _note_requeue(self, signum: int, frame: FrameType | None) -> None:
+        self._requeue = True
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Stops at the end of a step; before an evaluation it waits for that."""
+        if self.checkpoints.at_step_end and not evaluation_follows(trainer, batch_idx):
+            self._obey(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops after an evaluation."""
+        measured = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if measured and self.checkpoints.at_step_end:
+            self._obey(trainer)
+
+    def _obey(self, trainer: Trainer) -> None:
+        if self._requeue_signal and _any_rank(trainer, self._requeue):
+            self._requeue = False
+            self._earlier[self._requeue_signal](self._requeue_signal, None)
+        if _any_rank(trainer, self._received > 0):
+            self.checkpoints.save_last(trainer)
+            signum = self._received or signal.SIGTERM  # another rank's
+            raise StoppedError(signum, "saved; go on with --ckpt_path last")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Puts the earlier handlers back."""
+        for signum, handler in self._earlier.items():
+            signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
+        self._earlier = {}
+
+
+def _any_rank(trainer: Trainer, wish: bool) -> bool:
+    """A signal reaches each rank at another time, or one alone."""
+    return bool(trainer.strategy.reduce_boolean_decision(wish, all=False))

@@ -1,0 +1,558 @@
+"""Inputs that go wrong, or mean harm: each ends with one clear line and its exit status.
+
+Data files, configs, checkpoints, model folders, flags and the environment, in one table.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import pickle
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import tiny
+import torch
+from filelock import FileLock
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from tiny import sample_rows
+
+from embedft.cli import main
+from embedft.data.records import stream_records
+from embedft.data.report import ReadReport
+from embedft.errors import InputError
+
+ROWS = [json.dumps(row).encode() for row in sample_rows()[:30]]
+GOOD = b"\n".join(ROWS) + b"\n"
+
+
+class Place(NamedTuple):
+    """What a case may spoil.
+
+    Attributes:
+        folder: A temporary one; ``out`` in it is the run's.
+        pairs: The input file, good before.
+        model: A copy of the tiny model.
+        marker: A file that must never appear.
+    """
+
+    folder: Path
+    pairs: Path
+    model: Path
+    marker: Path
+
+
+Prepare = Callable[[Place], list[str]]
+
+
+class Case(NamedTuple):
+    """``prepare`` returns more flags; ``{pairs}``, ``{model}``, ``{folder}`` stand for paths."""
+
+    message: str
+    prepare: Prepare
+    status: int = 2
+
+
+# Data files.
+
+
+def content(data: bytes) -> Prepare:
+    def prepare(place: Place) -> list[str]:
+        place.pairs.write_bytes(data)
+        return []
+
+    return prepare
+
+
+def with_row(row: bytes) -> Prepare:
+    """A good file whose second row is this one."""
+    return content(b"\n".join([ROWS[0], row, *ROWS[1:]]) + b"\n")
+
+
+def changed(**values: object) -> Prepare:
+    return with_row(json.dumps(sample_rows()[40] | values).encode())
+
+
+def removed(place: Place) -> list[str]:
+    place.pairs.unlink()
+    return []
+
+
+def a_folder(place: Place) -> list[str]:
+    place.pairs.unlink()
+    place.pairs.mkdir()
+    return []
+
+
+ONE_FILE = b"\n".join(json.dumps(row | {"file_name": "x"}).encode() for row in sample_rows()[:9])
+LATIN = json.dumps(sample_rows()[40] | {"answer": "Zürich"}).encode().replace(b"\\u00fc", b"\xfc")
+
+DATA = {
+    "missing file": Case("{pairs}: no such file", removed),
+    "folder as file": Case("{pairs}: ", a_folder),
+    "empty file": Case("{pairs}: no rows: the file is empty", content(b"")),
+    "blank lines alone": Case("{pairs}: no rows", content(b"\n\n  \n")),
+    "not UTF-8": Case("{pairs}:2: row: not UTF-8", with_row(LATIN)),
+    "UTF-16": Case("{pairs}:1: row: not UTF-8", content(GOOD.decode().encode("utf-16"))),
+    "gzip": Case("{pairs}:1: row: not UTF-8", content(gzip.compress(GOOD))),
+    "zeros": Case("{pairs}:1: row: not valid JSON", content(bytes(10_000))),
+    "NaN": Case("{pairs}:2: row: holds NaN", changed(score=float("nan"))),
+    "Infinity": Case("{pairs}:2: row: holds Infinity", changed(score=float("inf"))),
+    "null answer": Case("{pairs}:2: answer: is null", changed(answer=None)),
+    "number as answer": Case("{pairs}:2: answer: is a number", changed(answer=3)),
+    "list as question": Case("{pairs}:2: question: is an array", changed(question=["a"])),
+    "empty string": Case("{pairs}:2: question: is empty", changed(question="")),
+    "only spaces": Case("{pairs}:2: answer: is empty", changed(answer=" \t ")),
+    "missing question": Case("{pairs}:2: question: missing", with_row(b'{"answer": "a"}')),
+    "duplicate keys": Case(
+        "{pairs}:2: answer: stands more than once",
+        with_row(b'{"question": "q", "answer": "a", "answer": "b"}'),
+    ),
+    "lone surrogate": Case(
+        "{pairs}:2: answer: holds half a surrogate", changed(answer="\ud83d broken")
+    ),
+    "truncated last line": Case("{pairs}:30: row: not valid JSON", content(GOOD[:-30])),
+    "array instead of object": Case("{pairs}:2: row: is an array", with_row(b'["q", "a"]')),
+    "100,000 brackets": Case("{pairs}:2: row: ", with_row(b"[" * 100_000)),
+    "label above 1": Case("{pairs}:2: label: is 2", changed(label=2)),
+    "label on some rows": Case("{pairs}:", changed(label=1)),
+    "text as label": Case("{pairs}:2: label: ", changed(label="yes")),
+    "one row": Case("1 row(s) are too few", content(ROWS[0])),
+    "all rows in one file": Case("all 9 rows share files, questions or answers", content(ONE_FILE)),
+    "no contexts": Case(
+        "{pairs}:1: context: ",
+        lambda place: [
+            *content(
+                b"\n".join(
+                    json.dumps({"question": f"q{i}", "answer": f"a{i}"}).encode() for i in range(9)
+                )
+            )(place),
+            "--data.positive=context",
+        ],
+    ),
+    "validation file missing": Case(
+        "{folder}/none.jsonl: no such file",
+        lambda place: [f"--validation_jsonl={place.folder}/none.jsonl"],
+    ),
+    "validation on the training file": Case(
+        "{pairs}: 0 row(s) are left to train on",
+        lambda place: [f"--validation_jsonl={place.pairs}"],
+    ),
+}
+
+# Configs.
+
+
+def config(text: str, name: str = "config.yaml") -> Prepare:
+    def prepare(place: Place) -> list[str]:
+        (place.folder / name).write_text(text.replace("MARKER", str(place.marker)))
+        return [f"--config={place.folder}/{name}"]
+
+    return prepare
+
+
+CONFIGS = {
+    "missing config": Case("", lambda place: [f"--config={place.folder}/none.yaml"]),
+    "folder as config": Case("", lambda place: [f"--config={place.folder}"]),
+    "broken YAML": Case("", config("model: [1")),
+    "YAML that is a text": Case("", config("hello")),
+    "unknown key": Case("", config("data:\n  bach_size: 3\n")),
+    "text as number": Case("", config("data:\n  batch_size: many\n")),
+    "a URL": Case("", lambda place: ["--config=http://127.0.0.1:9/config.yaml"]),
+    "a command as loss": Case(
+        "", config("model:\n  loss:\n    class_path: os.system\n    init_args:\n      command: x\n")
+    ),
+    "a foreign class as loss": Case("", config("model:\n  loss: collections.OrderedDict\n")),
+    "a command as callback": Case(
+        "",
+        config(
+            "trainer:\n  callbacks:\n    - class_path: subprocess.Popen\n"
+            "      init_args:\n        args: [touch, MARKER]\n"
+        ),
+    ),
+    "a YAML tag that runs a command": Case(
+        "", config('data: !!python/object/apply:os.system ["touch MARKER"]\n')
+    ),
+    "older JSON with an unknown key": Case(
+        "{folder}/config.json: bach_size: unknown key; did you mean",
+        config('{"bach_size": 3}', "config.json"),
+    ),
+    "truncated JSON": Case("{folder}/config.json: not a JSON config", config("{", "config.json")),
+}
+
+# Checkpoints.
+
+
+def checkpoint(write: Callable[[Path, Place], None]) -> Prepare:
+    def prepare(place: Place) -> list[str]:
+        path = place.folder / "x.ckpt"
+        write(path, place)
+        return [f"--ckpt_path={path}"]
+
+    return prepare
+
+
+class Command:
+    """Unpickled without care, it makes the marker file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.marker}",)
+
+
+def another_architecture(path: Path, place: Place) -> None:
+    from embedft.training.module import EmbeddingModule
+
+    other = tiny.build(place.folder / "other", "distilbert")
+    state = EmbeddingModule(str(other)).state_dict()
+    torch.save(
+        {
+            "embedft_hyper_parameters": {"base_model": "other"},
+            "state_dict": state,
+            "global_step": 1,
+            "epoch": 0,
+        },
+        path,
+    )
+
+
+CHECKPOINTS = {
+    "missing checkpoint": Case("{folder}/x.ckpt: no such checkpoint", checkpoint(lambda *_: None)),
+    "folder as checkpoint": Case(
+        "{folder}/x.ckpt: no such checkpoint", checkpoint(lambda path, _: path.mkdir())
+    ),
+    "no last": Case("{folder}/out/checkpoints/last.ckpt: no such", lambda _: ["--ckpt_path=last"]),
+    "no best": Case("{folder}/out/checkpoints/best.ckpt: no such", lambda _: ["--ckpt_path=best"]),
+    "empty checkpoint": Case(
+        "{folder}/x.ckpt: not a readable checkpoint", checkpoint(lambda path, _: path.touch())
+    ),
+    "text as checkpoint": Case(
+        "{folder}/x.ckpt: not a readable checkpoint",
+        checkpoint(lambda path, _: path.write_text("weights") and None),
+    ),
+    "another program's": Case(
+        "{folder}/x.ckpt: is not a checkpoint of embedft",
+        checkpoint(lambda path, _: torch.save({"state_dict": {}}, path)),
+    ),
+    "a list": Case(
+        "{folder}/x.ckpt: is not a checkpoint of embedft",
+        checkpoint(lambda path, _: torch.save([1], path)),
+    ),
+    "a command in a checkpoint": Case(
+        "{folder}/x.ckpt: not a readable checkpoint",
+        checkpoint(lambda path, place: torch.save({"state_dict": Command(place.marker)}, path)),
+    ),
+    "a command in a bare pickle": Case(
+        "{folder}/x.ckpt: not a readable checkpoint",
+        checkpoint(
+            lambda path, place: path.write_bytes(pickle.dumps(Command(place.marker))) and None
+        ),
+    ),
+    "a checkpoint without its parts": Case(
+        "{folder}/x.ckpt: is not a checkpoint of embedft",
+        checkpoint(lambda path, _: torch.save({"embedft_hyper_parameters": {}}, path)),
+    ),
+    "another architecture's weights": Case(
+        "{folder}/x.ckpt: its weights do not fit base model", checkpoint(another_architecture)
+    ),
+}
+
+# Model folders.
+
+
+def model(spoil: Callable[[Place], object]) -> Prepare:
+    def prepare(place: Place) -> list[str]:
+        spoil(place)
+        return []
+
+    return prepare
+
+
+def edit_config(**values: object) -> Prepare:
+    def spoil(place: Place) -> None:
+        path = place.model / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return model(spoil)
+
+
+def weights_as_pickle(place: Place) -> None:
+    (place.model / "model.safetensors").unlink()
+    torch.save({"x": Command(place.marker)}, place.model / "pytorch_model.bin")
+
+
+def fewer_weights(place: Place) -> None:
+    path = place.model / "model.safetensors"
+    weights = load_file(path)
+    weights.pop("encoder.layer.0.output.dense.weight")
+    save_file(weights, path, {"format": "pt"})
+
+
+def remote_code(place: Place) -> None:
+    (place.model / "evil.py").write_text(f"open({str(place.marker)!r}, 'w')\n")
+    edit_config(
+        model_type="evil", auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
+    )(place)
+
+
+def no_tokenizer(place: Place) -> None:
+    for path in place.model.glob("*token*"):
+        path.unlink()
+
+
+def truncate(place: Place) -> None:
+    path = place.model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+MODELS = {
+    "model not found": Case("base_model no/such: not found", lambda _: ["--base_model=no/such"]),
+    "a model id with ../": Case(
+        "base_model ../../etc: not found", lambda _: ["--base_model=../../etc"]
+    ),
+    "an id with ../ inside": Case(
+        "base_model org/../../etc: not found", lambda _: ["--base_model=org/../../etc"]
+    ),
+    "a URL as model": Case(
+        "base_model http://127.0.0.1:9/m: not found",
+        lambda _: ["--base_model=http://127.0.0.1:9/m"],
+    ),
+    "empty model name": Case("base_model", lambda _: ["--base_model="]),
+    "an empty model folder": Case(
+        "base_model {model}: ",
+        model(lambda place: [path.unlink() for path in place.model.glob("*.*")]),
+    ),
+    "no safetensors": Case("base_model {model}: ", model(weights_as_pickle)),
+    "truncated safetensors": Case("base_model {model}: its weights can't be", model(truncate)),
+    "weights are missing": Case("base_model {model}: 1 weights are missing", model(fewer_weights)),
+    "wrong shapes": Case("base_model {model}: its weights can't be", edit_config(hidden_size=40)),
+    "no tokenizer": Case("base_model {model}: its tokenizer can't", model(no_tokenizer)),
+    "remote code": Case("base_model {model}: ", model(remote_code)),
+    "unknown architecture": Case("base_model {model}: ", edit_config(model_type="nonsense")),
+    "broken config.json": Case(
+        "base_model {model}: ", model(lambda place: (place.model / "config.json").write_text("{"))
+    ),
+    "broken modules.json": Case(
+        "base_model {model}: ", model(lambda place: (place.model / "modules.json").write_text("{"))
+    ),
+    "pooling not supported": Case(
+        "base_model {model}: ",
+        model(
+            lambda place: (place.model / "1_Pooling" / "config.json").write_text(
+                json.dumps({"word_embedding_dimension": 32, "pooling_mode_max_tokens": True})
+            )
+        ),
+    ),
+    "longer than its positions": Case(
+        "max_seq_length: is 1000, but", lambda _: ["--max_seq_length=1000"]
+    ),
+}
+
+# Flags.
+
+
+def flags(*more: str) -> Prepare:
+    return lambda _: list(more)
+
+
+FLAGS = {
+    "unknown flag": Case("", flags("--bach_size=3")),
+    "a flag without value": Case("", flags("--batch_size")),
+    "batch of 0": Case("batch_size: is 0", flags("--batch_size=0")),
+    "text as number": Case("", flags("--batch_size=many")),
+    "negative rate": Case("learning_rate: is -1", flags("--learning_rate=-1")),
+    "rate that is no number": Case("learning_rate: is nan", flags("--learning_rate=nan")),
+    "negative warm-up": Case("warmup_steps: is -3", flags("--warmup_steps=-3")),
+    "split above 1": Case("train_split: is 1.5", flags("--train_split=1.5")),
+    "unknown loss": Case("loss_function: there is no hinge", flags("--loss_function=hinge")),
+    "negative scale": Case("scale: is -1", flags("--model.loss.scale=-1")),
+    "chunk of 0": Case("chunk_size: is 0", flags("--model.chunk_size=0")),
+    "save every 0 steps": Case("save_steps: is 0", flags("--save_steps=0")),
+    "keep 0 checkpoints": Case("save_total_limit: is 0", flags("--save_total_limit=0")),
+    "part of the validation": Case(
+        "trainer.limit_val_batches: ", flags("--trainer.limit_val_batches=2")
+    ),
+    "endless epochs": Case("epochs: ", flags("--epochs=-1")),
+    "unknown accelerator": Case("", flags("--accelerator=abacus")),
+    "no such GPU": Case("", flags("--accelerator=gpu", "--devices=64")),
+    "unknown precision": Case("", flags("--precision=7-bit")),
+    "sharded weights": Case(
+        "strategy: ", flags("--strategy=fsdp", "--devices=1", "--accelerator=cpu")
+    ),
+}
+
+# The environment.
+
+
+def below_a_file(place: Place) -> list[str]:
+    (place.folder / "file").write_text("precious")
+    return [f"--output_dir={place.folder}/file/out"]
+
+
+def in_use(place: Place) -> list[str]:
+    (place.folder / "out").mkdir()
+    lock = FileLock(place.folder / "out" / ".lock")
+    lock.acquire()
+    LOCKS.append(lock)
+    return []
+
+
+LOCKS: list[FileLock] = []
+
+
+def another_run(place: Place) -> list[str]:
+    (place.folder / "out").mkdir()
+    (place.folder / "out" / "metrics.json").touch()
+    return []
+
+
+ENVIRONMENT = {
+    "output below a file": Case("{folder}/file/out: can't be written", below_a_file),
+    "two runs into one folder": Case("{folder}/out: another run is writing into it", in_use),
+    "a folder with another run": Case("{folder}/out: holds another run", another_run),
+    "weights become NaN": Case(
+        "the loss is NaN or infinite at step 3 (epoch 0, batch 2), rows with id: ",
+        lambda place: [
+            "--trainer.callbacks+=recorder.Recorder",
+            f"--trainer.callbacks.path={place.folder}/r",
+            "--trainer.callbacks.kill=nan:3",
+        ],
+        1,
+    ),
+    "a rate that explodes": Case(
+        "",
+        flags("--learning_rate=1e38", "--warmup_steps=0", "--trainer.gradient_clip_val=null"),
+        1,
+    ),
+    "cache below a file": Case(
+        "",
+        lambda place: [
+            f"--data.cache_dir={place.pairs}/cache",
+        ],
+    ),
+}
+
+TABLE = {
+    f"{kind}: {name}": case
+    for kind, cases in (
+        ("data", DATA),
+        ("config", CONFIGS),
+        ("checkpoint", CHECKPOINTS),
+        ("model", MODELS),
+        ("flags", FLAGS),
+        ("environment", ENVIRONMENT),
+    )
+    for name, case in cases.items()
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_model: Path) -> Place:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_bytes(GOOD)
+    shutil.copytree(tiny_model, tmp_path / "model")
+    return Place(tmp_path, pairs, tmp_path / "model", tmp_path / "marker")
+
+
+def arguments(place: Place, more: list[str]) -> list[str]:
+    return [
+        "fit",
+        f"--output_dir={place.folder}/out",
+        f"--input_jsonl={place.pairs}",
+        f"--base_model={place.model}",
+        "--epochs=1",
+        "--batch_size=4",
+        "--accelerator=cpu",
+        "--precision=32-true",
+        "--trainer.enable_progress_bar=false",
+        *more,
+    ]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_one_clear_line(name: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    case = TABLE[name]
+    args = arguments(place, case.prepare(place))
+    capsys.readouterr()
+    try:
+        with pytest.raises(SystemExit) as error:
+            main(args)
+    finally:
+        while LOCKS:
+            LOCKS.pop().release()
+    said = capsys.readouterr().err
+    message = case.message.format(pairs=place.pairs, model=place.model, folder=place.folder)
+    assert said.startswith(f"embedft: error: {message}")
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
+    assert error.value.code == case.status
+    assert not place.marker.exists()
+    if case.status == 2 and not name.startswith("environment"):
+        assert not (place.folder / "out").exists(), "wrong input leaves nothing behind"
+
+
+def limited(
+    place: Place, limit: int, size: int, more: list[str]
+) -> subprocess.CompletedProcess[str]:
+    """A fit in a process whose resources are limited once its packages are loaded."""
+    program = (
+        "import resource, sys; from embedft.cli import main; import torch;"
+        f"resource.setrlimit({limit}, ({size}, {size})); main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", program, *arguments(place, more)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_no_space_left(place: Place, fit_flags: list[str]) -> None:
+    """A file that outgrows what may be written, as on a full disk; the earlier run stays whole."""
+    run = limited(place, resource.RLIMIT_FSIZE, 150_000, [])
+    assert run.returncode == 1, run.stderr
+    assert run.stderr.count("\n") == 1
+    assert run.stderr.startswith("embedft: error: ")
+    assert "no space" in run.stderr or "File too large" in run.stderr
+    assert not list((place.folder / "out").rglob("*.ckpt"))
+
+
+@pytest.mark.slow
+def test_no_memory(place: Place) -> None:
+    run = limited(place, resource.RLIMIT_AS, 1 << 30, ["--batch_size=20"])
+    assert run.returncode == 1, run.stderr
+    assert run.stderr.count("\n") == 1
+    assert run.stderr.startswith("embedft: error: out of memory; --model.chunk_size 32 trains")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+rows = st.dictionaries(
+    st.sampled_from(["id", "question", "answer", "context", "file_name", "label", "score"]),
+    json_values,
+).map(lambda row: json.dumps(row).encode())
+
+
+@given(st.lists(st.binary() | rows, max_size=8).map(b"\n".join))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000)
+def test_random_bytes(tmp_path: Path, data: bytes) -> None:
+    """The reader refuses in words, or reads; it never fails otherwise, and never hangs."""
+    path = tmp_path / "random.jsonl"
+    path.write_bytes(data)
+    try:
+        records = list(stream_records(str(path), ReadReport(str(path))))
+    except InputError as error:
+        assert str(error).startswith(str(path))
+        return
+    assert all(record.question.strip() and record.answer.strip() for record in records)
