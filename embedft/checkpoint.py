@@ -15,6 +15,8 @@ from embedft.errors import InputError
 
 log = logging.getLogger(__name__)
 
+_PARTS = {"embedft_hyper_parameters", "state_dict", "global_step", "epoch"}
+
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint of embedft; nothing in it is executed.
@@ -41,7 +43,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     ) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise InputError(f"{path}: not a readable checkpoint: {reason}") from None
-    if not isinstance(checkpoint, dict) or "embedft_hyper_parameters" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _PARTS:
         raise InputError(f"{path}: is not a checkpoint of embedft")
     for name, weight in checkpoint["state_dict"].items():
         if not weight.isfinite().all():

@@ -315,8 +315,10 @@ def main(args: list[str] | None = None) -> None:
         _fail(str(error), 0 if rank_zero_only.rank else error.exit_status)
     except EmbedftError as error:
         _fail(str(error), error.exit_status)
-    except (MisconfigurationException, OSError) as error:
+    except MisconfigurationException as error:
         _fail(str(error), InputError.exit_status)
+    except OSError as error:
+        _fail(str(error), RunFailedError.exit_status)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
@@ -331,7 +333,9 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory, of the machine or of a GPU, was not enough."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return "not enough memory" in str(error) or "can't allocate memory" in str(error)
+    # The last is how oneDNN says it.
+    phrases = ("not enough memory", "can't allocate memory", "could not create a primitive")
+    return any(phrase in str(error) for phrase in phrases)
 
 
 def _fail(message: str, status: int) -> NoReturn:

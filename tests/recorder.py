@@ -94,11 +94,21 @@ class Recorder(Callback):
 
 
 class Gradients(Callback):
-    """Notes the gradients of every step, as the optimiser gets them, in the file ``path``."""
+    """Notes the gradients of every step, as the optimiser gets them, in the file ``path``.
 
-    def __init__(self, path: str) -> None:
+    Args:
+        path: Where to.
+        negatives: Draws so many for each pair, whatever the loss.
+    """
+
+    def __init__(self, path: str, negatives: int = 0) -> None:
         self.path = path
+        self.negatives = negatives
         self.steps: list[dict[str, torch.Tensor]] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.negatives:
+            trainer.datamodule.draws = self.negatives  # type: ignore[attr-defined]
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any

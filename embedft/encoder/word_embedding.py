@@ -8,6 +8,8 @@ Shape suffixes: V words, T tokens, H hidden size.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,13 +32,23 @@ class WordEmbedding(nn.Embedding):
         )
         self.weight = table.weight
         self._spare: Tensor | None = None
+        self._together: _Together | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """The rows of some ids."""
         if input.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(input)
-        rows: Tensor = _Rows.apply(input, self.weight, self)  # type: ignore[no-untyped-call]
+        rows: Tensor = _Rows.apply(input, self.weight, self, self._together)  # type: ignore[no-untyped-call]
         return rows
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Look-ups whose gradients one backward pass computes: they share one table's memory."""
+        self._together = _Together()
+        try:
+            yield
+        finally:
+            self._together = None
 
     def reclaim_gradient(self) -> None:
         """Drops the gradient, whose memory the next backward pass uses again."""
@@ -48,20 +60,42 @@ class WordEmbedding(nn.Embedding):
         return torch.zeros_like(self.weight) if zeros is None else zeros.zero_()
 
 
+class _Together:
+    """The gradient that some look-ups add up, and how many of them are still to come."""
+
+    def __init__(self) -> None:
+        self.looked_up = self.added = 0
+        self.grad_VH: Tensor | None = None
+
+
 class _Rows(torch.autograd.Function):
     """A look-up, with the memory of its gradient from the module."""
 
     @staticmethod
-    def forward(ctx: Any, ids: Tensor, weight_VH: Tensor, module: WordEmbedding) -> Tensor:
+    def forward(
+        ctx: Any,
+        ids: Tensor,
+        weight_VH: Tensor,
+        module: WordEmbedding,
+        together: _Together | None,
+    ) -> Tensor:
         ctx.save_for_backward(ids)
-        ctx.module = module
+        ctx.module, ctx.together = module, together or _Together()
+        ctx.together.looked_up += 1
         return nn.functional.embedding(ids, weight_VH)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor | None, None, None]:
         (ids,) = ctx.saved_tensors
-        grad_VH = ctx.module.take_zeros()
+        together = ctx.together
+        grad_VH, first = together.grad_VH, together.grad_VH is None
+        if grad_VH is None:
+            grad_VH = together.grad_VH = ctx.module.take_zeros()
         grad_VH.index_add_(0, ids.flatten(), grad_outputs[0].flatten(0, -2))
         if ctx.module.padding_idx is not None:
             grad_VH[ctx.module.padding_idx] = 0
-        return None, grad_VH, None
+        together.added += 1
+        if together.added == together.looked_up:
+            together.grad_VH, together.added = None, 0
+        # Autograd holds what the first one returned, and sees what the others add to it.
+        return None, grad_VH if first else None, None, None

@@ -1,8 +1,9 @@
-"""How the C library handles memory that a step frees and the next one needs again."""
+"""How memory is handled that a step frees and the next one needs again."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 
 # malloc.h
@@ -17,6 +18,8 @@ def keep_freed_memory() -> None:
     fetches gigabytes of activations, and the system clears each page it hands out. Does nothing
     where the C library is another one.
     """
+    # oneDNN compiles a matrix product for each new shape, and would keep 1,024: a gigabyte.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)

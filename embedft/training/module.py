@@ -237,8 +237,6 @@ class EmbeddingModule(LightningModule):
         """AdamW with linear warm-up and decay over the exact number of steps."""
         trainer = self.trainer
         epochs = trainer.max_epochs if trainer.max_epochs is not None else 1000
-        if epochs < 0 and trainer.max_steps < 0:
-            raise InputError("epochs: give --epochs or --trainer.max_steps: the rate decays to it")
         total = total_steps(
             self._batches_per_epoch(epochs),
             trainer.accumulate_grad_batches,

@@ -36,8 +36,9 @@ class StopOnSignal(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the place of the handlers; before, a signal ends the process at once."""
         environment = getattr(trainer.strategy, "cluster_environment", None)
-        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
-            self._requeue_signal = environment.requeue_signal or signal.SIGUSR1
+        signum = getattr(environment, "requeue_signal", None) or signal.SIGUSR1
+        if SLURMEnvironment.detect() and callable(signal.getsignal(signum)):
+            self._requeue_signal = signum
         if threading.current_thread() is not threading.main_thread():
             return  # Python allows no handlers there
         for signum in (signal.SIGTERM, signal.SIGINT):

@@ -12,7 +12,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
-from embedft.errors import InputError
+from embedft.errors import InputError, RunFailedError
 from embedft.files import replacing_file
 from embedft.training.allocator import keep_freed_memory
 
@@ -25,9 +25,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Saves a checkpoint; the earlier file of that name stays whole until the end."""
-        with replacing_file(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        """Saves a checkpoint; the earlier file of that name stays whole until the end.
+
+        Raises:
+            RunFailedError: It can't be written, for want of space for example.
+        """
+        try:
+            with replacing_file(Path(path)) as temporary:
+                torch.save(checkpoint, temporary)
+        except (OSError, RuntimeError) as error:  # torch's writer raises either
+            reason = str(error).splitlines()[0]
+            raise RunFailedError(
+                f"{path}: can't be written, is there space left? ({reason}); the one before "
+                "is whole: make space and go on with --ckpt_path last"
+            ) from None
 
 
 class EmbedftTrainer(Trainer):
@@ -50,6 +61,8 @@ class EmbedftTrainer(Trainer):
                 "checkpoints and export need whole weights on each device, and gradients averaged "
                 "over ranks; use ddp (docs/reliability.md says more)"
             )
+        if self.max_epochs is not None and self.max_epochs < 0 and self.max_steps < 0:
+            raise InputError("epochs: give --epochs or --trainer.max_steps: the rate decays to it")
         if self.strategy.root_device.type == "cpu":
             keep_freed_memory()
 

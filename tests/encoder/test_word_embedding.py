@@ -36,3 +36,22 @@ def test_memory_is_used_again() -> None:
         addresses.append(module.weight.grad.data_ptr())
         module.reclaim_gradient()
     assert len(set(addresses)) == 1
+
+
+def test_look_ups_together() -> None:
+    """Several look-ups in one backward pass, twice through the same graph, and on top of another."""
+    theirs = nn.Embedding(20, 4).double()
+    table = nn.Embedding(20, 4).double()
+    table.load_state_dict(theirs.state_dict())
+    ours = WordEmbedding(table)
+    parts = [torch.randint(0, 20, (1, 7), generator=torch.manual_seed(i)) for i in range(3)]
+    with ours.together():
+        total = torch.stack([(ours(ids) ** 2).sum() for ids in parts]).sum()
+    expected = torch.stack([(theirs(ids) ** 2).sum() for ids in parts]).sum()
+    for _ in range(2):
+        total.backward(retain_graph=True)
+        expected.backward(retain_graph=True)
+        torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=1e-14, atol=1e-14)
+    for module in (ours, theirs):
+        module(parts[0]).sum().backward()
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=1e-14, atol=1e-14)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from embedft.encoder.encoder import Encoder
-from embedft.training.chunks import embed_in_chunks
+from embedft.training.chunks import embed_in_chunks, texts_a_chunk
 
 
 def batch(encoder: Encoder, texts: int = 11) -> tuple[Tensor, Tensor]:
@@ -52,11 +52,8 @@ def test_dropout_draws_the_same_masks_again(tiny_model: Path, bf16: bool) -> Non
     ids, lengths = batch(encoder)
 
     def kept() -> Tensor:
-        parts = zip(
-            torch.split(ids, [int(c.sum()) for c in torch.split(lengths, 4)]),
-            torch.split(lengths, 4),
-            strict=True,
-        )
+        chunks = torch.split(lengths, texts_a_chunk(lengths, 4))
+        parts = zip(torch.split(ids, [int(c.sum()) for c in chunks]), chunks, strict=True)
         return torch.cat([encoder(*part) for part in parts])
 
     with torch.autocast("cpu", enabled=bf16, cache_enabled=False):
@@ -67,6 +64,16 @@ def test_dropout_draws_the_same_masks_again(tiny_model: Path, bf16: bool) -> Non
     assert chunked != plain, "dropout is on"
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-12, atol=1e-12)
+
+
+def test_chunks_are_as_long_as_the_longest_run() -> None:
+    lengths = torch.tensor([1, 1, 9, 8, 2, 2, 2, 17])
+    assert texts_a_chunk(lengths, 2) == [4, 3, 1]  # limit: the last two, 19
+    for size in range(1, 9):
+        limit = max(int(run.sum()) for run in torch.split(lengths, size))
+        chunks = torch.split(lengths, texts_a_chunk(lengths, size))
+        assert torch.equal(torch.cat(chunks), lengths)
+        assert max(int(chunk.sum()) for chunk in chunks) <= limit
 
 
 def test_activations_are_not_kept(tiny_model: Path) -> None:

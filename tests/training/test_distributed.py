@@ -58,7 +58,7 @@ LOSSES = {
 VARIANTS = {
     "plain": [],
     "symmetric": ["--model.loss.symmetric=true"],
-    "extra negatives": ["--data.negatives_per_pair=3"],
+    "extra negatives": ["--trainer.callbacks.negatives=3"],
     "chunked": ["--model.chunk_size=3"],
     "accumulated": ["--trainer.accumulate_grad_batches=2"],
     "sum": ["--model.loss.size_average=false"],
@@ -72,8 +72,6 @@ def combinations() -> Iterator[tuple[str, str, list[str]]]:
                 continue  # the pair losses have no directions
             if variant == "sum" and loss != "ContrastiveLoss":
                 continue
-            if variant == "extra negatives" and loss == "MultipleNegativesRankingLoss":
-                continue  # through the command line it has in-batch negatives alone
             yield loss, variant, [*flags, *more]
 
 

@@ -1,0 +1,108 @@
+"""Large batches in the memory of small ones, and two ranks against one: speed and peak memory.
+
+Runs ``python -m embedft fit`` for some steps, in turns, and reads the pairs a second that it logs.
+
+    python scripts/benchmark_batches.py --input_jsonl pairs.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmark_common import MINILM, machine
+
+CHUNKS = {
+    "batch 32": (["--batch_size=32"], 24, 8),
+    "batch 1,024, chunk 32": (["--batch_size=1024", "--model.chunk_size=32"], 3, 1),
+    "batch 1,024": (["--batch_size=1024"], 3, 1),
+}
+RANKS = {
+    "1 process, 2 threads": (["--batch_size=32"], 24, 8),
+    "2 ranks, 1 thread each": (["--batch_size=16", "--devices=2", "--strategy=ddp"], 24, 8),
+}
+
+
+def peak_memory(process: subprocess.Popen[bytes]) -> float:
+    """Waits, and returns the peak RSS in MB."""
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"a run failed with status {status}")
+    return usage.ru_maxrss / 1e3
+
+
+def run(
+    pairs: Path, held_out: Path, flags: list[str], steps: int, every: int, threads: int
+) -> tuple[float, float]:
+    """Pairs a second after the first ``every`` steps, and the peak memory of the first process."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "embedft", "fit", f"--output_dir={folder}/out"]
+        command += [f"--input_jsonl={pairs}", f"--validation_jsonl={held_out}", *flags]
+        command += [f"--trainer.max_steps={steps}", f"--trainer.log_every_n_steps={every}"]
+        command += [f"--base_model={MINILM}", "--trainer.enable_progress_bar=false", "--epochs=9"]
+        command += ["--accelerator=cpu", "--evaluation_steps=100000"]
+        process = subprocess.Popen(
+            command,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        memory = peak_memory(process)
+        lines = (Path(folder) / "out" / "training_metrics.jsonl").read_text().splitlines()
+    speeds = [json.loads(line).get("train/pairs_per_second") for line in lines]
+    known = [speed for speed in speeds if speed is not None]
+    return statistics.median(known[1:]), memory
+
+
+def main() -> None:
+    """Prints two tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--input_jsonl", required=True, help="at least 3,200 pairs")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["chunks", "ranks"])
+    arguments = parser.parse_args()
+    lines = Path(arguments.input_jsonl).read_bytes().split(b"\n")
+    print(machine(2, "cpu"))
+    with tempfile.TemporaryDirectory() as folder:
+        pairs, held_out = Path(folder) / "pairs.jsonl", Path(folder) / "held-out.jsonl"
+        pairs.write_bytes(b"\n".join(lines[:3100]))
+        held_out.write_bytes(b"\n".join(lines[3100:3200]))
+        for name, ways in (("chunks", CHUNKS), ("ranks", RANKS)):
+            if arguments.only not in (None, name):
+                continue
+            found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+            for _ in range(arguments.rounds):
+                for way, (flags, steps, every) in ways.items():
+                    threads = 1 if "--devices=2" in flags else 2
+                    flags = [*flags, f"--precision={arguments.precision}"]
+                    found[way].append(run(pairs, held_out, flags, steps, every, threads))
+                    print(f"{way}: {found[way][-1][0]:.1f} pairs/s", file=sys.stderr, flush=True)
+            first = next(iter(ways))
+            print(
+                f"\n| {arguments.precision} | pairs/s | of the first | peak memory, MB | of the first |"
+            )
+            print("|---|---|---|---|---|")
+            for way, rounds in found.items():
+                speed, memory = (statistics.median(values) for values in zip(*rounds, strict=True))
+                speed_ratio, memory_ratio = (
+                    statistics.median(
+                        mine[place] / other[place]
+                        for mine, other in zip(rounds, found[first], strict=True)
+                    )
+                    for place in (0, 1)
+                )
+                print(
+                    f"| {way} | {speed:.1f} | {speed_ratio:.2f} | {memory:.0f} "
+                    f"| {memory_ratio:.2f} |"
+                )
+
+
+if __name__ == "__main__":
+    main()
