@@ -16,7 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmark_common import MINILM, machine
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.benchmark_common import MINILM, machine, machine_line
 
 CHUNKS = {
     "batch 32": (["--batch_size=32"], 24, 8),
@@ -62,14 +64,14 @@ def run(
 
 def main() -> None:
     """Prints two tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--input_jsonl", required=True, help="at least 3,200 pairs")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=["chunks", "ranks"])
     arguments = parser.parse_args()
     lines = Path(arguments.input_jsonl).read_bytes().split(b"\n")
-    print(machine(2, "cpu"))
+    print(machine_line(machine(), 2, "cpu"))
     with tempfile.TemporaryDirectory() as folder:
         pairs, held_out = Path(folder) / "pairs.jsonl", Path(folder) / "held-out.jsonl"
         pairs.write_bytes(b"\n".join(lines[:3100]))
@@ -85,9 +87,7 @@ def main() -> None:
                     found[way].append(run(pairs, held_out, flags, steps, every, threads))
                     print(f"{way}: {found[way][-1][0]:.1f} pairs/s", file=sys.stderr, flush=True)
             first = next(iter(ways))
-            print(
-                f"\n| {arguments.precision} | pairs/s | of the first | peak memory, MB | of the first |"
-            )
+            print(f"\n| {arguments.precision} | pairs/s | ratio | peak memory, MB | ratio |")
             print("|---|---|---|---|---|")
             for way, rounds in found.items():
                 speed, memory = (statistics.median(values) for values in zip(*rounds, strict=True))

@@ -46,7 +46,7 @@ def embed_in_chunks(
 
 def texts_a_chunk(lengths_B: Tensor, chunk_size: int) -> list[int]:
     """Fewer and fuller chunks than of ``chunk_size`` texts each, in the same memory."""
-    limit = max(int(run.sum()) for run in torch.split(lengths_B, chunk_size))  # type: ignore[no-untyped-call]
+    limit = max(int(run.sum()) for run in torch.split(lengths_B, chunk_size))
     texts, tokens = [0], 0
     for length in lengths_B.tolist():
         if tokens + length > limit:
