@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ class Recorder(Callback):
     Args:
         path: Where to.
         kill: Where to end: ``batch:4`` after 4 batches, ``validation:2`` in the second evaluation of
-            the fit, ``saving:3`` in the middle of writing the third checkpoint, ``nan:4`` makes the
-            weights NaN before the fourth batch; empty for nowhere.
+            the fit, ``saving:3`` in the middle of writing the third checkpoint. ``nan:4`` makes the
+            weights NaN before the fourth batch, ``full:4`` leaves no space for a checkpoint after
+            it. Empty for nowhere.
         with_signal: How, a signal's number.
         rank: On which rank.
         fail_after: Raise an error after so many batches; 0 for never.
@@ -40,7 +42,7 @@ class Recorder(Callback):
         self.count = int(count or 0)
         self.with_signal, self.rank = with_signal, rank
         self.fail_after = fail_after
-        self.seen = {"batch": 0, "validation": 0, "saving": 0, "nan": 0}
+        self.seen = {"batch": 0, "validation": 0, "saving": 0, "nan": 0, "full": 0}
 
     def _reached(self, trainer: Trainer, place: str) -> bool:
         self.seen[place] += 1
@@ -85,6 +87,8 @@ class Recorder(Callback):
             stream.write(json.dumps(entry) + "\n")
         if self._reached(trainer, "batch"):
             self._kill()
+        if self._reached(trainer, "full"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
         if self.seen["batch"] == self.fail_after:
             raise RuntimeError("the test wants it so")
 

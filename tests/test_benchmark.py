@@ -80,6 +80,16 @@ def test_benchmark_of_what_surrounds_training(tiny_model: Path, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [tmp_path / "results.json"]
 
 
+@pytest.mark.slow
+def test_benchmark_of_batches(tiny_model: Path) -> None:
+    command = [sys.executable, str(SCRIPTS / "benchmark_batches.py"), "--only=ranks", "--rounds=1"]
+    command += [f"--input_jsonl={tiny.SAMPLE}", f"--base_model={tiny_model}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| 1 process, 2 threads | " in done.stdout
+    assert "| 2 ranks, 1 thread each | " in done.stdout
+
+
 def test_too_few_pairs_are_one_clear_line(tiny_model: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPTS / "benchmark.py"), f"--input_jsonl={tiny.SAMPLE}"]
     done = subprocess.run([*command, "--batch_size=5000"], capture_output=True, text=True)

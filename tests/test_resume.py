@@ -18,6 +18,7 @@ from recorder import recorded
 from safetensors.torch import load_file
 
 from embedft.checkpoint import read_checkpoint
+from embedft.cli import main
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +38,15 @@ def run(flags: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | variables
     command = [sys.executable, "-m", "embedft", "fit", *flags]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def complete(flags: list[str]) -> None:
+    """A fit that nothing stops: here, or with two ranks in processes of their own."""
+    if "--strategy=ddp" in flags:
+        result = run(flags)
+        assert result.returncode == 0, result.stderr
+    else:
+        main(["fit", *flags])
 
 
 class Case(NamedTuple):
@@ -98,8 +108,7 @@ def test_resume_matrix(
     flags = [*fit_flags, "--save_steps=3", *more]
     if more not in wholes:
         folder = tmp_path_factory.mktemp("whole")
-        result = run([*flags, f"--output_dir={folder}/out", *recorder_flags(folder / "batches")])
-        assert result.returncode == 0, result.stderr
+        complete([*flags, f"--output_dir={folder}/out", *recorder_flags(folder / "batches")])
         wholes[more] = folder / "out", recorded(folder / "batches")
     whole, everything = wholes[more]
     assert len(everything) == 14
@@ -124,10 +133,9 @@ def test_resume_matrix(
         if signum != signal.SIGKILL:
             assert "--ckpt_path last" in result.stderr
             assert done == len(recorded(note)), "saved where it stopped"
-    result = run(
+    complete(
         [*flags, f"--output_dir={out}", "--ckpt_path=last", *recorder_flags(tmp_path / "rest")]
     )
-    assert result.returncode == 0, result.stderr
     rest = recorded(tmp_path / "rest") if (tmp_path / "rest.0").exists() else []
     assert rest == everything[done:]
     same(out, whole)
@@ -184,8 +192,22 @@ def test_killed_before_the_first_checkpoint(fit_flags: list[str], tmp_path: Path
     refused = run(flags)
     assert refused.returncode == 2
     assert "holds another run" in refused.stderr
-    assert run([*flags, "--overwrite"]).returncode == 0
-    assert run([*fit_flags, f"--output_dir={tmp_path}/whole"]).returncode == 0
+    complete([*flags, "--overwrite"])
+    complete([*fit_flags, f"--output_dir={tmp_path}/whole"])
+    same(tmp_path / "out", tmp_path / "whole")
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(fit_flags: list[str], tmp_path: Path) -> None:
+    """The run stops at the save that fails, and is the one that was meant after space was made."""
+    flags = [*fit_flags, "--save_steps=3", f"--output_dir={tmp_path}/out"]
+    full = run([*flags, *recorder_flags(tmp_path / "full", kill="full:4")])
+    assert full.returncode == 1, full.stderr
+    assert full.stderr.count("\n") == 1
+    assert "last.ckpt: can't be written, is there space left?" in full.stderr
+    assert len(recorded(tmp_path / "full")) == 6
+    assert position(tmp_path / "out") == 3
+    complete([*flags, "--ckpt_path=last"])
+    complete([*fit_flags, "--save_steps=3", f"--output_dir={tmp_path}/whole"])
     same(tmp_path / "out", tmp_path / "whole")
 
 
@@ -228,7 +250,7 @@ def test_slurm_requeues(fit_flags: list[str], tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert len(recorded(tmp_path / "first")) == 4
     assert len(recorded(tmp_path / "again")) == 10
-    assert run([*fit_flags, f"--output_dir={tmp_path}/whole"]).returncode == 0
+    complete([*fit_flags, f"--output_dir={tmp_path}/whole"])
     same(tmp_path / "out", tmp_path / "whole")
 
 
