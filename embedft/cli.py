@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from argparse import ArgumentError, RawDescriptionHelpFormatter
 from pathlib import Path
@@ -319,6 +320,8 @@ def main(args: list[str] | None = None) -> None:
         _fail(str(error), InputError.exit_status)
     except OSError as error:
         _fail(str(error), RunFailedError.exit_status)
+    except KeyboardInterrupt:
+        _fail("stopped by SIGINT before there was anything to save", 128 + signal.SIGINT)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from embedft.data.blocks import ReadSettings
@@ -139,12 +140,24 @@ def read_table(
         log.info("tokens: %d texts, %d tokens", len(table.tokens.cut), len(table.tokens.ids))
         return table
 
+    def find() -> Table | None:
+        if cache_dir is None or (cached := _find(path, settings, cache_dir)) is None:
+            return None
+        cached.report(drop_duplicates=False).check(len(cached), refuse_bad_rows=strict)
+        return cached
+
     if cache_dir is not None:
-        if (cached := _find(path, settings, cache_dir)) is not None:
-            cached.report(drop_duplicates=False).check(len(cached), refuse_bad_rows=strict)
+        if (cached := find()) is not None:
             return cached
         try:
-            with _staging_folder(cache_dir) as folder:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            # Another rank of this host may be at the same file: one reads, the others find it read.
+            with (
+                FileLock(cache_dir / f".{_prefix(path, settings)}.lock"),
+                _staging_folder(cache_dir) as folder,
+            ):
+                if (cached := find()) is not None:
+                    return cached
                 fingerprint = build(folder).tokens.fingerprint
                 _publish(path, folder, cache_dir / fingerprint)
             return _open(path, cache_dir / fingerprint, fingerprint)
@@ -225,7 +238,6 @@ def _open(path: str, folder: Path, fingerprint: str) -> Table:
 @contextmanager
 def _staging_folder(cache_dir: Path) -> Iterator[Path]:
     """A folder in the cache that is gone afterwards, unless it was renamed."""
-    cache_dir.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=cache_dir, prefix=".writing-"))
     try:
         yield folder

@@ -91,7 +91,8 @@ def relevant_ranks(
     corpus_CD = _unit(corpus_CD)
     places = torch.arange(len(corpus_CD), device=corpus_CD.device)
     for start in range(0, len(queries_QD), QUERY_BLOCK):
-        scores_QC = _unit(queries_QD[start : start + QUERY_BLOCK]) @ corpus_CD.T
+        with torch.autocast(corpus_CD.device.type, enabled=False):  # would round to bf16
+            scores_QC = _unit(queries_QD[start : start + QUERY_BLOCK]) @ corpus_CD.T
         for scores_C, right in zip(scores_QC, relevant[start : start + QUERY_BLOCK], strict=True):
             right_R = torch.from_numpy(right).to(scores_C.device)
             score_R1 = scores_C[right_R].unsqueeze(1)

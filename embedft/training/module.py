@@ -6,6 +6,7 @@ Shape suffixes: B pairs of a batch, N negatives a pair, P labelled pairs, D embe
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import numpy as np
@@ -90,6 +91,7 @@ class EmbeddingModule(LightningModule):
         self.encoder = Encoder(base_model, pooling, normalize, max_seq_length)
         self.loss = loss or MultipleNegativesRankingLoss()
         self.metrics = RetrievalMetrics()
+        self._around_batches = ExitStack()
         self._noted: tuple[Tensor, str, TrainBatch] | None = None
         self.last_evaluation: dict[str, float] = {}
         """Metrics of the latest evaluation, without prefix."""
@@ -311,6 +313,7 @@ class EmbeddingModule(LightningModule):
         self._embeddings = torch.zeros(
             len(texts), self.encoder.embedding_dim, device=self.device, dtype=torch.float32
         )
+        self._cast_weights_once()
 
     def _embed(self, batch: EvalBatch) -> None:
         places = torch.searchsorted(self._texts, batch.texts)
@@ -318,6 +321,7 @@ class EmbeddingModule(LightningModule):
         self._embeddings[places] = embeddings.to(self._embeddings.dtype)
 
     def _finish_evaluation(self, prefix: Literal["val", "test"]) -> None:
+        self._forget_cast_weights()
         task = self.data.task
         embeddings = self._embeddings
         if self.trainer.world_size > 1:  # each rank filled its own rows, the others are zero
@@ -372,20 +376,11 @@ class EmbeddingModule(LightningModule):
         """One autocast around all batches: it casts a weight once, not once a batch."""
         precision = self.trainer.precision_plugin
         if isinstance(precision, MixedPrecision):
-            self._around_batches = precision.forward_context()
-            self._around_batches.__enter__()
+            self._around_batches.enter_context(precision.forward_context())
 
     def _forget_cast_weights(self) -> None:
-        if isinstance(self.trainer.precision_plugin, MixedPrecision):
-            self._around_batches.__exit__(None, None, None)
-
-    def on_validation_start(self) -> None:
-        """Casts weights once."""
-        self._cast_weights_once()
-
-    def on_validation_end(self) -> None:
-        """Drops the cast weights: training changes them."""
-        self._forget_cast_weights()
+        """Before anything else is computed, and before training changes them."""
+        self._around_batches.close()
 
     def on_validation_epoch_start(self) -> None:
         """Makes room for the embeddings."""
@@ -398,14 +393,6 @@ class EmbeddingModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Searches, and logs ``val/...``."""
         self._finish_evaluation("val")
-
-    def on_test_start(self) -> None:
-        """As for validation."""
-        self._cast_weights_once()
-
-    def on_test_end(self) -> None:
-        """As for validation."""
-        self._forget_cast_weights()
 
     def on_test_epoch_start(self) -> None:
         """As for validation."""

@@ -134,3 +134,12 @@ def test_no_query_gives_zeros() -> None:
 def test_texts_of_a_task_are_distinct() -> None:
     task = RetrievalTask(np.array([4, 1]), np.array([2, 4]), np.array([0, 1]), [np.array([0])] * 2)
     assert task.texts.tolist() == [1, 2, 4]
+
+
+def test_autocast_does_not_round_scores() -> None:
+    """Two answers so near that bfloat16 can't tell them apart."""
+    query = torch.tensor([[1.0, 0.0]])
+    corpus = torch.tensor([[1.0, 0.03], [1.0, 0.0]])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (ranks,) = relevant_ranks(query, corpus, [np.array([1])])
+    assert ranks.tolist() == [1]
