@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import pickle
 import resource
 import shutil
@@ -24,7 +23,7 @@ from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tiny import sample_rows
+from tiny import Command, sample_rows
 
 from embedft.cli import main
 from embedft.data.records import stream_records
@@ -199,16 +198,6 @@ def checkpoint(write: Callable[[Path, Place], object]) -> Prepare:
         return [f"--ckpt_path={path}"]
 
     return prepare
-
-
-class Command:
-    """Unpickled without care, it makes the marker file."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, (f"touch {self.marker}",)
 
 
 def another_architecture(path: Path, place: Place) -> None:

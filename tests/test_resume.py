@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import torch
 from recorder import recorded
 from safetensors.torch import load_file
+from tiny import Command
 
 from embedft.checkpoint import read_checkpoint
 from embedft.cli import main
@@ -341,7 +343,9 @@ def test_other_batches_can_not_be_continued(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "removed", "nan", "other"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "empty", "flipped", "removed", "nan", "other", "command"]
+)
 def test_a_bad_last_makes_do_with_an_earlier(
     fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
@@ -366,12 +370,15 @@ def test_a_bad_last_makes_do_with_an_earlier(
             torch.save(checkpoint, last)
         case "other":
             torch.save({"state_dict": {}}, last)
+        case "command":
+            last.write_bytes(pickle.dumps(Command(tmp_path / "marker")))
     fit(*save, "--ckpt_path=last", *recorder_flags(tmp_path / "rest"))
     said = capsys.readouterr().out
     assert f"{last}: " in said
     assert "going on from" in said
     assert "step-4.ckpt, step 4" in said
     assert recorded(tmp_path / "rest") == recorded(tmp_path / "whole")[4:]
+    assert not (tmp_path / "marker").exists()
 
 
 def test_no_good_checkpoint(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,16 +75,18 @@ class EpochBatches(Dataset[TrainBatch]):
         return len(self.plan)
 
     def __getitem__(self, index: int) -> TrainBatch:
-        batch = self.plan[index]
-        bounds = len(batch) * np.arange(self.world_size + 1) // self.world_size
-        mine = slice(bounds[self.rank], bounds[self.rank + 1])
+        planned = self.plan[index]
+        order, counts = self._shares(planned)
+        batch = planned[order]
+        start = sum(counts[: self.rank])
+        mine = slice(start, start + counts[self.rank])
         local = batch[mine]
         embedded = mine if len(local) else slice(1)
         texts = [self.rows.anchor[batch[embedded]], self.rows.positive[batch[embedded]]]
         if self.negatives_per_pair:
             drawn = draw_negatives(
-                self.rows, batch, self.negatives_per_pair, self.seed, (self.epoch, index)
-            )
+                self.rows, planned, self.negatives_per_pair, self.seed, (self.epoch, index)
+            )[order]
             texts.append(self.rows.positive[drawn[embedded].ravel()])
         input_ids, lengths = self.tokens.pack(np.concatenate(texts))
         return TrainBatch(
@@ -92,11 +94,25 @@ class EpochBatches(Dataset[TrainBatch]):
             lengths,
             None if self.rows.labels is None else from_numpy(self.rows.labels[batch]),
             from_numpy(local.copy()),
-            tuple(np.diff(bounds).tolist()),
+            counts,
             self.epoch,
             index,
             step_seed(self.seed, self.epoch, index, self.rank),
         )
+
+    def _shares(self, batch: Ints) -> tuple[Ints, tuple[int, ...]]:
+        """The order in which the ranks' rows follow each other, and how many each has.
+
+        Dealt out by length, to and fro: ranks wait for the one with the most tokens.
+        """
+        if self.world_size == 1:
+            return np.arange(len(batch)), (len(batch),)
+        tokens = self.tokens.lengths(self.rows.anchor[batch])
+        tokens = tokens + self.tokens.lengths(self.rows.positive[batch])
+        turn, rank = np.divmod(np.arange(len(batch)), self.world_size)
+        rank = np.where(turn % 2, self.world_size - 1 - rank, rank)
+        order = np.argsort(-tokens, kind="stable")[np.argsort(rank, kind="stable")]
+        return order, tuple(np.bincount(rank, minlength=self.world_size).tolist())
 
 
 class FromPosition(Sampler[int]):
