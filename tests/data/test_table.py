@@ -43,6 +43,11 @@ COLUMNS = [
 ]
 
 
+def left_in(cache: Path) -> list[str]:
+    """What lies in a cache but for the locks, which stay."""
+    return [name for name in os.listdir(cache) if not name.endswith(".lock")]
+
+
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> ReadSettings:
     tokenizer = AutoTokenizer.from_pretrained(
@@ -127,7 +132,7 @@ def test_processes_read_what_one_reads(tmp_path: Path, settings: ReadSettings) -
     assert one.tokens.fingerprint == two.tokens.fingerprint
     cached = read_table(path, settings, tmp_path / "cache")
     assert same(two, cached)
-    assert len(os.listdir(tmp_path / "cache")) == 1
+    assert len(left_in(tmp_path / "cache")) == 1
 
 
 def test_duplicates_far_apart_are_found(tmp_path: Path, settings: ReadSettings) -> None:
@@ -163,7 +168,7 @@ def test_bad_rows_in_any_block_have_their_line(
     assert str(error.value) == str(expected.value)
     assert str(error.value).count("\n") == 21
     assert "25 of 100 rows are bad" in str(error.value)
-    assert os.listdir(tmp_path / "c") == []  # nothing is kept of a file that is refused
+    assert left_in(tmp_path / "c") == []  # nothing is kept of a file that is refused
     table = read_table(
         str(path), settings, tmp_path / "c", "skip", block_bytes=150, workers=workers
     )
@@ -209,15 +214,15 @@ def test_the_cache_is_keyed_by_all_that_matters(tmp_path: Path, settings: ReadSe
     fingerprints = {
         read_table(str(path), each, cache).tokens.fingerprint for each in (*changed, settings)
     }
-    assert len(fingerprints) == len(os.listdir(cache)) == len(changed)
+    assert len(fingerprints) == len(left_in(cache)) == len(changed)
     content = path.read_bytes()
     path.write_bytes(content.replace(b"silicon", b"Silicon", 1))
     read_table(str(path), settings, cache)
-    assert len(os.listdir(cache)) == len(changed) + 1
+    assert len(left_in(cache)) == len(changed) + 1
     moved = path.rename(tmp_path / "moved.jsonl")
     moved.write_bytes(content)
     assert read_table(str(moved), settings, cache).path == str(moved)
-    assert len(os.listdir(cache)) == len(changed) + 1
+    assert len(left_in(cache)) == len(changed) + 1
 
 
 def test_prompts_are_tokenised_with_their_texts(tmp_path: Path, settings: ReadSettings) -> None:
@@ -266,7 +271,7 @@ def test_of_two_that_write_the_same_the_first_stays(
     monkeypatch.setattr("embedft.data.table._find", lambda *_: None)  # looked before it was there
     assert same(first, read_table(path, settings, cache))
     assert folder.stat().st_ino == before
-    assert os.listdir(cache) == [folder.name]
+    assert left_in(cache) == [folder.name]
 
 
 def test_a_cache_that_cannot_be_written_is_one_warning(
@@ -370,3 +375,22 @@ def test_memory_grows_by_less_than_200_bytes_a_row(tmp_path: Path, settings: Rea
         )
     growth = (peaks[1] - peaks[0]) / (sizes[1] - sizes[0])
     assert 8 < growth < 200
+
+
+def test_two_at_once_read_once(
+    tmp_path: Path, settings: ReadSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the ranks of torchrun do: the second waits, and finds what the first has read."""
+    caplog.set_level(logging.INFO)
+    path = write_jsonl(tmp_path / "p.jsonl", sample_rows())
+    threads = [
+        threading.Thread(target=read_table, args=(str(path), settings, tmp_path / "cache"))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    said = [record.getMessage() for record in caplog.records]
+    assert len([line for line in said if "from the cache" in line]) == 3
+    assert len(left_in(tmp_path / "cache")) == 1
