@@ -23,7 +23,7 @@ class Recorder(Callback):
         kill: Where to end: ``batch:4`` after 4 batches, ``validation:2`` in the second evaluation of
             the fit, ``saving:3`` in the middle of writing the third checkpoint. ``nan:4`` makes the
             weights NaN before the fourth batch, ``full:4`` leaves no space for a checkpoint after
-            it. Empty for nowhere.
+            it, ``memory:2`` asks for more memory than there is. Empty for nowhere.
         with_signal: How, a signal's number.
         rank: On which rank.
         fail_after: Raise an error after so many batches; 0 for never.
@@ -42,7 +42,7 @@ class Recorder(Callback):
         self.count = int(count or 0)
         self.with_signal, self.rank = with_signal, rank
         self.fail_after = fail_after
-        self.seen = {"batch": 0, "validation": 0, "saving": 0, "nan": 0, "full": 0}
+        self.seen = {"batch": 0, "validation": 0, "saving": 0, "nan": 0, "full": 0, "memory": 0}
 
     def _reached(self, trainer: Trainer, place: str) -> bool:
         self.seen[place] += 1
@@ -73,6 +73,8 @@ class Recorder(Callback):
     ) -> None:
         if self._reached(trainer, "nan"):
             next(pl_module.parameters()).data.fill_(torch.nan)
+        if self._reached(trainer, "memory"):
+            torch.empty(1 << 55)
 
     def on_train_batch_end(
         self,

@@ -425,6 +425,15 @@ ENVIRONMENT = {
         ],
         1,
     ),
+    "no memory": Case(
+        "out of memory; --model.chunk_size 32 trains the same batch in the memory of 32 texts",
+        lambda place: [
+            "--trainer.callbacks+=recorder.Recorder",
+            f"--trainer.callbacks.path={place.folder}/r",
+            "--trainer.callbacks.kill=memory:2",
+        ],
+        1,
+    ),
     "a rate that explodes": Case(
         "",
         flags("--learning_rate=1e38", "--warmup_steps=0", "--trainer.gradient_clip_val=null"),
@@ -512,14 +521,6 @@ def test_no_space_left(place: Place, fit_flags: list[str]) -> None:
     assert run.stderr.startswith("embedft: error: ")
     assert "can't be written, is there space left?" in run.stderr
     assert not list((place.folder / "out").rglob("*.ckpt"))
-
-
-@pytest.mark.slow
-def test_no_memory(place: Place) -> None:
-    run = limited(place, resource.RLIMIT_AS, 1 << 30, ["--batch_size=20"])
-    assert run.returncode == 1, run.stderr
-    assert run.stderr.count("\n") == 1
-    assert run.stderr.startswith("embedft: error: out of memory; --model.chunk_size 32 trains")
 
 
 json_values = st.recursive(
