@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -57,6 +58,16 @@ def write_json(path: Path, content: Any) -> None:
     with replacing_file(path) as temporary:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def numbered_files(folder: Path, stem: str, suffix: str) -> dict[int, Path]:
+    """The files of a folder named stem, number, suffix, by their number."""
+    name = re.compile(f"{re.escape(stem)}(\\d+){re.escape(suffix)}")
+    return {
+        int(match[1]): path
+        for path in folder.glob(f"{stem}*{suffix}")
+        if (match := name.fullmatch(path.name))
+    }
 
 
 def sync_folder(folder: Path) -> None:

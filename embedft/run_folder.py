@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from embedft.checkpoint import newest_checkpoint, read_checkpoint
 from embedft.errors import InputError
+from embedft.files import numbered_files
 
 # What a run writes, and so what --overwrite deletes; nothing else in the folder is touched.
 RUN_FILES = (
@@ -60,11 +60,7 @@ class RunFolder:
 
     def requeued(self) -> Path | None:
         """The newest checkpoint that Lightning saved before SLURM requeued this job."""
-        saved = {
-            int(match[1]): path
-            for path in self.path.glob("hpc_ckpt_*.ckpt")
-            if (match := re.fullmatch(r"hpc_ckpt_(\d+)\.ckpt", path.name))
-        }
+        saved = numbered_files(self.path, "hpc_ckpt_", ".ckpt")
         return saved[max(saved)] if saved and SLURMEnvironment.detect() else None
 
     def check_free(self, ckpt_path: str | None, overwrite: bool) -> None:

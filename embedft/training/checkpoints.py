@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from embedft.files import numbered_files
 from embedft.training.run_files import RunFiles
-
-EARLIER = re.compile(r"step-(\d+)\.ckpt")
 
 
 class RunCheckpoints(Checkpoint):
@@ -43,12 +41,13 @@ class RunCheckpoints(Checkpoint):
         self.at_step_end = True
         """Whether the last batch ended a step, so that a save loses nothing."""
         self._due = False
-        self._saved_step: int | None = None
+        self.saved_step: int | None = None
+        """The step of the ``last`` that this run has written; None before the first."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes up the count of steps."""
         self._step = trainer.global_step
-        self._saved_step = None
+        self.saved_step = None
 
     def on_train_batch_end(
         self,
@@ -85,21 +84,17 @@ class RunCheckpoints(Checkpoint):
         if trainer.is_global_zero:
             self._keep_earlier(trainer.global_step)
         trainer.save_checkpoint(self.last)
-        self._due, self._saved_step = False, trainer.global_step
+        self._due, self.saved_step = False, trainer.global_step
 
     def _keep_earlier(self, step: int) -> None:
-        if self._saved_step not in (None, step) and self.save_total_limit > 1:
-            kept = self.last.with_name(f"step-{self._saved_step}.ckpt")
+        if self.saved_step not in (None, step) and self.save_total_limit > 1:
+            kept = self.last.with_name(f"step-{self.saved_step}.ckpt")
             kept.unlink(missing_ok=True)
             try:
                 os.link(self.last, kept)  # at no time is there no last.ckpt
             except OSError:  # a file system without links
                 shutil.copyfile(self.last, kept)
-        steps = {
-            int(match[1]): path
-            for path in self.last.parent.glob("step-*.ckpt")
-            if (match := EARLIER.fullmatch(path.name))
-        }
+        steps = numbered_files(self.last.parent, "step-", ".ckpt")
         for old in sorted(steps)[: max(0, len(steps) - self.save_total_limit + 1)]:
             steps[old].unlink()
 

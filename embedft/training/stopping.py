@@ -78,7 +78,8 @@ class StopOnSignal(Checkpoint):
             self._requeue = False
             self._earlier[self._requeue_signal](self._requeue_signal, None)
         if _any_rank(trainer, self._received > 0):
-            self.checkpoints.save_last(trainer)
+            if self.checkpoints.saved_step != trainer.global_step:
+                self.checkpoints.save_last(trainer)
             signum = self._received or signal.SIGTERM  # another rank's
             raise StoppedError(signum, "saved; go on with --ckpt_path last")
 
