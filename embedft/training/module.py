@@ -28,7 +28,7 @@ from embedft.evaluation.retrieval import relevant_ranks
 from embedft.losses import Loss, MultipleNegativesRankingLoss, OnlineContrastiveLoss
 from embedft.training.chunks import embed_in_chunks
 from embedft.training.gather import gather_rows
-from embedft.training.resume import differences, run_settings
+from embedft.training.resume import SETTINGS, differences, run_settings, set_rate
 from embedft.training.schedule import (
     WarmupSteps,
     linear_warmup_decay,
@@ -37,9 +37,6 @@ from embedft.training.schedule import (
 )
 
 log = logging.getLogger(__name__)
-
-SETTINGS = "embedft_run_settings"
-"""Key of a checkpoint under which lies what its run depended on."""
 
 DEFAULT_BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -426,27 +423,6 @@ def in_batch_accuracy(anchor_BD: Tensor, positive_BD: Tensor) -> Tensor:
         positive_BD = nn.functional.normalize(positive_BD, dim=-1)
         nearest_B = (anchor_BD @ positive_BD.T).argmax(dim=1)
         return (nearest_B == torch.arange(len(nearest_B), device=nearest_B.device)).float().mean()
-
-
-def set_rate(
-    optimizer: torch.optim.Optimizer, scheduler: Any, learning_rate: float, weight_decay: float
-) -> None:
-    """Sets peak rate and decay where a checkpoint brought others; else changes nothing.
-
-    Args:
-        optimizer: With the groups of :func:`parameter_groups`.
-        scheduler: Its ``LambdaLR``.
-        learning_rate: Peak rate.
-        weight_decay: Decay of the first group.
-    """
-    decayed, plain = optimizer.param_groups
-    decayed["weight_decay"] = weight_decay
-    if scheduler.base_lrs == [learning_rate] * 2:
-        return
-    scheduler.base_lrs = [learning_rate] * 2
-    for group, factor in zip((decayed, plain), scheduler.lr_lambdas, strict=True):
-        group["initial_lr"] = learning_rate
-        group["lr"] = learning_rate * factor(scheduler.last_epoch)
 
 
 def parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from embedft.data.datamodule import EmbeddingDataModule
 if TYPE_CHECKING:
     from embedft.training.module import EmbeddingModule
 
+SETTINGS = "embedft_run_settings"
+"""Key of a checkpoint under which lies what its run depended on."""
+
 _PACKAGES = ("embedft", "torch", "lightning", "transformers", "numpy")
 
 
@@ -24,7 +28,7 @@ def run_settings(
     loss = {
         name: value
         for name, value in vars(module.loss).items()
-        if isinstance(value, bool | int | float | str) and name not in ("training",)
+        if isinstance(value, bool | int | float | str) and name != "training"
     }
     return {
         **dict(module.hparams),
@@ -37,8 +41,13 @@ def run_settings(
         **data.plan_settings(),
         "negatives_per_pair": data.draws,
         "device": _device(trainer),
-        **{f"{package} version": version(package) for package in _PACKAGES},
+        **_versions(),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {f"{package} version": version(package) for package in _PACKAGES}
 
 
 def _device(trainer: Trainer) -> str:
@@ -55,3 +64,24 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for name, value in now.items()
         if saved.get(name) != value
     ]
+
+
+def set_rate(
+    optimizer: torch.optim.Optimizer, scheduler: Any, learning_rate: float, weight_decay: float
+) -> None:
+    """Sets peak rate and decay where a checkpoint brought others; else changes nothing.
+
+    Args:
+        optimizer: With the groups of :func:`~embedft.training.module.parameter_groups`.
+        scheduler: Its ``LambdaLR``.
+        learning_rate: Peak rate.
+        weight_decay: Decay of the first group.
+    """
+    decayed, plain = optimizer.param_groups
+    decayed["weight_decay"] = weight_decay
+    if scheduler.base_lrs == [learning_rate] * 2:
+        return
+    scheduler.base_lrs = [learning_rate] * 2
+    for group, factor in zip((decayed, plain), scheduler.lr_lambdas, strict=True):
+        group["initial_lr"] = learning_rate
+        group["lr"] = learning_rate * factor(scheduler.last_epoch)
