@@ -18,7 +18,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scripts.benchmark_common import MINILM, machine, machine_line
+from scripts.benchmark_common import (
+    MINILM,
+    machine,
+    machine_line,
+    markdown_table,
+    median_ratio,
+    ratio_text,
+)
 
 CHUNKS = {
     "batch 32": (["--batch_size=32"], 24, 8),
@@ -93,21 +100,17 @@ def main() -> None:
                     found[way].append(run(pairs, held_out, flags, steps, every, threads))
                     print(f"{way}: {found[way][-1][0]:.1f} pairs/s", file=sys.stderr, flush=True)
             first = next(iter(ways))
-            print(f"\n| {arguments.precision} | pairs/s | ratio | peak memory, MB | ratio |")
-            print("|---|---|---|---|---|")
+            head = [arguments.precision, "pairs/s", "ratio", "peak memory, MB", "ratio"]
+            table = [head]
             for way, rounds in found.items():
-                speed, memory = (statistics.median(values) for values in zip(*rounds, strict=True))
-                speed_ratio, memory_ratio = (
-                    statistics.median(
-                        mine[place] / other[place]
-                        for mine, other in zip(rounds, found[first], strict=True)
-                    )
-                    for place in (0, 1)
-                )
-                print(
-                    f"| {way} | {speed:.1f} | {speed_ratio:.2f} | {memory:.0f} "
-                    f"| {memory_ratio:.2f} |"
-                )
+                row = [way]
+                for digits, mine, other in zip(
+                    (1, 0), zip(*rounds, strict=True), zip(*found[first], strict=True), strict=True
+                ):
+                    row += [f"{statistics.median(mine):.{digits}f}"]
+                    row += [ratio_text(median_ratio(mine, other))]
+                table.append(row)
+            print(f"\n{markdown_table(table)}")
 
 
 if __name__ == "__main__":

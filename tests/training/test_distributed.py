@@ -131,6 +131,16 @@ def test_gradients_of_two_ranks(
             assert largest <= 1e-12, name
 
 
+def assert_same_run(one: Path, other: Path) -> None:
+    """The measures of the base model, and within rounding the last weights."""
+    metrics = [json.loads((out / "metrics.json").read_text()) for out in (one, other)]
+    for name, value in metrics[0]["base"].items():
+        assert metrics[1]["base"][name] == pytest.approx(value, abs=1e-6), name
+    weights = [load_file(out / "final_model" / "model.safetensors") for out in (one, other)]
+    for key, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][key], tensor, rtol=0, atol=2e-3)
+
+
 def test_two_ranks_are_one_run(
     fit: Callable[..., Path], fit_flags: list[str], without_dropout: list[str], tmp_path: Path
 ) -> None:
@@ -150,16 +160,7 @@ def test_two_ranks_are_one_run(
         assert sorted(first[2] + second[2]) == sorted(expected[2])
         assert first[:2] == second[:2] == expected[:2]
 
-    metrics = [
-        json.loads((folder / "metrics.json").read_text()) for folder in (one, tmp_path / "two")
-    ]
-    for name, value in metrics[0]["base"].items():
-        assert metrics[1]["base"][name] == pytest.approx(value, abs=1e-6), name
-    weights = [
-        load_file(out / "final_model" / "model.safetensors") for out in (one, tmp_path / "two")
-    ]
-    for key, tensor in weights[0].items():
-        torch.testing.assert_close(weights[1][key], tensor, rtol=0, atol=2e-3)
+    assert_same_run(one, tmp_path / "two")
     losses = [
         [
             line["train/loss"]
@@ -227,12 +228,5 @@ def test_two_hosts(
         )
     errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
-    metrics = [json.loads((out / "metrics.json").read_text()) for out in (one, tmp_path / "host0")]
-    for name, value in metrics[0]["base"].items():
-        assert metrics[1]["base"][name] == pytest.approx(value, abs=1e-6), name
-    weights = [
-        load_file(out / "final_model" / "model.safetensors") for out in (one, tmp_path / "host0")
-    ]
-    for key, tensor in weights[0].items():
-        torch.testing.assert_close(weights[1][key], tensor, rtol=0, atol=2e-3)
+    assert_same_run(one, tmp_path / "host0")
     assert not (tmp_path / "host1" / "final_model").exists()
