@@ -200,15 +200,12 @@ class _BlockAttention(torch.autograd.Function):
                 kept_XLL = weights_XLL
                 if dropout:
                     assert masks is not None
-                    mask_XLL = masks.draw(weights_XLL.shape, dropout, dtype)
-                    kept_XLL = weights_XLL * mask_XLL
-                    if training:
-                        saved.append(mask_XLL)
+                    kept_XLL = weights_XLL * masks.draw(weights_XLL.shape, dropout, dtype)
                 if training:
-                    saved.append(weights_XLL)
+                    saved += [weights_XLL, kept_XLL]
                 torch.bmm(kept_XLL, value_XLE, out=output_XLE)
         ctx.save_for_backward(query_SE, key_SE, value_SE, bias_HLL, output_SE, *saved)
-        ctx.blocks, ctx.scale, ctx.dropout = blocks, scale, dropout
+        ctx.blocks, ctx.scale = blocks, scale
         return output_SE
 
     @staticmethod
@@ -219,7 +216,7 @@ class _BlockAttention(torch.autograd.Function):
         (grad_SE,) = grad_outputs
         # Row sums of (weights · their gradients), from the output alone: Dao et al., 2022,
         # arXiv:2205.14135, appendix B.
-        sums_S1 = (grad_SE.to(exact) * output_SE).sum(-1, keepdim=True)
+        sums_S1 = (grad_SE.to(exact) * output_SE).sum(-1, keepdim=True).to(dtype)
         grads = tuple(torch.empty_like(query_SE) for _ in range(3))
         grad_bias_HLL = None if bias_HLL is None else torch.zeros_like(bias_HLL)
         rest = iter(saved)
@@ -227,19 +224,14 @@ class _BlockAttention(torch.autograd.Function):
         for block, query, key, value, grad, sums_XL1, grad_query, grad_key, grad_value in zip(
             ctx.blocks, *(_parts(table, ctx.blocks) for table in tables), strict=True
         ):
-            mask_XLL = next(rest) if ctx.dropout else None
-            weights_XLL = next(rest)
-            kept_XLL = weights_XLL if mask_XLL is None else weights_XLL * mask_XLL
+            weights_XLL, kept_XLL = next(rest), next(rest)
             torch.bmm(kept_XLL.transpose(1, 2), grad, out=grad_value)
-            grad_scores_XLL = torch.bmm(grad, value.transpose(1, 2))
-            if mask_XLL is not None:
-                grad_scores_XLL.mul_(mask_XLL)
-            grad_scores_XLL = grad_scores_XLL.to(exact).sub_(sums_XL1).mul_(weights_XLL)
+            grad_scores_XLL = torch.bmm(grad, value.transpose(1, 2)).mul_(kept_XLL)
+            grad_scores_XLL.addcmul_(weights_XLL, sums_XL1, value=-1)
             if grad_bias_HLL is not None:
                 length = block.length
                 grad_scores_NHLL = grad_scores_XLL.view(block.texts, -1, length, length)
                 grad_bias_HLL[:, :length, :length] += grad_scores_NHLL.sum(0)
-            grad_scores_XLL = grad_scores_XLL.to(dtype)
             torch.bmm(grad_scores_XLL, key, out=grad_query)
             torch.bmm(grad_scores_XLL.transpose(1, 2), query, out=grad_key)
         grads[0].mul_(ctx.scale)

@@ -1,7 +1,8 @@
 """Dropout at a fraction of its usual cost on a CPU.
 
-PyTorch's own draws one random number an element, one after the other, and is a third of a training
-step. Here one 64-bit draw decides over four elements.
+PyTorch's own draws one random number an element, one after the other on one core, and is a third of
+a training step. Here a hash, computed by tensor operations on all cores, decides over two elements
+with each of its 32-bit numbers.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from torch import Tensor, nn
 
 _LEVELS = 1 << 16
 
+# So many hashes are computed at a time, in a core's cache: of each of these numbers xor a seed.
+_TABLE = torch.from_numpy(np.random.SFC64(0).random_raw(1 << 16).view(np.int32))
+
 
 class DropoutMasks:
     """Random masks of one forward pass, a function of torch's random state alone."""
 
     def __init__(self) -> None:
-        self._bits = np.random.SFC64(0)
+        self._seeds = np.random.SFC64(0)
+        self._shifted = torch.empty_like(_TABLE)
 
     def reseed(self) -> None:
         """Starts anew from torch's generator: what replays that, replays the masks."""
-        self._bits = np.random.SFC64(int(torch.randint(2**62, ())))
+        self._seeds = np.random.SFC64(int(torch.randint(2**62, ())))
 
     def draw(self, shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
         """A mask of zeros, with probability p, and of 1 / (1 - p).
@@ -35,13 +40,40 @@ class DropoutMasks:
             The mask in ``dtype``; 1 / (1 - p) is rounded to it.
         """
         count = shape.numel()
-        draws = self._bits.random_raw(-(-count // 4))
-        keep = torch.from_numpy(draws.view(np.int16)[:count]).view(shape)
-        keep.ge_(round(p * _LEVELS) - _LEVELS // 2)  # int16, 1 where the element stays
+        pairs = -(-count // 2)
+        limit = round(p * _LEVELS) - _LEVELS // 2
         if dtype == torch.bfloat16:
-            scale = torch.tensor(1 / (1 - p), dtype=dtype).view(torch.int16)
-            return keep.mul_(scale).view(dtype)  # the bits of 1 / (1 - p), or of 0
-        return keep.to(dtype).mul_(1 / (1 - p))
+            # The bits of 1 / (1 - p), or of 0, written in the place of the random ones.
+            one = torch.tensor(1 / (1 - p), dtype=dtype).view(torch.int16)
+            numbers = torch.empty(pairs, dtype=torch.int32)
+            for part in torch.split(numbers, len(_TABLE)):
+                self._hash(part)
+                part.view(torch.int16).ge_(limit).mul_(one)
+            return numbers.view(dtype)[:count].view(shape)
+        mask = torch.empty(2 * pairs, dtype=dtype)
+        numbers = torch.empty(min(pairs, len(_TABLE)), dtype=torch.int32)
+        for part in torch.split(mask, 2 * len(_TABLE)):
+            self._hash(numbers[: len(part) // 2])
+            keep = numbers.view(torch.int16)[: len(part)].ge_(limit)
+            part.copy_(keep).mul_(1 / (1 - p))
+        return mask[:count].view(shape)
+
+    def _hash(self, out: Tensor) -> None:
+        """Fills an int32 tensor, no longer than the table, with random bits.
+
+        The mixing is that of lowbias32 (C. Wellons, "Prospecting for Hash Functions", 2018), with
+        two differences: it adds where that xors, because int32's shifts copy the sign, and a sign
+        xor itself would be lost; and its last factor is drawn, because masks whose seeds are alike
+        would be alike.
+        """
+        seed, odd = (int(number) for number in self._seeds.random_raw(1).view(np.int32))
+        shifted = self._shifted[: len(out)]
+        torch.bitwise_xor(_TABLE[: len(out)], seed, out=out)
+        for shift, factor in ((16, 0x7FEB352D), (15, odd | 1)):
+            torch.bitwise_right_shift(out, shift, out=shifted)
+            out.add_(shifted).mul_(factor)
+        torch.bitwise_right_shift(out, 16, out=shifted)
+        out.add_(shifted)
 
 
 class FastDropout(nn.Module):

@@ -21,10 +21,34 @@ def test_masks(p: float, dtype: torch.dtype) -> None:
 
 
 def test_neighbours_are_independent() -> None:
-    """Four elements share a draw: each of the 16 patterns must be as frequent as chance."""
+    """Two elements share a hash: each of the 16 patterns of four must be as frequent as chance."""
     dropped = DropoutMasks().draw(torch.Size([250_000, 4]), 0.5, torch.float32) == 0
     patterns = (dropped.long() * torch.tensor([1, 2, 4, 8])).sum(1).bincount(minlength=16)
     assert ((patterns - 250_000 / 16).abs() < 5 * (250_000 / 16) ** 0.5).all()
+
+
+def test_draws_are_independent() -> None:
+    """The masks of 100 layers agree as often as chance, each pair of them, place by place."""
+    masks, elements = DropoutMasks(), 100_000
+    drawn = torch.stack(
+        [masks.draw(torch.Size([elements]), 0.1, torch.float32) == 0 for _ in range(100)]
+    )
+    centred = (drawn.float() - 0.1) / 0.3
+    scores = (centred @ centred.T / elements**0.5)[*torch.triu_indices(100, 100, 1)]
+    assert scores.std() == pytest.approx(1, abs=0.05)
+    assert scores.abs().max() < 5.5
+    places = drawn.sum(0).double()
+    assert places.mean() == pytest.approx(10, abs=5 * (9 / elements) ** 0.5)
+    assert places.var() == pytest.approx(9, abs=0.3)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 131_072, 262_143, 262_144, 262_145])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_number_of_elements(count: int, dtype: torch.dtype) -> None:
+    mask = DropoutMasks().draw(torch.Size([count]), 0.5, dtype)
+    assert mask.shape == (count,)
+    assert set(mask.tolist()) <= {0.0, 2.0}
+    assert abs((mask == 0).double().sum().item() - count / 2) <= 5 * count**0.5
 
 
 def test_masks_follow_torchs_seed() -> None:
