@@ -25,6 +25,7 @@ from embedft.outcome import finish_run
 from embedft.run_folder import RunFolder
 from embedft.run_log import log_to_file, start_log
 from embedft.training.checkpoints import RunCheckpoints
+from embedft.training.guard import guard_data
 from embedft.training.module import EmbeddingModule
 from embedft.training.predictions import PredictionWriter
 from embedft.training.run_files import RunFiles
@@ -204,6 +205,8 @@ class EmbedftCLI(LightningCLI):
     def before_fit(self) -> None:
         """Reads the data, then makes the folder."""
         self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
+        if self.datamodule.guard_jsonl is not None:
+            guard_data(self.datamodule).load(self.model.encoder, False, "test")
         if not self.trainer.is_global_zero:
             return
         self.folder.lock()

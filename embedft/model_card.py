@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from embedft.evaluation.bootstrap import Interval
+
 SHOWN = ("ndcg@10", "mrr@10", "recall@1", "recall@5", "recall@10", "map@100")
 
 
@@ -19,6 +21,7 @@ class ModelCard:
         hyperparameters: Name and value of what was set.
         base: Evaluation of the base model; None where it was not measured.
         tuned: Evaluation of the exported weights; None where they were not measured.
+        guard: What they have forgotten, in words; empty where that was not measured.
         embedding_dim: D.
         max_seq_length: Tokens a text.
         prompts: Prefixes by name.
@@ -31,6 +34,7 @@ class ModelCard:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     base: dict[str, Any] | None = None
     tuned: dict[str, Any] | None = None
+    guard: str = ""
     prompts: dict[str, str] = field(default_factory=dict)
 
     def render(self) -> str:
@@ -46,6 +50,8 @@ class ModelCard:
         sentence = verdict(self.base, self.tuned)
         if sentence:
             parts.append(f"> **{sentence}**" if is_worse(self.base, self.tuned) else sentence)
+        if self.guard:
+            parts.append(self.guard)
         parts += ["## Use", _use(self.prompts)]
         if self.tuned is not None:
             parts += [
@@ -83,14 +89,27 @@ def verdict(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> str:
     if base is None or tuned is None:
         return ""
     before, after = base["ndcg@10"], tuned["ndcg@10"]
+    if tuned.get("step") == 0:
+        return (
+            "These are the weights of the base model: no tuned weights that were measured found as "
+            f"much on the held-out questions (nDCG@10 {before:.4f})."
+        )
     numbers = f"(nDCG@10 {before:.4f} before, {after:.4f} after)"
+    gain = Interval(**tuned["gain"]) if tuned.get("gain") else None
+    if gain is not None:
+        numbers = f"(nDCG@10 {before:.4f} before, {after:.4f} after: {gain})"
     if after < before:
         return (
             f"The tuned model is WORSE than the base model on the held-out questions {numbers}: "
-            "use the base model, or train on more or cleaner pairs."
+            "best_model holds the base model; train on more or cleaner pairs, or at a lower rate."
         )
     if after == before:
         return f"The tuned model is no better than the base model {numbers}."
+    if gain is not None and gain.low <= 0:
+        return (
+            "The tuned model may be better than the base model, but the held-out questions are too "
+            f"few or the gain is too small to tell it from chance {numbers}."
+        )
     return f"The tuned model is better than the base model on the held-out questions {numbers}."
 
 

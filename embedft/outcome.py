@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -12,8 +13,9 @@ from embedft.checkpoint import load_weights, read_checkpoint
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.export import export_encoder
 from embedft.files import replacing_file, write_json
-from embedft.model_card import ModelCard, comparison, verdict
+from embedft.model_card import ModelCard, comparison, is_worse, verdict
 from embedft.run_folder import RunFolder
+from embedft.training.guard import guard_in_words, measure_guard
 from embedft.training.module import EmbeddingModule
 from embedft.training.run_files import RunFiles, timestamp
 from embedft.training.trainer import AtomicCheckpointIO
@@ -33,7 +35,8 @@ def finish_run(
 
     Args:
         trainer: After ``fit``.
-        module: With the last weights; it holds the best ones afterwards.
+        module: With the last weights; it holds the best ones afterwards, or the base model's if
+            no weights that were measured are as good.
         data: The data of the fit.
         folder: Where to write.
         run_files: Holds the evaluations.
@@ -58,7 +61,7 @@ def finish_run(
     if not trainer.is_global_zero:
         return
 
-    def export(name: str) -> None:
+    def export(target: Path, evaluation: dict[str, Any], guard: str = "") -> None:
         card = ModelCard(
             base_model=module.encoder.base.name,
             embedding_dim=module.encoder.embedding_dim,
@@ -66,27 +69,37 @@ def finish_run(
             data=data.report,
             hyperparameters=hyperparameters,
             base=evaluations.get("base"),
-            tuned=evaluations[name],
+            tuned=evaluation,
+            guard=guard,
             prompts=module.encoder.base.prompts,
         )
-        target = folder.final_model if name == "last" else folder.best_model
         export_encoder(module.encoder, target, card)
 
     module.cpu()
-    export("last")
-    load_weights(module.encoder, read_checkpoint(best), best)
-    export("best")
-    write_json(folder.metrics, {**evaluations, "data": data.report})
+    export(folder.final_model, evaluations["last"])
+    recommended = evaluations["best"]
+    if is_worse(evaluations.get("base"), recommended):
+        recommended = evaluations["base"]
+        module.encoder.restore_base_weights()
+    else:
+        load_weights(module.encoder, read_checkpoint(best), best)
+    results = {**evaluations, "data": data.report}
+    guard = ""
+    if data.guard_jsonl is not None:
+        results["guard"] = measure_guard(module, data, trainer)
+        guard = guard_in_words(results["guard"])
+    export(folder.best_model, recommended, guard)
+    write_json(folder.metrics, results)
     run_files.end(
         training_completed=True,
         completed_at=timestamp(),
         final_model_path=str(folder.final_model),
     )
-    report = outcome_in_words(evaluations, folder)
+    report = outcome_in_words(evaluations, guard, folder)
     log.info("%s", report)
 
 
-def outcome_in_words(evaluations: dict[str, dict[str, Any]], folder: RunFolder) -> str:
+def outcome_in_words(evaluations: dict[str, dict[str, Any]], guard: str, folder: RunFolder) -> str:
     """The final table, a plain sentence on the gain, and where everything is."""
     base, best, last = (evaluations.get(name) for name in ("base", "best", "last"))
     columns = {"base": base, "best": best, "last": last}
@@ -97,8 +110,9 @@ def outcome_in_words(evaluations: dict[str, dict[str, Any]], folder: RunFolder) 
         "",
         ", ".join(f"{name}: step {step}" for name, step in steps.items()),
         verdict(base, best) or "The base model was not measured (num_sanity_val_steps is not -1).",
+        *([guard] if guard else []),
         "",
-        f"best model:  {folder.best_model}",
+        f"best model:  {folder.best_model}{' (the base model)' if is_worse(base, best) else ''}",
         f"last model:  {folder.final_model}",
         f"checkpoints: {folder.checkpoints}",
         f"curves:      tensorboard --logdir {folder.path / 'logs'}",

@@ -47,6 +47,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--train_split", type=float, default=0.9)
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="bf16-mixed")
     parser.add_argument("--seed", type=int, default=42)
+    parser.set_defaults(warmup="auto")
     return parser.parse_args()
 
 
@@ -79,7 +80,7 @@ def train_peer(args: argparse.Namespace, train: list[Record], base: Path, folder
         num_train_epochs=args.epochs,
         per_device_train_batch_size=args.batch_size,
         learning_rate=args.learning_rate,
-        warmup_steps=warmup_length("auto", steps),
+        warmup_steps=warmup_length(args.warmup, steps),
         weight_decay=0.01,
         max_grad_norm=1.0,
         bf16=args.precision == "bf16-mixed",

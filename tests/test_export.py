@@ -138,6 +138,12 @@ def test_card_says_better_and_worse() -> None:
     assert "is better than the base model" in verdict(BASE, better)
     assert "is WORSE than the base model" in verdict(BASE, worse)
     assert "no better than" in verdict(BASE, BASE)
+    sure = better | {"gain": {"mean": 0.1, "low": 0.02, "high": 0.2}}
+    assert "is better than the base model" in verdict(BASE, sure)
+    assert "+0.1000, 95% interval +0.0200 to +0.2000" in verdict(BASE, sure)
+    unsure = better | {"gain": {"mean": 0.1, "low": -0.02, "high": 0.2}}
+    assert "may be better than the base model" in verdict(BASE, unsure)
+    assert "weights of the base model" in verdict(BASE, BASE | {"step": 0})
     assert is_worse(BASE, worse)
     assert not is_worse(BASE, better)
     assert not is_worse(None, worse)

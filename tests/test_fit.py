@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,12 +12,15 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 import yaml
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import MULTILINGUAL, sample_rows, write_jsonl
 
+from embedft.cli import main
 from embedft.data.records import read_records
 from embedft.data.splits import split_records
 from embedft.encoder.base_model import find_base_model
@@ -67,6 +71,11 @@ def test_files_of_a_run(
     metrics = json.loads((out / "metrics.json").read_text())
     assert {metrics[name]["step"] for name in ("base", "last")} == {0, 14}
     assert metrics["best"]["ndcg@10"] >= metrics["last"]["ndcg@10"]
+    for name in ("best", "last"):
+        gain = metrics[name]["gain"]
+        assert gain["low"] <= gain["mean"] <= gain["high"]
+        difference = metrics[name]["ndcg@10"] - metrics["base"]["ndcg@10"]
+        assert gain["mean"] == pytest.approx(difference, abs=1e-6)
     assert metrics["data"]["rows_read"] == 60
 
     log = (out / "logs" / "embedding_finetuning.log").read_text()
@@ -99,6 +108,45 @@ def test_files_of_a_run(
         "step-7.ckpt",
     ]
     assert not list(out.rglob("*writing*"))
+
+
+def test_guard(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """What is forgotten elsewhere is measured as `test --train_split 0` would, and said."""
+    flags = [f"--base_model={tiny.MINILM}", "--trainer.max_steps=3"]
+    out = fit(*flags, "--learning_rate=1e-3", f"--data.guard_jsonl={MULTILINGUAL}")
+    said = capsys.readouterr().out
+    guard = json.loads((out / "metrics.json").read_text())["guard"]
+    assert guard["file"] == str(MULTILINGUAL)
+    change = guard["after"] - guard["before"]
+    assert guard["change"]["mean"] == pytest.approx(change, abs=1e-6)
+    word = "FORGOTTEN" if change < -0.005 else "still finds"
+    assert word in said
+    assert word in (out / "best_model" / "README.md").read_text()
+    for model, value in (
+        (tiny.MINILM, guard["before"]),
+        (str(out / "best_model"), guard["after"]),
+    ):
+        main(
+            [
+                "test",
+                f"--input_jsonl={MULTILINGUAL}",
+                f"--base_model={model}",
+                "--train_split=0",
+                "--precision=32-true",
+                "--accelerator=cpu",
+                "--trainer.enable_progress_bar=false",
+            ]
+        )
+        shown = re.search(r"test/ndcg@10\W+([0-9.]+)", capsys.readouterr().out)
+        assert shown is not None
+        assert float(shown[1]) == pytest.approx(value, abs=1e-6)
+
+
+def test_nothing_to_train_on(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        fit("--train_split=0")
+    assert stop.value.code == 2
+    assert "train_split: is 0" in capsys.readouterr().err
 
 
 def test_metrics_are_those_of_the_peers_evaluator(fit: Callable[..., Path], pairs: Path) -> None:
@@ -188,7 +236,7 @@ def test_multilingual_rows(fit: Callable[..., Path], pairs: Path) -> None:
 def test_a_worse_model_says_so(
     fit: Callable[..., Path], capsys: pytest.CaptureFixture[str], pairs: Path
 ) -> None:
-    """Trained to find wrong answers, the tuned model is worse; base weights are all-MiniLM's."""
+    """Trained to find wrong answers, it is worse: best_model is the base model, and says so."""
     train = [
         row | {"answer": other["answer"]}
         for row, other in zip(sample_rows()[:100], sample_rows()[50:150], strict=True)
@@ -203,8 +251,18 @@ def test_a_worse_model_says_so(
         "--max_seq_length=32",
     ]
     out = fit(*flags, f"--validation_jsonl={own}")
-    assert "The tuned model is WORSE than the base model" in capsys.readouterr().out
-    assert "> **The tuned model is WORSE" in (out / "best_model" / "README.md").read_text()
+    said = capsys.readouterr().out
+    assert "The tuned model is WORSE than the base model" in said
+    assert "best_model (the base model)" in said
+    assert "These are the weights of the base" in (out / "best_model" / "README.md").read_text()
+    assert "> **The tuned model is WORSE" in (out / "final_model" / "README.md").read_text()
+    base = load_file(find_base_model(tiny.MINILM).folder / "model.safetensors")
+    best = load_file(out / "best_model" / "model.safetensors")
+    last = load_file(out / "final_model" / "model.safetensors")
+    names = base.keys() & best.keys()
+    assert len(names) > 90
+    assert all(torch.equal(best[name], base[name]) for name in names)
+    assert any(not torch.equal(last[name], base[name]) for name in names)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -25,7 +25,7 @@ from embedft.data.pairs import Pairs, pairs_of, retrieval_task, row_keys, train_
 from embedft.data.plan import BatchPlan, plan_epoch
 from embedft.data.records import OnBadRows, Record, stream_records
 from embedft.data.report import ReadReport
-from embedft.data.splits import drop_leaking_rows, split_rows
+from embedft.data.splits import all_held_out, drop_leaking_rows, split_rows
 from embedft.data.table import Table, read_table
 from embedft.errors import InputError
 
@@ -41,11 +41,14 @@ class EmbeddingDataModule(LightningDataModule):
     Args:
         input_jsonl: JSONL file with ``question`` and ``answer`` (and optionally ``id``,
             ``context``, ``file_name``, ``label`` or ``score``) on each line.
+        guard_jsonl: Pairs of another domain: how much the best model has forgotten there is
+            measured at the end of ``fit``, all questions against all answers.
         validation_jsonl: A set of one's own to measure on; all of ``input_jsonl`` is then trained
             on, except rows whose question or answer stands in it.
         positive: What a question is trained to find, and what the corpus holds.
         on_bad_rows: ``error`` refuses a file with bad rows, ``skip`` leaves them out.
-        train_split: Share of rows to train on, between 0 and 1.
+        train_split: Share of rows to train on, between 0 and 1; ``test`` and ``validate`` also
+            take 0: every question is measured.
         split_seed: Another seed holds out other rows. Kept apart from the seed of the training.
         batch_size: Pairs a rank and step.
         eval_batch_size: Texts a rank and step when embedding without training.
@@ -62,6 +65,7 @@ class EmbeddingDataModule(LightningDataModule):
         self,
         input_jsonl: str,
         validation_jsonl: str | None = None,
+        guard_jsonl: str | None = None,
         positive: Positive = "answer",
         on_bad_rows: OnBadRows = "error",
         train_split: float = 0.9,
@@ -83,6 +87,7 @@ class EmbeddingDataModule(LightningDataModule):
                 raise InputError(f"{name}: is {value}, must be at least 1")
         self.input_jsonl = input_jsonl
         self.validation_jsonl = validation_jsonl
+        self.guard_jsonl = guard_jsonl
         self.positive = positive
         self.on_bad_rows = on_bad_rows
         self.train_split = train_split
@@ -135,7 +140,7 @@ class EmbeddingDataModule(LightningDataModule):
                 "repeated_questions": reading.repeated_questions,
                 "repeated_answers": reading.repeated_answers,
             }
-            train, validation = self._split(table, rows, settings)
+            train, validation = self._split(table, rows, settings, stage)
             self._load_for_training(train, validation, encoder, needs_labels)
         self._loaded = True
 
@@ -164,11 +169,16 @@ class EmbeddingDataModule(LightningDataModule):
         log.info("%s", reading)
         return table, rows, reading
 
-    def _split(self, table: Table, rows: Ints, settings: ReadSettings) -> tuple[Pairs, Pairs]:
+    def _split(
+        self, table: Table, rows: Ints, settings: ReadSettings, stage: str
+    ) -> tuple[Pairs, Pairs]:
         """Training and held-out pairs; sets the tokens of both."""
         keys = row_keys(table, rows)
         if self.validation_jsonl is None:
-            split = split_rows(keys, self.train_split, self.split_seed)
+            if self.train_split == 0 and stage != "fit":
+                split = all_held_out(len(keys))
+            else:
+                split = split_rows(keys, self.train_split, self.split_seed)
             log.info("%s", split)
             self.tokens = table.tokens
             self.report |= {

@@ -119,6 +119,17 @@ def split_rows(keys: RowKeys, train_split: float, seed: int) -> Split:
     )
 
 
+def all_held_out(rows: int) -> Split:
+    """Every row is measured, none is trained on.
+
+    Raises:
+        InputError: There is none.
+    """
+    if not rows:
+        raise InputError("there is no row to measure")
+    return Split(np.arange(0), np.arange(rows), train_groups=0, validation_groups=rows)
+
+
 def split_records(
     records: Sequence[Record], train_split: float, seed: int, with_context: bool = False
 ) -> Split:

@@ -83,9 +83,9 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """The form that transformers calls: (1, H, T, E) in, (1, T, H, E) out."""
     output_THE = packed_attention(
-        query[0].transpose(0, 1),
-        key[0].transpose(0, 1),
-        value[0].transpose(0, 1),
+        query.squeeze(0).transpose(0, 1),
+        key.squeeze(0).transpose(0, 1),
+        value.squeeze(0).transpose(0, 1),
         layout,
         scale=scaling,
         dropout=dropout,

@@ -100,6 +100,11 @@ class Encoder(nn.Module):
         embeddings: nn.Module = self.backbone.embeddings  # type: ignore[assignment]
         embeddings.register_forward_hook(_to_autocast_dtype)
 
+    def restore_base_weights(self) -> None:
+        """Undoes all training: the weights are again those of the base model's files."""
+        weights = _load_backbone(self.base).state_dict()
+        self.backbone.load_state_dict({name: weights[name] for name in self.backbone.state_dict()})
+
     def word_gradients_together(self) -> AbstractContextManager[None]:
         """For several forward passes that one backward pass follows."""
         words = self.backbone.get_input_embeddings()
@@ -175,12 +180,12 @@ class Encoder(nn.Module):
         """(T, H) the last hidden state of packed texts."""
         ids_1T = ids_T.unsqueeze(0)
         if self.base.config.model_type == "mpnet":
-            return packed_mpnet(self.backbone, ids_1T, layout, self.masks)[0]
+            return packed_mpnet(self.backbone, ids_1T, layout, self.masks).squeeze(0)
         positions_1T = (layout.positions + first_position(self.base.config)).unsqueeze(0)
         output = self.backbone(
             input_ids=ids_1T, position_ids=positions_1T, layout=layout, masks=self.masks
         )
-        return output.last_hidden_state[0]  # type: ignore[no-any-return]
+        return output.last_hidden_state.squeeze(0)  # type: ignore[no-any-return]
 
     def _embed_padded(self, ids_T: Tensor, layout: PackedLayout) -> Tensor:
         """(B, D): texts of like length are padded to the longest of them."""

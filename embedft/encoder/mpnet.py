@@ -33,7 +33,7 @@ def packed_mpnet(
         attention = layer.attention.attn
         size = attention.attention_head_size
         query_THE, key_THE, value_THE = (
-            project(hidden)[0].unflatten(-1, (-1, size))
+            project(hidden).squeeze(0).unflatten(-1, (-1, size))
             for project in (attention.q, attention.k, attention.v)
         )
         context = packed_attention(

@@ -17,6 +17,27 @@ NAMES = (*(f"recall@{k}" for k in RECALL_AT), "mrr@10", "ndcg@10", "map@100")
 UNIT = 2.0**-40
 
 
+def query_values(ranks: Tensor) -> Tensor:
+    """The metrics of one query.
+
+    Args:
+        ranks: (R,) int64 ascending ranks from 1 of all its relevant documents, R >= 1.
+
+    Returns:
+        (metrics,) float64 on the CPU, in the order of ``NAMES``.
+    """
+    ranks = ranks.cpu().double()  # not every accelerator has float64
+    count = len(ranks)
+    place = torch.arange(1, count + 1, dtype=torch.float64)
+    gain = 1 / torch.log2(ranks + 1)
+    ideal = (1 / torch.log2(place[:10] + 1)).sum()
+    values = [(ranks <= k).sum() / count for k in RECALL_AT]
+    values.append(torch.where(ranks[0] <= 10, 1 / ranks[0], 0))
+    values.append((gain * (ranks <= 10)).sum() / ideal)
+    values.append((place / ranks * (ranks <= 100)).sum() / min(count, 100))
+    return torch.stack([value.double() for value in values])
+
+
 class RetrievalMetrics(Metric):
     """Mean recall@{1,5,10}, MRR@10, nDCG@10 and MAP@100 over queries, synced over ranks.
 
@@ -41,23 +62,13 @@ class RetrievalMetrics(Metric):
         self.add_state("totals", torch.zeros(len(NAMES), dtype=torch.int64), "sum")
         self.add_state("queries", torch.zeros((), dtype=torch.int64), "sum")
 
-    def update(self, ranks: Tensor) -> None:
+    def update(self, values: Tensor) -> None:
         """Adds one query.
 
         Args:
-            ranks: (R,) int64 ascending ranks from 1 of all its relevant documents, R >= 1.
+            values: (metrics,) its values, by :func:`query_values`.
         """
-        ranks = ranks.cpu().double()  # not every accelerator has float64
-        count = len(ranks)
-        place = torch.arange(1, count + 1, dtype=torch.float64)
-        gain = 1 / torch.log2(ranks + 1)
-        ideal = (1 / torch.log2(place[:10] + 1)).sum()
-        values = [(ranks <= k).sum() / count for k in RECALL_AT]
-        values.append(torch.where(ranks[0] <= 10, 1 / ranks[0], 0))
-        values.append((gain * (ranks <= 10)).sum() / ideal)
-        values.append((place / ranks * (ranks <= 100)).sum() / min(count, 100))
-        total = torch.stack([value.double() for value in values]) / UNIT
-        self.totals += total.round().long().to(self.totals.device)
+        self.totals += (values / UNIT).round().long().to(self.totals.device)
         self.queries += 1
 
     def compute(self) -> dict[str, float]:

@@ -23,7 +23,7 @@ from embedft.data.train_rows import draw_negatives
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.pooling import Pooling
 from embedft.errors import InputError, RunFailedError
-from embedft.evaluation.metrics import RetrievalMetrics
+from embedft.evaluation.metrics import NAMES, RetrievalMetrics, query_values
 from embedft.evaluation.retrieval import relevant_ranks
 from embedft.losses import Loss, MultipleNegativesRankingLoss, OnlineContrastiveLoss
 from embedft.training.chunks import embed_in_chunks
@@ -92,6 +92,8 @@ class EmbeddingModule(LightningModule):
         self._noted: tuple[Tensor, str, TrainBatch] | None = None
         self.last_evaluation: dict[str, float] = {}
         """Metrics of the latest evaluation, without prefix."""
+        self.last_ndcg = np.empty(0)
+        """(queries,) float64, nDCG@10 of each question in the latest evaluation."""
 
     @property
     def data(self) -> EmbeddingDataModule:
@@ -327,8 +329,18 @@ class EmbeddingModule(LightningModule):
         corpus_CD = embeddings[torch.from_numpy(np.searchsorted(task.texts, task.corpus))]
         mine = slice(self.trainer.global_rank, None, self.trainer.world_size)
         queries_QD = embeddings[torch.from_numpy(place[mine])]
-        for ranks in relevant_ranks(queries_QD, corpus_CD, task.relevant[mine]):
-            self.metrics.update(ranks)
+        ndcg_Q = torch.zeros(len(place), dtype=torch.float32, device=embeddings.device)
+        for query, ranks in zip(
+            range(len(place))[mine],
+            relevant_ranks(queries_QD, corpus_CD, task.relevant[mine]),
+            strict=True,
+        ):
+            values = query_values(ranks)
+            self.metrics.update(values)
+            ndcg_Q[query] = values[NAMES.index("ndcg@10")]
+        if self.trainer.world_size > 1:
+            ndcg_Q = self.trainer.strategy.reduce(ndcg_Q, reduce_op="sum")
+        self.last_ndcg = ndcg_Q.double().cpu().numpy()
         self.last_evaluation = {**self.metrics.compute(), **self._held_out_losses(embeddings)}
         del self._embeddings
         self.log_dict(

@@ -9,9 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+from torch import Tensor
 
 from embedft.data.batches import TrainBatch
+from embedft.evaluation.bootstrap import paired_bootstrap
 from embedft.files import replacing_file, write_json
 
 log = logging.getLogger(__name__)
@@ -36,6 +41,7 @@ class RunFiles(Callback):
         self.metrics_file = self.folder / "training_metrics.jsonl"
         self.progress_file = self.folder / "training_progress.json"
         self.evaluations: dict[str, Evaluation] = {}
+        self._base_ndcg: Tensor | None = None
         self.started = time.time()
         self._since = time.perf_counter()
         self._pairs = 0
@@ -48,12 +54,13 @@ class RunFiles(Callback):
         return "RunFiles"
 
     def state_dict(self) -> dict[str, Any]:
-        """The evaluations so far."""
-        return {"evaluations": self.evaluations}
+        """The evaluations so far, and the base model's value of each question."""
+        return {"evaluations": self.evaluations, "base_ndcg": self._base_ndcg}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the evaluations of the run that is resumed; its best only where that lies."""
         self.evaluations = dict(state_dict["evaluations"])
+        self._base_ndcg = state_dict.get("base_ndcg")
         if not (self.folder / "checkpoints" / "best.ckpt").is_file():
             self.evaluations.pop("best", None)
 
@@ -112,13 +119,17 @@ class RunFiles(Callback):
         self._since += time.perf_counter() - self._validation_began
         measured: dict[str, float] = pl_module.last_evaluation  # type: ignore[assignment]
         step = trainer.global_step
-        evaluation = {"step": step, "epoch": trainer.current_epoch, **measured}
+        evaluation: Evaluation = {"step": step, "epoch": trainer.current_epoch, **measured}
         values = {f"val/{name}": value for name, value in measured.items()}
+        ndcg: NDArray[np.float64] = pl_module.last_ndcg  # type: ignore[assignment]
         if trainer.sanity_checking:
+            self._base_ndcg = torch.from_numpy(ndcg)
             self.evaluations["base"] = evaluation
             for logger in trainer.loggers:
                 logger.log_metrics(values, step=0)
         else:
+            if self._base_ndcg is not None and len(self._base_ndcg) == len(ndcg):
+                evaluation["gain"] = paired_bootstrap(self._base_ndcg.numpy(), ndcg)._asdict()
             self.evaluations["last"] = evaluation
             best = self.evaluations.get("best")
             if best is None or evaluation[METRIC] > best[METRIC]:

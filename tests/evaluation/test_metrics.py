@@ -10,7 +10,7 @@ import torch
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from torch import Tensor
 
-from embedft.evaluation.metrics import RetrievalMetrics
+from embedft.evaluation.metrics import RetrievalMetrics, query_values
 from embedft.evaluation.retrieval import QUERY_BLOCK, RetrievalTask, relevant_ranks
 
 PEER_NAMES = {
@@ -57,7 +57,7 @@ def _unit(table: Tensor) -> Tensor:
 def ours(queries: Tensor, corpus: Tensor, relevant: list[set[int]]) -> dict[str, float]:
     metrics = RetrievalMetrics()
     for ranks in relevant_ranks(queries, corpus, [np.array(sorted(right)) for right in relevant]):
-        metrics.update(ranks)
+        metrics.update(query_values(ranks))
     return metrics.compute()
 
 
@@ -105,7 +105,7 @@ def test_zero_vectors_do_not_make_nan() -> None:
 
 def test_by_hand() -> None:
     metrics = RetrievalMetrics()
-    metrics.update(torch.tensor([2, 11]))
+    metrics.update(query_values(torch.tensor([2, 11])))
     values = metrics.compute()
     dcg, ideal = 1 / np.log2(3), 1 + 1 / np.log2(3)
     assert values["recall@1"] == 0
@@ -121,7 +121,7 @@ def test_sums_do_not_depend_on_order() -> None:
     for order in (ranks, ranks[::-1]):
         metrics = RetrievalMetrics()
         for rank in order:
-            metrics.update(rank)
+            metrics.update(query_values(rank))
         results.append(metrics.compute())
     assert results[0] == results[1]
 

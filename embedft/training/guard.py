@@ -1,0 +1,82 @@
+"""What a tuned model has forgotten: pairs of another domain, measured before and after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Trainer
+from numpy.typing import NDArray
+
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.evaluation.bootstrap import Interval, paired_bootstrap
+from embedft.training.module import EmbeddingModule
+from embedft.training.trainer import EmbedftTrainer
+
+GUARD_LIMIT = 0.005
+"""A loss of nDCG@10 that is worth a warning."""
+
+
+def guard_data(data: EmbeddingDataModule) -> EmbeddingDataModule:
+    """The guard set of a run: every question of it is measured."""
+    assert data.guard_jsonl is not None
+    return EmbeddingDataModule(
+        data.guard_jsonl,
+        train_split=0,
+        on_bad_rows=data.on_bad_rows,
+        eval_batch_size=data.eval_batch_size,
+        cache_dir=str(data.cache_dir),
+    )
+
+
+def measure_guard(
+    module: EmbeddingModule, data: EmbeddingDataModule, trainer: Trainer
+) -> dict[str, Any]:
+    """The guard set by the module's weights and by those of its base model.
+
+    Args:
+        module: The tuned model; afterwards it belongs to another trainer.
+        data: The data of the run.
+        trainer: Of the run: device and precision are taken from it.
+
+    Returns:
+        ``file``, nDCG@10 ``before`` and ``after``, and the interval of their ``change``.
+    """
+    guard = guard_data(data)
+
+    def ndcg() -> NDArray[np.float64]:
+        own = EmbedftTrainer(
+            accelerator="cpu" if trainer.strategy.root_device.type == "cpu" else "auto",
+            devices=1,
+            precision=trainer.precision,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        own.test(module, datamodule=guard, verbose=False)
+        return module.last_ndcg
+
+    after_Q = ndcg()
+    tuned = {name: weight.clone() for name, weight in module.encoder.state_dict().items()}
+    module.encoder.restore_base_weights()
+    before_Q = ndcg()
+    module.encoder.load_state_dict(tuned)
+    return {
+        "file": guard.input_jsonl,
+        "before": float(before_Q.mean()),
+        "after": float(after_Q.mean()),
+        "change": paired_bootstrap(before_Q, after_Q)._asdict(),
+    }
+
+
+def guard_in_words(result: dict[str, Any]) -> str:
+    """One plain sentence, a warning if more than ``GUARD_LIMIT`` is lost."""
+    numbers = (
+        f"nDCG@10 on {result['file']} {result['before']:.4f} before, {result['after']:.4f} after: "
+        f"{Interval(**result['change'])}"
+    )
+    if result["after"] < result["before"] - GUARD_LIMIT:
+        return f"The tuned model has FORGOTTEN more than {GUARD_LIMIT} elsewhere ({numbers})."
+    return f"The tuned model still finds what the base model found elsewhere ({numbers})."

@@ -1,0 +1,189 @@
+"""Trains recipes over sets and seeds, measures them in and out of their domain, prints a table.
+
+    python scripts/study.py --study study.yaml --output_dir study_out
+
+with a YAML file of
+
+    data: ../data                    # folder of the JSONL files
+    sets:
+      small: {file: a.jsonl, pairs: 1500, guard: b.jsonl, guard_pairs: 2000}
+    seeds: [1, 2, 3]
+    recipes:
+      guide: {config: configs/minilm.yaml}
+      faster: {config: configs/minilm.yaml, learning_rate: 1e-4, batch_size: 64}
+      peer: sentence-transformers    # its trainer with the guide's settings
+
+A recipe is flags of `embedft fit`. Of each set, a tenth of the groups (files; rows that share a
+question or an answer) is held out by the same split for all recipes; `pairs` of the rest are given
+to the recipe, which trains on nine tenths of them and chooses its best model on the others (the
+peer trains on all). Held-out questions are searched among all distinct answers of the file, before
+and after. `guard` is another set: how much the tuned model forgets there. What is done already is
+not done again: results lie in the output folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from embedft.data.records import Record, read_records
+from embedft.data.splits import split_records
+from embedft.evaluation.bootstrap import paired_bootstrap
+
+SHARE = 0.9
+SPLIT_SEED = 42
+
+
+def training_rows(source: Path, pairs: int | None, seed: int) -> list[Record]:
+    """Some rows of the training side of a set; other seeds take others."""
+    records, _ = read_records(str(source))
+    train = split_records(records, SHARE, seed=SPLIT_SEED).train
+    if pairs is not None and pairs < len(train):
+        train = np.sort(np.random.default_rng(seed).permutation(train)[:pairs])
+    return [records[row] for row in train]
+
+
+def write_rows(rows: list[Record], target: Path) -> Path:
+    """Writes records in the input format."""
+    keys = ("id", "question", "answer", "context", "file_name")
+    with target.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            fields = {key: getattr(row, key) for key in keys if getattr(row, key) is not None}
+            stream.write(json.dumps(fields, ensure_ascii=False) + "\n")
+    return target
+
+
+def measure(model: str | Path, data: Path, share: float) -> list[float]:
+    """nDCG@10 of each held-out question of a file, by a model folder."""
+    from embedft.data.datamodule import EmbeddingDataModule
+    from embedft.training.module import EmbeddingModule
+    from embedft.training.trainer import EmbedftTrainer
+
+    module = EmbeddingModule(base_model=str(model))
+    rows = EmbeddingDataModule(str(data), train_split=share, split_seed=SPLIT_SEED)
+    trainer = EmbedftTrainer(
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
+    )
+    trainer.test(module, datamodule=rows, verbose=False)
+    values = [float(value) for value in module.last_ndcg]
+    del module, trainer
+    gc.collect()
+    return values
+
+
+def train(recipe: dict[str, Any], data: Path, seed: int, out: Path) -> Path:
+    """Trains through the command line; returns the folder of the model it recommends."""
+    command = [sys.executable, "-m", "embedft", "fit", "--input_jsonl", str(data)]
+    flags = recipe | {"output_dir": out, "seed": seed, "trainer.enable_progress_bar": "false"}
+    command += [f"--{name}={value}" for name, value in flags.items()]
+    done = subprocess.run([*command, "--overwrite"], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return out / "best_model"
+
+
+def train_peer(rows: list[Record], seed: int, base: Path, out: Path) -> Path:
+    """Trains with sentence-transformers' trainer and the guide's settings."""
+    from scripts.compare_with_sentence_transformers import train_peer as peer
+
+    settings: Any = SimpleNamespace(
+        epochs=3, batch_size=16, learning_rate=2e-5, precision="bf16-mixed", seed=seed, warmup=500
+    )
+    return peer(settings, rows, base, out)
+
+
+def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> dict[str, Any]:
+    """Trains one recipe on one set with one seed, and measures it."""
+    from embedft.encoder.base_model import find_base_model
+
+    entry = study["sets"][name]
+    source = Path(study["data"]) / entry["file"]
+    rows = training_rows(source, entry.get("pairs"), seed)
+    folder = out / "runs" / f"{name}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    data = write_rows(rows, folder / "train.jsonl")
+    base = find_base_model("sentence-transformers/all-MiniLM-L6-v2").folder
+    began = time.perf_counter()
+    if recipe == "sentence-transformers":
+        model = train_peer(rows, seed, base, folder / "peer")
+    else:
+        model = train(recipe, data, seed, folder / "embedft")
+    seconds = time.perf_counter() - began
+    result = {"seconds": seconds, "ndcg": measure(model, source, SHARE)}
+    if guard := entry.get("guard"):
+        guard_rows, _ = read_records(str(Path(study["data"]) / guard))
+        data = write_rows(guard_rows[: entry.get("guard_pairs")], folder / "guard.jsonl")
+        result["guard"] = measure(model, data, 0.5)
+        result["guard_base"] = cached(
+            out / "results" / f"base-guard-{name}.json", lambda: measure(base, data, 0.5)
+        )
+    result["base"] = cached(
+        out / "results" / f"base-{entry['file']}.json", lambda: measure(base, source, SHARE)
+    )
+    return result
+
+
+def cached(file: Path, make: Any) -> Any:
+    """What a JSON file holds, made and written where there is none."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        value = make()
+        file.write_text(json.dumps(value), encoding="utf-8")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def line(name: str, recipe: str, results: list[dict[str, Any]]) -> str:
+    """A row of the table: means over seeds, the gain's interval over questions."""
+    base, tuned = (np.mean([result[key] for result in results], axis=0) for key in ("base", "ndcg"))
+    spread = [float(np.mean(result["ndcg"])) for result in results]
+    cells = [name, recipe, f"{base.mean():.4f}", f"{tuned.mean():.4f}"]
+    cells += [f"{min(spread):.4f}..{max(spread):.4f}", str(paired_bootstrap(base, tuned))]
+    guard = ""
+    if "guard" in results[0]:
+        drops = [np.mean(result["guard"]) - np.mean(result["guard_base"]) for result in results]
+        guard = f"{np.mean(drops):+.4f}"
+    cells += [guard, f"{np.mean([result['seconds'] for result in results]):.0f}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Runs what is not done yet, then prints the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--study", required=True, help="YAML file")
+    parser.add_argument("--output_dir", default="study_out")
+    args = parser.parse_args()
+    study = yaml.safe_load(Path(args.study).read_text(encoding="utf-8"))
+    out = Path(args.output_dir)
+    lines = []
+    for name in study["sets"]:
+        for recipe, settings in study["recipes"].items():
+            results = []
+            for seed in study["seeds"]:
+                file = out / "results" / f"{name}-{recipe}-{seed}.json"
+                results.append(
+                    cached(file, lambda r=settings, s=seed, n=name: run(study, n, r, s, out))
+                )
+            lines.append(line(name, recipe, results))
+            print(lines[-1], flush=True)
+    heads = ["set", "recipe", "base", "nDCG@10", "seeds", "gain", "on the guard", "seconds"]
+    print("\n| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

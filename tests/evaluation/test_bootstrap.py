@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from embedft.evaluation import bootstrap
+from embedft.evaluation.bootstrap import Interval, paired_bootstrap
+
+
+def values(seed: int, queries: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    before = rng.random(queries)
+    return before, (before + rng.normal(0.05, 0.3, queries)).clip(0, 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_interval_is_that_of_scipy(seed: int) -> None:
+    before, after = values(seed)
+    interval = paired_bootstrap(before, after)
+    expected = stats.bootstrap(
+        (after - before,), np.mean, n_resamples=20_000, method="percentile", rng=seed
+    ).confidence_interval
+    width = expected.high - expected.low
+    assert interval.mean == pytest.approx((after - before).mean(), abs=1e-12)
+    assert interval.low == pytest.approx(expected.low, abs=0.08 * width)
+    assert interval.high == pytest.approx(expected.high, abs=0.08 * width)
+
+
+def test_same_draws_in_any_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = values(3)
+    whole = paired_bootstrap(before, after)
+    monkeypatch.setattr(bootstrap, "_DRAWS_AT_A_TIME", 1000)
+    assert paired_bootstrap(before, after) == whole
+
+
+def test_equal_models_have_no_gain() -> None:
+    before, _ = values(4)
+    assert paired_bootstrap(before, before) == Interval(0, 0, 0)
+
+
+def test_pairing_is_what_makes_small_gains_sure() -> None:
+    before = np.random.default_rng(5).random(200)
+    assert paired_bootstrap(before, before + 0.01).low > 0
+    assert paired_bootstrap(before, np.roll(before, 1) + 0.01).low < 0
+
+
+@pytest.mark.parametrize("after", [np.zeros(3), np.zeros((2, 1)), np.zeros(0)])
+def test_other_queries_are_refused(after: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="are compared"):
+        paired_bootstrap(np.zeros(0) if not len(after) else np.zeros(2), after)
+
+
+def test_in_words() -> None:
+    assert str(Interval(0.05, -0.01, 0.11)) == "+0.0500, 95% interval -0.0100 to +0.1100"
