@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from argparse import ArgumentError, RawDescriptionHelpFormatter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +22,7 @@ from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
 from embedft.export import export_checkpoint
 from embedft.files import replacing_file
+from embedft.mining import mine
 from embedft.outcome import finish_run
 from embedft.run_folder import RunFolder
 from embedft.run_log import log_to_file, start_log
@@ -40,6 +42,7 @@ Fine-tune a sentence-embedding model on question/answer pairs, and measure it be
   python -m embedft test    --input_jsonl pairs.jsonl --output_dir out --ckpt_path best
   python -m embedft predict --input_jsonl pairs.jsonl --base_model out/best_model --output_dir emb
   python -m embedft export  --ckpt_path out/checkpoints/best.ckpt --output_dir folder
+  python -m embedft mine    --input_jsonl pairs.jsonl --output_jsonl mined.jsonl
 
 Settings can also stand in a YAML file, --config FILE; flags after it win. A subcommand followed by
 --help lists them all, followed by --print_config it prints them as a YAML file.
@@ -264,16 +267,20 @@ def _seed(seed_everything: bool | int) -> int:
     return 42 if isinstance(seed_everything, bool) else seed_everything
 
 
-def _export(args: list[str]) -> None:
+# Subcommands that need no trainer of the user's, and what they do in words.
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "export": (export_checkpoint, "Write the sentence-transformers folder of a checkpoint."),
+    "mine": (mine, "Find, for each question of a file, the wrong answers that a model ranks high."),
+}
+
+
+def _command(name: str, args: list[str]) -> None:
+    function, description = COMMANDS[name]
     parser = ArgumentParser(
-        prog="python -m embedft export",
-        exit_on_error=False,
-        description="Write the sentence-transformers folder of a checkpoint.",
+        prog=f"python -m embedft {name}", exit_on_error=False, description=description
     )
-    parser.add_function_arguments(export_checkpoint)
-    settings = parser.parse_args(args)
-    export_checkpoint(**settings.as_dict())
-    print(f"{settings.output_dir}: written; load it with SentenceTransformer(folder)")
+    parser.add_function_arguments(function)
+    function(**parser.parse_args(args).as_dict())
 
 
 def main(args: list[str] | None = None) -> None:
@@ -281,8 +288,8 @@ def main(args: list[str] | None = None) -> None:
     arguments = (sys.argv[1:] if args is None else list(args)) or ["--help"]
     start_log()
     try:
-        if arguments[:1] == ["export"]:
-            _export(complete_overwrite(arguments[1:]))
+        if arguments[0] in COMMANDS:
+            _command(arguments[0], complete_overwrite(arguments[1:]))
             return
         EmbedftCLI(
             EmbeddingModule,

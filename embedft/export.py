@@ -165,3 +165,4 @@ def export_checkpoint(
         prompts=encoder.base.prompts,
     )
     export_encoder(encoder, folder, card)
+    print(f"{folder}: written; load it with SentenceTransformer(folder)")

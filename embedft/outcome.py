@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 
 from embedft.checkpoint import load_weights, read_checkpoint
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.evaluation.by_question import by_file, write_by_question
 from embedft.export import export_encoder
 from embedft.files import replacing_file, write_json
 from embedft.model_card import ModelCard, comparison, is_worse, verdict
@@ -83,7 +84,12 @@ def finish_run(
         module.encoder.restore_base_weights()
     else:
         load_weights(module.encoder, read_checkpoint(best), best)
-    results = {**evaluations, "data": data.report}
+    rows = data.query_rows()
+    ndcg = {
+        name: values.numpy() for name, values in run_files.ndcg.items() if len(values) == len(rows)
+    }
+    write_by_question(folder.metrics_by_question, rows, ndcg)
+    results = {**evaluations, "data": data.report, "files": by_file(rows, ndcg)}
     guard = ""
     if data.guard_jsonl is not None:
         results["guard"] = measure_guard(module, data, trainer)

@@ -25,6 +25,7 @@ RUN_FILES = (
     "best_model",
     "config.yaml",
     "metrics.json",
+    "metrics_by_question.jsonl",
     "training_metrics.jsonl",
     "training_progress.json",
     "hpc_ckpt_*.ckpt",
@@ -44,6 +45,7 @@ class RunFolder:
         self.final_model = path / "final_model"
         self.best_model = path / "best_model"
         self.metrics = path / "metrics.json"
+        self.metrics_by_question = path / "metrics_by_question.jsonl"
         self.log_file = path / "logs" / "embedding_finetuning.log"
         self._lock = FileLock(path / ".lock")
 

@@ -32,6 +32,26 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def test_metrics_by_question_and_file(fit: Callable[..., Path], pairs: Path) -> None:
+    """They are of the held-out rows, and their means are the metrics of the run."""
+    out = fit()
+    metrics = json.loads((out / "metrics.json").read_text())
+    questions = read_lines(out / "metrics_by_question.jsonl")
+    given = {row["id"]: row for row in read_lines(pairs)}
+    assert len(questions) == 10
+    for line in questions:
+        row = given[line["id"]]
+        assert (line["question"], line["file_name"]) == (row["question"], row["file_name"])
+    files = metrics["files"]
+    assert files.keys() == {line["file_name"] for line in questions}
+    assert sum(file["questions"] for file in files.values()) == 10
+    for name in ("base", "best", "last"):
+        expected = pytest.approx(metrics[name]["ndcg@10"], abs=1e-6)
+        assert sum(line["ndcg@10"][name] for line in questions) / 10 == expected
+        weighted = (file["questions"] * file["ndcg@10"][name] for file in files.values())
+        assert sum(weighted) / 10 == expected
+
+
 def test_files_of_a_run(
     fit: Callable[..., Path], tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

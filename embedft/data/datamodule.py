@@ -128,7 +128,7 @@ class EmbeddingDataModule(LightningDataModule):
         for problem in reading.problems:
             log.warning("%s", problem)
         if predicting:
-            self.tokens = table.tokens
+            self.table, self.tokens = table, table.tokens
             assert table.answer is not None
             self.question_texts, self.answer_texts = table.question, table.answer
         else:
@@ -239,11 +239,17 @@ class EmbeddingDataModule(LightningDataModule):
 
     def stream_rows(self) -> Iterator[Record]:
         """The good rows of ``input_jsonl``, duplicates included, read again in its order."""
-        return stream_records(
-            self.input_jsonl,
-            ReadReport(self.input_jsonl),
-            context_required=self.positive == "context",
-        )
+        return self._stream(self.input_jsonl)
+
+    def _stream(self, path: str) -> Iterator[Record]:
+        return stream_records(path, ReadReport(path), context_required=self.positive == "context")
+
+    def query_rows(self) -> list[Record]:
+        """The row of each held-out question, in the order of the task, read again."""
+        wanted = set(self.task.rows.tolist())
+        stream = self._stream(self.validation_jsonl or self.input_jsonl)
+        found = {index: row for index, row in enumerate(stream) if index in wanted}
+        return [found[index] for index in self.task.rows.tolist()]
 
     def names_of(self, pairs: Ints) -> list[str]:
         """The ids of some training pairs' rows in the file."""

@@ -62,12 +62,14 @@ class RetrievalTask:
         corpus_keys: (documents,) ascending keys of those answers: equal texts (normalised) of the
             set have one key, and one document.
         relevant: For each query the positions in ``corpus`` of its right answers, at least one.
+        rows: (queries,) which good row of its file the query is of, from 0.
     """
 
     queries: NDArray[np.int64]
     corpus: NDArray[np.int64]
     corpus_keys: NDArray[np.int64]
     relevant: Sequence[NDArray[np.int64]]
+    rows: NDArray[np.int64]
 
     @property
     def texts(self) -> NDArray[np.int64]:

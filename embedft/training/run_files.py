@@ -41,7 +41,8 @@ class RunFiles(Callback):
         self.metrics_file = self.folder / "training_metrics.jsonl"
         self.progress_file = self.folder / "training_progress.json"
         self.evaluations: dict[str, Evaluation] = {}
-        self._base_ndcg: Tensor | None = None
+        self.ndcg: dict[str, Tensor] = {}
+        """(questions,) float64, nDCG@10 of each held-out question, by the name of an evaluation."""
         self.started = time.time()
         self._since = time.perf_counter()
         self._pairs = 0
@@ -54,13 +55,13 @@ class RunFiles(Callback):
         return "RunFiles"
 
     def state_dict(self) -> dict[str, Any]:
-        """The evaluations so far, and the base model's value of each question."""
-        return {"evaluations": self.evaluations, "base_ndcg": self._base_ndcg}
+        """The evaluations so far."""
+        return {"evaluations": self.evaluations, "ndcg": self.ndcg}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the evaluations of the run that is resumed; its best only where that lies."""
         self.evaluations = dict(state_dict["evaluations"])
-        self._base_ndcg = state_dict.get("base_ndcg")
+        self.ndcg = dict(state_dict.get("ndcg", {}))
         if not (self.folder / "checkpoints" / "best.ckpt").is_file():
             self.evaluations.pop("best", None)
 
@@ -122,18 +123,21 @@ class RunFiles(Callback):
         evaluation: Evaluation = {"step": step, "epoch": trainer.current_epoch, **measured}
         values = {f"val/{name}": value for name, value in measured.items()}
         ndcg: NDArray[np.float64] = pl_module.last_ndcg  # type: ignore[assignment]
+        names = ["base"]
         if trainer.sanity_checking:
-            self._base_ndcg = torch.from_numpy(ndcg)
             self.evaluations["base"] = evaluation
             for logger in trainer.loggers:
                 logger.log_metrics(values, step=0)
         else:
-            if self._base_ndcg is not None and len(self._base_ndcg) == len(ndcg):
-                evaluation["gain"] = paired_bootstrap(self._base_ndcg.numpy(), ndcg)._asdict()
-            self.evaluations["last"] = evaluation
+            base_ndcg = self.ndcg.get("base")
+            if base_ndcg is not None and len(base_ndcg) == len(ndcg):
+                evaluation["gain"] = paired_bootstrap(base_ndcg.numpy(), ndcg)._asdict()
+            names = ["last"]
             best = self.evaluations.get("best")
             if best is None or evaluation[METRIC] > best[METRIC]:
-                self.evaluations["best"] = evaluation
+                names.append("best")
+            self.evaluations |= dict.fromkeys(names, evaluation)
+        self.ndcg |= dict.fromkeys(names, torch.from_numpy(ndcg))
         self._write_line(trainer, values)
 
     def _write_line(self, trainer: Trainer, values: dict[str, float]) -> None:

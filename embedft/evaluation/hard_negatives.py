@@ -1,0 +1,70 @@
+"""Which wrong answers a model takes for right ones: exact search in blocks.
+
+Shape suffixes: R rows, Q rows of a block, C documents, D embedding, N negatives a row.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+BLOCK = 256
+
+
+def hard_negatives(
+    anchors_RD: Tensor,
+    documents_CD: Tensor,
+    positive_R: NDArray[np.int64],
+    anchor_group_R: NDArray[np.int64],
+    document_group_C: NDArray[np.int64],
+    *,
+    count: int,
+    relative_margin: float,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The most similar documents of each row that are neither right nor likely to be.
+
+    A document of the row's own group is never taken, nor one whose similarity to the anchor is
+    above ``1 - relative_margin`` times that of the positive: it may be right as well (Moreira et
+    al., 2024, arXiv:2407.15831, "positive-aware" mining; sentence-transformers'
+    ``mine_hard_negatives`` calls it so too).
+
+    Args:
+        anchors_RD: Embeddings, any length.
+        documents_CD: Embeddings, any length.
+        positive_R: The document that is each row's right answer.
+        anchor_group_R: Group of each row: what shares a text or a file has one group.
+        document_group_C: Group of each document.
+        count: N.
+        relative_margin: From 0 (as similar as the positive) to 1.
+
+    Returns:
+        (R, N) the documents, the most similar first, -1 where there are no more; and their cosine
+        similarities, (R, N) float32, NaN there.
+    """
+    order_C = np.argsort(document_group_C, kind="stable")
+    in_order_C = document_group_C[order_C]
+    starts_R = np.searchsorted(in_order_C, anchor_group_R, "left")
+    ends_R = np.searchsorted(in_order_C, anchor_group_R, "right")
+    anchors_RD = functional.normalize(anchors_RD.float(), dim=-1)
+    documents_CD = functional.normalize(documents_CD.float(), dim=-1)
+    limit_R = (anchors_RD * documents_CD[torch.from_numpy(positive_R)]).sum(-1)
+    limit_R -= relative_margin * limit_R.abs()
+    documents_DC = documents_CD[torch.from_numpy(order_C)].T
+    rows, count = len(anchors_RD), min(count, len(order_C))
+    found_RN = np.full((rows, count), -1)
+    scores_RN = np.full((rows, count), np.nan, dtype=np.float32)
+    for start in tqdm(range(0, rows, BLOCK), desc="mining", unit=f"x{BLOCK} rows", disable=None):
+        block = slice(start, start + BLOCK)
+        scores_QC = anchors_RD[block] @ documents_DC
+        for scores_C, first, end in zip(scores_QC, starts_R[block], ends_R[block], strict=True):
+            scores_C[first:end] = -torch.inf
+        scores_QC.masked_fill_(scores_QC > limit_R[block].unsqueeze(1), -torch.inf)
+        top = scores_QC.topk(count, dim=1)
+        some = top.values.isfinite().numpy()
+        found_RN[block][some] = order_C[top.indices.numpy()[some]]
+        scores_RN[block][some] = top.values.numpy()[some]
+    return found_RN, scores_RN

@@ -1,0 +1,230 @@
+"""Mines hard negatives: for each question the wrong answers that a model ranks high."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from embedft.data.batches import EvalBatch, TextBatches
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.keys import Ints, repeats
+from embedft.data.pairs import RIGHT, row_keys
+from embedft.data.splits import leak_groups
+from embedft.data.table import Table
+from embedft.encoder.encoder import Encoder
+from embedft.errors import InputError
+from embedft.evaluation.hard_negatives import hard_negatives
+from embedft.files import replacing_file, write_json
+from embedft.training.module import DEFAULT_BASE_MODEL, EmbeddingModule
+from embedft.training.trainer import EmbedftTrainer
+
+log = logging.getLogger(__name__)
+
+
+def mine(
+    input_jsonl: str,
+    output_jsonl: str,
+    base_model: str = DEFAULT_BASE_MODEL,
+    num_negatives: int = 3,
+    relative_margin: float = 0.05,
+    max_seq_length: int | None = None,
+    eval_batch_size: int = 64,
+    accelerator: str = "auto",
+    precision: str = "auto",
+    cache_dir: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes the rows of a file with a field ``negatives`` more.
+
+    A negative is another row's answer that the model finds similar to the question. It never
+    shares a text or a file with the row, over any number of steps, nor is it more similar to the
+    question than 1 - ``relative_margin`` times the row's own answer: it may be right as well. A
+    run that was stopped goes on where it was when it is started again.
+
+    Args:
+        input_jsonl: JSONL file as for ``fit``.
+        output_jsonl: File to write.
+        base_model: Hub id or folder of the model that mines; a tuned model's folder, too.
+        num_negatives: How many a row at most, the most similar first.
+        relative_margin: From 0 to 1; a larger one takes fewer that may be right.
+        max_seq_length: Tokens a text at most; None takes what the model's folder says.
+        eval_batch_size: Texts embedded at a time.
+        accelerator: Lightning's: ``auto``, ``cpu``, ``gpu``, ...
+        precision: Lightning's, or ``auto``: bf16 where the hardware has it.
+        cache_dir: Folder of tokenised texts, as for ``fit``.
+        overwrite: Replace an existing file.
+
+    Raises:
+        InputError: The input or a setting can't be used, or the file exists.
+    """
+    target = Path(output_jsonl)
+    if target.exists() and not overwrite:
+        raise InputError(f"{target}: exists already; give another --output_jsonl or --overwrite")
+    if num_negatives < 1:
+        raise InputError(f"num_negatives: is {num_negatives}, must be at least 1")
+    if not 0 <= relative_margin <= 1:
+        raise InputError(f"relative_margin: is {relative_margin}, must lie from 0 to 1")
+    module = EmbeddingModule(base_model=base_model, max_seq_length=max_seq_length)
+    data = EmbeddingDataModule(
+        input_jsonl, eval_batch_size=eval_batch_size, train_split=0, cache_dir=cache_dir
+    )
+    data.load(module.encoder, False, "predict")
+    trainer = EmbedftTrainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    embeddings = EmbeddingFile(target, data, module.encoder, str(trainer.precision))
+    embeddings.fill(trainer, module, data)
+    rows, documents = _candidates(data.table)
+    groups = leak_groups(row_keys(data.table, np.arange(len(data.table))))
+    found_RN, scores_RN = hard_negatives(
+        embeddings.of(data.table.question[rows]),
+        embeddings.of(data.answer_texts[documents]),
+        _places(data.table, rows, documents),
+        groups[rows],
+        groups[documents],
+        count=num_negatives,
+        relative_margin=relative_margin,
+    )
+    negatives = [documents[found_N[found_N >= 0]].tolist() for found_N in found_RN]
+    _write(target, data, dict(zip(rows.tolist(), negatives, strict=True)))
+    embeddings.remove()
+    count = int((found_RN >= 0).sum())
+    short = int((found_RN < 0).any(axis=1).sum())
+    print(
+        f"{target}: {count} negatives for {len(rows)} rows, mean similarity "
+        f"{np.nanmean(scores_RN) if count else float('nan'):.3f}"
+        + (f"; {short} rows have fewer than {num_negatives}" if short else "")
+    )
+
+
+def _candidates(table: Table) -> tuple[Ints, Ints]:
+    """The rows that are right pairs, and the first row of each distinct answer."""
+    rows = np.arange(len(table))
+    if table.label is not None:
+        rows = rows[table.label >= RIGHT]
+    return rows, np.flatnonzero(~repeats(table.answer_key))
+
+
+def _places(table: Table, rows: Ints, documents: Ints) -> Ints:
+    """(rows,) which document each row's answer is."""
+    order = np.argsort(table.answer_key[documents])
+    keys = table.answer_key[documents][order]
+    return np.asarray(order[np.searchsorted(keys, table.answer_key[rows])])
+
+
+def _write(target: Path, data: EmbeddingDataModule, negatives: dict[int, list[int]]) -> None:
+    """The rows in their order, each with the texts of its negatives."""
+    wanted = {row for some in negatives.values() for row in some}
+    texts = {index: row.answer for index, row in enumerate(data.stream_rows()) if index in wanted}
+    with replacing_file(target) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for index, row in enumerate(data.stream_rows()):
+            entry = {
+                name: value for name, value in row._asdict().items() if value not in ("", None)
+            }
+            del entry["line"]
+            entry["negatives"] = [texts[other] for other in negatives.get(index, [])]
+            stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+class EmbeddingFile:
+    """Embeddings on disk, beside the file they are for, filled batch by batch.
+
+    Args:
+        target: The file they are for.
+        data: Read for ``predict``.
+        encoder: Embeds; other weights or other texts make another file.
+        precision: So does another precision.
+    """
+
+    def __init__(
+        self, target: Path, data: EmbeddingDataModule, encoder: Encoder, precision: str
+    ) -> None:
+        self.texts = data.predicted_texts
+        self.folder = target.with_name(f".{target.name}.embeddings")
+        shape = len(self.texts), encoder.embedding_dim
+        made_of = {
+            "data": data.tokens.fingerprint,
+            "weights": _digest(encoder),
+            "precision": precision,
+            "shape": list(shape),
+        }
+        settings = self.folder / "made_of.json"
+        begun = settings.is_file() and json.loads(settings.read_text("utf-8")) == made_of
+        if not begun:
+            self.remove()
+            self.folder.mkdir(parents=True)
+        mode: Any = "r+" if begun else "w+"
+        self.table = np.memmap(self.folder / "embeddings.bin", np.float32, mode, shape=shape)
+        self.done = np.memmap(self.folder / "done.bin", np.bool_, mode, shape=shape[:1])
+        if not begun:
+            write_json(settings, made_of)
+
+    def fill(self, trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule) -> None:
+        """Embeds what is not done yet."""
+        missing = self.texts[~self.done]
+        if len(missing) < len(self.texts):
+            log.info("mining: %d texts are embedded already", len(self.texts) - len(missing))
+        if not len(missing):
+            return
+        batches = TextBatches(data.tokens, missing, data.eval_batch_size)
+        trainer.callbacks.append(_Filler(self))  # type: ignore[attr-defined]
+        loader: DataLoader[EvalBatch] = DataLoader(batches, batch_size=None)
+        trainer.predict(module, loader, return_predictions=False)
+
+    def put(self, texts: Ints, embeddings: Tensor) -> None:
+        """Notes some embeddings; the mark that they are there comes after them."""
+        places = np.searchsorted(self.texts, texts)
+        self.table[places] = embeddings.float().cpu().numpy()
+        self.done[places] = True
+
+    def of(self, texts: Ints) -> Tensor:
+        """(texts, D) the embeddings of some texts."""
+        return torch.from_numpy(self.table[np.searchsorted(self.texts, texts)])
+
+    def remove(self) -> None:
+        """Deletes the files."""
+        for file in self.folder.glob("*"):
+            file.unlink()
+        if self.folder.exists():
+            self.folder.rmdir()
+
+
+class _Filler(Callback):
+    def __init__(self, file: EmbeddingFile) -> None:
+        self.file = file
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        texts, embeddings = outputs
+        self.file.put(texts.cpu().numpy(), embeddings)
+
+
+def _digest(encoder: Encoder) -> str:
+    """Of the weights, by name."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:24]
