@@ -254,12 +254,14 @@ class EmbedftCLI(LightningCLI):
             "learning_rate": self.model.learning_rate,
             "weight_decay": self.model.weight_decay,
             "warmup_steps": self.model.warmup_steps,
+            "base_share": self.model.base_share,
             "gradient_clip_val": trainer.gradient_clip_val,
             "precision": trainer.precision,
             "seed": self.datamodule.seed,
             "split_seed": self.datamodule.split_seed,
             "train_split": self.datamodule.train_split,
             "positive": self.datamodule.positive,
+            "topic_batches": self.datamodule.topic_batches,
         }
 
 

@@ -25,11 +25,49 @@ from embedft.data.records import read_records
 from embedft.data.splits import split_records
 from embedft.encoder.base_model import find_base_model
 
+Capture = pytest.CaptureFixture[str]
+
 METRICS = ("recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "map@100")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_base_share(fit: Callable[..., Path], tiny_model: Path, capsys: Capture) -> None:
+    """The best model's weights are the mean asked for, and what is said of it is measured on it."""
+    out = fit("--model.base_share=0.25")
+    said = capsys.readouterr().out
+    best = json.loads((out / "metrics.json").read_text())["best"]
+    share = best["base_share"]
+    assert share in {0.25, 0.125, 0.0625}
+    assert f"{share:.0%} the base model's)" in said
+    base, mixed = (
+        load_file(folder / "model.safetensors") for folder in (tiny_model, out / "best_model")
+    )
+    tuned = torch.load(out / "checkpoints" / "best.ckpt")["state_dict"]
+    for name, weight in mixed.items():
+        if (trained := tuned.get(f"encoder.backbone.{name}")) is not None:
+            torch.testing.assert_close(weight, (1 - share) * trained + share * base[name])
+    last = torch.load(out / "checkpoints" / "last.ckpt")["state_dict"]
+    for name, weight in load_file(out / "final_model" / "model.safetensors").items():
+        if (trained := last.get(f"encoder.backbone.{name}")) is not None:
+            assert torch.equal(weight, trained)
+
+    main(
+        [
+            "test",
+            f"--input_jsonl={out.parent / 'pairs.jsonl'}",
+            f"--base_model={out / 'best_model'}",
+            "--train_split=0.8",
+            "--precision=32-true",
+            "--trainer.enable_progress_bar=false",
+        ]
+    )
+    printed = capsys.readouterr().out
+    assert float(re.search(r"test/ndcg@10\D+([\d.]+)", printed)[1]) == pytest.approx(  # type: ignore[index]
+        best["ndcg@10"], abs=1e-6
+    )
 
 
 def test_metrics_by_question_and_file(fit: Callable[..., Path], pairs: Path) -> None:

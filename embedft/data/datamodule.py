@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -54,6 +55,8 @@ class EmbeddingDataModule(LightningDataModule):
         eval_batch_size: Texts a rank and step when embedding without training.
         negatives_per_pair: Wrong answers drawn for each pair by the losses that need labels, where
             the file has none.
+        topic_batches: Batches of questions about like things, by the base model: their in-batch
+            negatives are harder. The base model embeds the training questions once.
         num_workers: Processes that prepare batches. Batches are ready-made ids: 0 is fast.
         cache_dir: Folder of tokenised texts; default ``$XDG_CACHE_HOME/embedft`` or
             ``~/.cache/embedft``.
@@ -73,6 +76,7 @@ class EmbeddingDataModule(LightningDataModule):
         batch_size: int = 16,
         eval_batch_size: int = 64,
         negatives_per_pair: int = 1,
+        topic_batches: bool = False,
         num_workers: int = 0,
         cache_dir: str | None = None,
         seed: int = 42,
@@ -95,6 +99,9 @@ class EmbeddingDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.negatives_per_pair = negatives_per_pair
+        self.topic_batches = topic_batches
+        self.topic_place: Ints | None = None
+        """(rows,) place of each training row in an order of topics, for ``topic_batches``."""
         self.num_workers = num_workers
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
         self.seed = seed
@@ -223,7 +230,7 @@ class EmbeddingDataModule(LightningDataModule):
         self.rows, self.validation_rows = train_rows(train, validation)
         self.task = retrieval_task(self.rows, self.validation_rows, validation.right)
         self.draws = self.negatives_per_pair if needs_labels and self.rows.labels is None else 0
-        self._plan = None
+        self._plan = self.topic_place = None
         cut = self.tokens.cut
         questions, documents = np.zeros((2, len(cut)), dtype=np.bool_)  # which texts are used
         for rows in (self.rows, self.validation_rows):
@@ -293,6 +300,7 @@ class EmbeddingDataModule(LightningDataModule):
                 batch_size=self.global_batch_size,
                 seed=self.seed,
                 epoch=epoch,
+                topic_place=self.topic_place,
             )
             self._plan = (epoch, world_size), plan
         return EpochBatches(
@@ -305,6 +313,10 @@ class EmbeddingDataModule(LightningDataModule):
             world_size=world_size,
             negatives_per_pair=self.draws,
         )
+
+    def order_by_topic(self, place: Ints) -> None:
+        """Makes the batches of :attr:`topic_place`."""
+        self._plan, self.topic_place = None, place
 
     def batches_per_epoch(self, epochs: Iterable[int]) -> list[int]:
         """Global batches of each of some epochs, exactly."""
@@ -374,7 +386,8 @@ class EmbeddingDataModule(LightningDataModule):
             epoch, index = last.epoch, last.batch_index + 1
             if index == len(self.train_batches(epoch)):
                 epoch, index = epoch + 1, 0
-        return {"epoch": epoch, "batch": index, **self.plan_settings()}
+        place = None if self.topic_place is None else torch.from_numpy(self.topic_place)
+        return {"epoch": epoch, "batch": index, "topic_place": place, **self.plan_settings()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues a fit at a saved position; a checkpoint that is only measured has none.
@@ -393,6 +406,9 @@ class EmbeddingDataModule(LightningDataModule):
                         "with the same, or start a new run"
                     )
         self.position = (state_dict["epoch"], state_dict["batch"])
+        place = state_dict["topic_place"]
+        if self.topic_batches and place is not None and len(place) == len(self.rows):
+            self.order_by_topic(place.numpy())
 
     def plan_settings(self) -> dict[str, Any]:
         """All that decides which rows make which batch."""
@@ -404,6 +420,7 @@ class EmbeddingDataModule(LightningDataModule):
             "train_split": self.train_split,
             "split_seed": self.split_seed,
             "positive": self.positive,
+            "topic_batches": self.topic_batches,
         }
 
 

@@ -30,11 +30,16 @@ def plan_epoch(
     batch_size: int,
     seed: int,
     epoch: int,
+    topic_place: Ints | None = None,
 ) -> BatchPlan:
     """Plans one epoch: each row once, no batch with the same anchor or positive text twice.
 
     Rows that are tied by shared texts are dealt out to consecutive batches like cards, which keeps
     them apart without search; only ties longer than the number of batches need a repair.
+
+    With an order of topics, a batch is a stretch of it instead, and a tied row moves to another
+    batch. Where stretches begin, and which rows near an end fall into which, is drawn anew for each
+    epoch.
 
     Args:
         anchor_key: (rows,) equal numbers for equal anchors, from 0.
@@ -42,10 +47,14 @@ def plan_epoch(
         batch_size: Rows a batch, those of all ranks together.
         seed: Seed of the run.
         epoch: Epoch, from 0.
+        topic_place: (rows,) place of each row in an order of topics; None for batches at random.
     """
     rows, size = len(anchor_key), batch_size
     rng = np.random.default_rng([seed, epoch])
-    order = _order(anchor_key, positive_key, rng)
+    if topic_place is None:
+        order = _order(anchor_key, positive_key, rng)
+    else:
+        order = np.roll(np.argsort(topic_place + size * rng.random(rows)), rng.integers(rows))
 
     full = -(-rows // size)
     most_repeated = max(np.bincount(anchor_key).max(), np.bincount(positive_key).max())
@@ -57,7 +66,8 @@ def plan_epoch(
         sizes = rows // count + (np.arange(count) < rows % count)
     shuffled = np.append(rng.permutation(count - 1), count - 1)  # a short batch stays the last
     batch_of = np.empty(rows, dtype=np.int64)
-    batch_of[order] = shuffled[_dealt(sizes)]
+    dealt = _dealt(sizes) if topic_place is None else np.repeat(np.arange(count), sizes)
+    batch_of[order] = shuffled[dealt]
     _repair(batch_of, order, (anchor_key, positive_key), size, rng)
 
     by_batch = order[np.argsort(batch_of[order], kind="stable")]

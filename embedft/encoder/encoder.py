@@ -105,6 +105,17 @@ class Encoder(nn.Module):
         weights = _load_backbone(self.base).state_dict()
         self.backbone.load_state_dict({name: weights[name] for name in self.backbone.state_dict()})
 
+    def mix_with_base(self, share: float) -> None:
+        """Makes each weight a mean of itself and the base model's, which counts for ``share``.
+
+        Wortsman et al., 2022, arXiv:2109.01903 (WiSE-FT); for embeddings Xiao et al., 2023,
+        arXiv:2311.13534.
+        """
+        base = _load_backbone(self.base).state_dict()
+        for name, weight in self.backbone.state_dict().items():
+            if weight.is_floating_point():
+                weight.lerp_(base[name].to(weight.device), share)
+
     def word_gradients_together(self) -> AbstractContextManager[None]:
         """For several forward passes that one backward pass follows."""
         words = self.backbone.get_input_embeddings()

@@ -41,6 +41,8 @@ class RunFiles(Callback):
         self.metrics_file = self.folder / "training_metrics.jsonl"
         self.progress_file = self.folder / "training_progress.json"
         self.evaluations: dict[str, Evaluation] = {}
+        self.measured = "last"
+        """Which weights an evaluation is of."""
         self.ndcg: dict[str, Tensor] = {}
         """(questions,) float64, nDCG@10 of each held-out question, by the name of an evaluation."""
         self.started = time.time()
@@ -132,13 +134,14 @@ class RunFiles(Callback):
             base_ndcg = self.ndcg.get("base")
             if base_ndcg is not None and len(base_ndcg) == len(ndcg):
                 evaluation["gain"] = paired_bootstrap(base_ndcg.numpy(), ndcg)._asdict()
-            names = ["last"]
+            names = [self.measured]
             best = self.evaluations.get("best")
-            if best is None or evaluation[METRIC] > best[METRIC]:
+            if self.measured == "last" and (best is None or evaluation[METRIC] > best[METRIC]):
                 names.append("best")
             self.evaluations |= dict.fromkeys(names, evaluation)
         self.ndcg |= dict.fromkeys(names, torch.from_numpy(ndcg))
-        self._write_line(trainer, values)
+        if self.measured == "last":
+            self._write_line(trainer, values)
 
     def _write_line(self, trainer: Trainer, values: dict[str, float]) -> None:
         if not trainer.is_global_zero:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedft.data.keys import connected
 from embedft.data.plan import Taken, plan_epoch
+from embedft.data.topics import topic_places
 
 
 def keys(values: list[int] | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -36,6 +37,43 @@ def test_each_row_once_and_no_text_twice(
     plan = plan_epoch(anchor, positive, batch_size=size, seed=seed, epoch=epoch)
     check_plan(plan, anchor, positive, size)
     assert sorted(plan.rows) == list(range(len(rows)))
+
+
+@given(pairs_of_keys, st.integers(1, 9), st.integers(0, 3), st.integers(0, 3))
+def test_each_row_once_by_topic(
+    rows: list[tuple[int, int]], size: int, seed: int, epoch: int
+) -> None:
+    anchor, positive = keys([a for a, _ in rows]), keys([b for _, b in rows])
+    place = np.random.default_rng(seed).permutation(len(rows))
+    plan = plan_epoch(anchor, positive, batch_size=size, seed=seed, epoch=epoch, topic_place=place)
+    check_plan(plan, anchor, positive, size)
+    assert sorted(plan.rows) == list(range(len(rows)))
+
+
+def test_a_batch_is_of_few_topics() -> None:
+    """Ten well separated topics of 64 rows: a batch of 16 holds at most three, usually one or two."""
+    rng = np.random.default_rng(0)
+    topic = rng.permutation(np.repeat(np.arange(10), 64))
+    vectors = np.eye(10, 32, dtype=np.float32)[topic] + 0.01 * rng.normal(size=(640, 32))
+    place = topic_places(vectors.astype(np.float32), seed=0)
+    assert sorted(place) == list(range(640))
+    ids, batches = np.arange(640), set()
+    for epoch in range(2):
+        plan = plan_epoch(ids, ids, batch_size=16, seed=0, epoch=epoch, topic_place=place)
+        held = [len(set(topic[plan[index]])) for index in range(len(plan))]
+        assert len(held) == 40
+        assert max(held) <= 3
+        assert np.mean(held) < 2
+        batches |= {frozenset(plan[index].tolist()) for index in range(len(plan))}
+    assert len(batches) == 80
+    at_random = plan_epoch(ids, ids, batch_size=16, seed=0, epoch=0)
+    assert np.mean([len(set(topic[at_random[index]])) for index in range(40)]) > 6
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 100])
+def test_topics_of_equal_vectors(rows: int) -> None:
+    places = topic_places(np.ones((rows, 4), dtype=np.float32), seed=1)
+    assert sorted(places) == list(range(rows))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 63, 64, 65, 1000])

@@ -146,6 +146,7 @@ def test_two_ranks_are_one_run(
 ) -> None:
     """Lightning's own launcher: the same batches, measures and, within rounding, weights."""
     record = ["--trainer.callbacks+=recorder.Recorder", "--trainer.callbacks.path={}"]
+    record += ["--data.topic_batches=true", "--model.base_share=0.4"]
     one = fit(*without_dropout, *[flag.format(tmp_path / "one") for flag in record])
     command = [sys.executable, "-m", "embedft", "fit", *fit_flags, f"--output_dir={tmp_path}/two"]
     command += [*without_dropout, "--batch_size=4", "--devices=2", "--strategy=ddp"]
