@@ -99,10 +99,12 @@ def train(recipe: dict[str, Any], data: Path, seed: int, out: Path) -> Path:
 
 def train_peer(rows: list[Record], seed: int, base: Path, out: Path) -> Path:
     """Trains with sentence-transformers' trainer and the guide's settings."""
+    from embedft.training.trainer import has_native_bf16
     from scripts.compare_with_sentence_transformers import train_peer as peer
 
+    precision = "bf16-mixed" if has_native_bf16("auto") else "32-true"  # as embedft's auto
     settings: Any = SimpleNamespace(
-        epochs=3, batch_size=16, learning_rate=2e-5, precision="bf16-mixed", seed=seed, warmup=500
+        epochs=3, batch_size=16, learning_rate=2e-5, precision=precision, seed=seed, warmup=500
     )
     return peer(settings, rows, base, out)
 

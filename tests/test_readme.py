@@ -33,7 +33,9 @@ COMMANDS = [line for block in blocks(README, "bash") for line in block.splitline
 SET_UP = [command for command in COMMANDS if command.startswith("bash scripts/")]
 COMPARISON = [command for command in COMMANDS if "compare_with" in command]
 BENCHMARKS = [command for command in COMMANDS if "scripts/benchmark" in command]
-TO_RUN = [command for command in COMMANDS if command not in SET_UP + COMPARISON + BENCHMARKS]
+STUDY = [command for command in COMMANDS if "scripts/study" in command]
+APART = SET_UP + COMPARISON + BENCHMARKS + STUDY
+TO_RUN = [command for command in COMMANDS if command not in APART]
 
 
 def run(command: str, folder: Path) -> str:
@@ -92,6 +94,28 @@ def test_comparison_script(desk: Path) -> None:
     table = said[said.index("| model |") :].splitlines()
     rows = [line.split("|")[1].strip() for line in table]
     assert rows == ["model", "---", "base", "embedft", "sentence-transformers"]
+
+
+@pytest.mark.slow
+def test_study_script(desk: Path) -> None:
+    """The peer and a recipe, each beside the base model; a second run only prints."""
+    (command,) = STUDY
+    (desk / "study.yaml").write_text(
+        """
+data: .
+sets: {sample: {file: pairs.jsonl, pairs: 60, guard: pairs.jsonl, guard_pairs: 40}}
+seeds: [1]
+recipes:
+  recommended: {config: configs/recommended.yaml, trainer.max_steps: 2}
+  peer: sentence-transformers
+"""
+    )
+    said = run(command, desk)
+    rows = [line.split(" | ") for line in said[said.index("| set |") :].splitlines()]
+    assert [row[1] for row in rows[:1] + rows[2:]] == ["recipe", "recommended", "peer"]
+    assert rows[2][2] == rows[3][2]  # one base model
+    assert all(0 < float(row[3]) < 1 for row in rows[2:])
+    assert said.endswith(run(command, desk).split("\n\n")[-1])
 
 
 @pytest.mark.slow
