@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from torch import Tensor
 
 from embedft.checkpoint import load_weights, read_checkpoint
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.encoder.encoder import Encoder
 from embedft.evaluation.by_question import by_file, write_by_question
 from embedft.export import export_encoder
 from embedft.files import replacing_file, write_json
 from embedft.model_card import ModelCard, comparison, is_worse, verdict
 from embedft.run_folder import RunFolder
 from embedft.training.guard import guard_in_words, measure_guard
+from embedft.training.mixing import mixed_with_base
 from embedft.training.module import EmbeddingModule
-from embedft.training.run_files import METRIC, RunFiles, timestamp
+from embedft.training.run_files import RunFiles, timestamp
 from embedft.training.trainer import AtomicCheckpointIO
 
 log = logging.getLogger(__name__)
@@ -61,9 +60,7 @@ def finish_run(
     if evaluations["best"] is evaluations["last"] and trainer.is_global_zero:
         with replacing_file(best) as temporary:
             shutil.copyfile(last, temporary)
-    weights = None
-    if module.base_share and not is_worse(evaluations.get("base"), evaluations["best"]):
-        weights = _mixed(trainer, module, data, run_files, best)
+    weights = mixed_with_base(trainer, module, data, run_files, best) if module.base_share else None
     if not trainer.is_global_zero:
         return
 
@@ -110,58 +107,6 @@ def finish_run(
     )
     report = outcome_in_words(evaluations, guard, folder)
     log.info("%s", report)
-
-
-KEPT_OF_GAIN = 0.95
-"""Share of the gain on the held-out questions that a mixture with the base model must keep."""
-
-
-def _mixed(
-    trainer: Trainer,
-    module: EmbeddingModule,
-    data: EmbeddingDataModule,
-    run_files: RunFiles,
-    best: Path,
-) -> dict[str, Tensor] | None:
-    """The best weights mixed with the base model's; None where every share costs too much.
-
-    What is measured of the mixture takes the place of the best evaluation. Runs on all ranks; the
-    module's weights are afterwards what they were.
-    """
-    encoder, evaluations, ndcg = module.encoder, run_files.evaluations, run_files.ndcg
-    last = _weights(encoder)
-    if trainer.is_global_zero:
-        load_weights(encoder, read_checkpoint(best), best)
-    tuned = trainer.strategy.broadcast(_weights(encoder))
-    base = evaluations.get("base", {}).get(METRIC, 0.0)
-    gain = evaluations["best"][METRIC] - base
-    mixed = None
-    run_files.measured = "mixed"
-    for share in (module.base_share, module.base_share / 2, module.base_share / 4):
-        encoder.load_state_dict(tuned)
-        encoder.mix_with_base(share)
-        trainer.validate(module, datamodule=data, verbose=False)
-        evaluation, values = evaluations.pop("mixed"), ndcg.pop("mixed")
-        kept = evaluation[METRIC] - base
-        log.info(
-            "base_share %g: nDCG@10 %.4f, a gain of %+.4f (%+.4f without)",
-            share,
-            kept + base,
-            kept,
-            gain,
-        )
-        if kept >= KEPT_OF_GAIN * gain:
-            step = evaluations["best"]["step"]
-            evaluations["best"] = evaluation | {"step": step, "base_share": share}
-            ndcg["best"], mixed = values, _weights(encoder)
-            break
-    run_files.measured = "last"
-    encoder.load_state_dict(last)
-    return mixed
-
-
-def _weights(encoder: Encoder) -> dict[str, Tensor]:
-    return {name: weight.cpu().clone() for name, weight in encoder.state_dict().items()}
 
 
 def outcome_in_words(evaluations: dict[str, dict[str, Any]], guard: str, folder: RunFolder) -> str:

@@ -1,0 +1,79 @@
+"""The last choice of a run: how much of the base model the best model keeps."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from embedft.checkpoint import load_weights, read_checkpoint
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.encoder.encoder import Encoder
+from embedft.training.module import EmbeddingModule
+from embedft.training.run_files import METRIC, RunFiles
+
+log = logging.getLogger(__name__)
+
+KEPT_OF_GAIN = 0.95
+"""Share of the gain on the held-out questions that a mixture with the base model must keep."""
+
+
+def mixed_with_base(
+    trainer: Trainer,
+    module: EmbeddingModule,
+    data: EmbeddingDataModule,
+    run_files: RunFiles,
+    best: Path,
+) -> dict[str, Tensor] | None:
+    """The best weights mixed with the base model's; None where every share costs too much.
+
+    Shares are ``module.base_share``, its half and its quarter; the first is taken that keeps
+    ``KEPT_OF_GAIN``, or finds as much as the base model where there was no gain. What is measured
+    of the mixture takes the place of the best evaluation. Runs on all ranks.
+
+    Args:
+        trainer: After ``fit``.
+        module: Its weights are afterwards what they were.
+        data: The data of the fit.
+        run_files: Holds the evaluations.
+        best: Checkpoint of the best weights; the first rank reads it.
+
+    Returns:
+        The encoder's weights, on the CPU.
+    """
+    encoder, evaluations, ndcg = module.encoder, run_files.evaluations, run_files.ndcg
+    last = _weights(encoder)
+    if trainer.is_global_zero:
+        load_weights(encoder, read_checkpoint(best), best)
+    tuned = trainer.strategy.broadcast(_weights(encoder))
+    base = evaluations.get("base", {}).get(METRIC, 0.0)
+    gain = evaluations["best"][METRIC] - base
+    mixed = None
+    run_files.measured = "mixed"
+    for share in (module.base_share, module.base_share / 2, module.base_share / 4):
+        encoder.load_state_dict(tuned)
+        encoder.mix_with_base(share)
+        trainer.validate(module, datamodule=data, verbose=False)
+        evaluation, values = evaluations.pop("mixed"), ndcg.pop("mixed")
+        kept = evaluation[METRIC] - base
+        log.info(
+            "base_share %g: nDCG@10 %.4f, a gain of %+.4f (%+.4f without)",
+            share,
+            kept + base,
+            kept,
+            gain,
+        )
+        if kept >= max(0.0, KEPT_OF_GAIN * gain):
+            step = evaluations["best"]["step"]
+            evaluations["best"] = evaluation | {"step": step, "base_share": share}
+            ndcg["best"], mixed = values, _weights(encoder)
+            break
+    run_files.measured = "last"
+    encoder.load_state_dict(last)
+    return mixed
+
+
+def _weights(encoder: Encoder) -> dict[str, Tensor]:
+    return {name: weight.cpu().clone() for name, weight in encoder.state_dict().items()}
