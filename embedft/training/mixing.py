@@ -16,7 +16,7 @@ from embedft.training.run_files import METRIC, RunFiles
 
 log = logging.getLogger(__name__)
 
-KEPT_OF_GAIN = 0.95
+KEPT_OF_GAIN = 0.8
 """Share of the gain on the held-out questions that a mixture with the base model must keep."""
 
 

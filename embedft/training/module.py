@@ -59,7 +59,7 @@ class EmbeddingModule(LightningModule):
             so many texts, computes each embedding twice, and has the same gradient (GradCache).
         base_share: Share of the base model's weights in ``best_model``, from 0 to below 1: a mean
             of both models forgets less. It is halved, twice, and then dropped, as long as less than
-            95% of the gain on the held-out questions would be left.
+            80% of the gain on the held-out questions would be left.
     """
 
     # Not Lightning's usual key: its command line would let these silently override the user's.
