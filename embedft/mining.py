@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,9 @@ from torch.utils.data import DataLoader
 
 from embedft.data.batches import EvalBatch, TextBatches
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.keys import Ints, repeats
+from embedft.data.keys import Ints, first_equal
 from embedft.data.pairs import RIGHT, row_keys
 from embedft.data.splits import leak_groups
-from embedft.data.table import Table
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
 from embedft.evaluation.hard_negatives import hard_negatives
@@ -74,9 +74,7 @@ def mine(
     if not 0 <= relative_margin <= 1:
         raise InputError(f"relative_margin: is {relative_margin}, must lie from 0 to 1")
     module = EmbeddingModule(base_model=base_model, max_seq_length=max_seq_length)
-    data = EmbeddingDataModule(
-        input_jsonl, eval_batch_size=eval_batch_size, train_split=0, cache_dir=cache_dir
-    )
+    data = EmbeddingDataModule(input_jsonl, eval_batch_size=eval_batch_size, cache_dir=cache_dir)
     data.load(module.encoder, False, "predict")
     trainer = EmbedftTrainer(
         accelerator=accelerator,
@@ -89,12 +87,16 @@ def mine(
     )
     embeddings = EmbeddingFile(target, data, module.encoder, str(trainer.precision))
     embeddings.fill(trainer, module, data)
-    rows, documents = _candidates(data.table)
+    rows = np.arange(len(data.table))
+    if data.table.label is not None:
+        rows = rows[data.table.label >= RIGHT]
+    first = first_equal(data.table.answer_key)  # the first row of an answer stands for all
+    documents = np.flatnonzero(first == np.arange(len(first)))
     groups = leak_groups(row_keys(data.table, np.arange(len(data.table))))
     found_RN, scores_RN = hard_negatives(
         embeddings.of(data.table.question[rows]),
         embeddings.of(data.answer_texts[documents]),
-        _places(data.table, rows, documents),
+        np.searchsorted(documents, first[rows]),
         groups[rows],
         groups[documents],
         count=num_negatives,
@@ -110,21 +112,6 @@ def mine(
         f"{np.nanmean(scores_RN) if count else float('nan'):.3f}"
         + (f"; {short} rows have fewer than {num_negatives}" if short else "")
     )
-
-
-def _candidates(table: Table) -> tuple[Ints, Ints]:
-    """The rows that are right pairs, and the first row of each distinct answer."""
-    rows = np.arange(len(table))
-    if table.label is not None:
-        rows = rows[table.label >= RIGHT]
-    return rows, np.flatnonzero(~repeats(table.answer_key))
-
-
-def _places(table: Table, rows: Ints, documents: Ints) -> Ints:
-    """(rows,) which document each row's answer is."""
-    order = np.argsort(table.answer_key[documents])
-    keys = table.answer_key[documents][order]
-    return np.asarray(order[np.searchsorted(keys, table.answer_key[rows])])
 
 
 def _write(target: Path, data: EmbeddingDataModule, negatives: dict[int, list[int]]) -> None:
@@ -182,7 +169,7 @@ class EmbeddingFile:
         if not len(missing):
             return
         batches = TextBatches(data.tokens, missing, data.eval_batch_size)
-        trainer.callbacks.append(_Filler(self))  # type: ignore[attr-defined]
+        trainer.callbacks.append(_Filler(self))  # type: ignore[attr-defined]  # set by Lightning, untyped
         loader: DataLoader[EvalBatch] = DataLoader(batches, batch_size=None)
         trainer.predict(module, loader, return_predictions=False)
 
@@ -198,10 +185,8 @@ class EmbeddingFile:
 
     def remove(self) -> None:
         """Deletes the files."""
-        for file in self.folder.glob("*"):
-            file.unlink()
         if self.folder.exists():
-            self.folder.rmdir()
+            shutil.rmtree(self.folder)
 
 
 class _Filler(Callback):

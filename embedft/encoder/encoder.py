@@ -100,21 +100,18 @@ class Encoder(nn.Module):
         embeddings: nn.Module = self.backbone.embeddings  # type: ignore[assignment]
         embeddings.register_forward_hook(_to_autocast_dtype)
 
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of all weights, on the CPU."""
+        return {name: weight.cpu().clone() for name, weight in self.state_dict().items()}
+
+    def base_weights(self) -> dict[str, Tensor]:
+        """Those of the base model's files, under the names of :meth:`weights`."""
+        base = _load_backbone(self.base).state_dict()
+        return {f"backbone.{name}": base[name] for name in self.backbone.state_dict()}
+
     def restore_base_weights(self) -> None:
         """Undoes all training: the weights are again those of the base model's files."""
-        weights = _load_backbone(self.base).state_dict()
-        self.backbone.load_state_dict({name: weights[name] for name in self.backbone.state_dict()})
-
-    def mix_with_base(self, share: float) -> None:
-        """Makes each weight a mean of itself and the base model's, which counts for ``share``.
-
-        Wortsman et al., 2022, arXiv:2109.01903 (WiSE-FT); for embeddings Xiao et al., 2023,
-        arXiv:2311.13534.
-        """
-        base = _load_backbone(self.base).state_dict()
-        for name, weight in self.backbone.state_dict().items():
-            if weight.is_floating_point():
-                weight.lerp_(base[name].to(weight.device), share)
+        self.load_state_dict(self.base_weights())
 
     def word_gradients_together(self) -> AbstractContextManager[None]:
         """For several forward passes that one backward pass follows."""

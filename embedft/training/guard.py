@@ -59,7 +59,7 @@ def measure_guard(
         return module.last_ndcg
 
     after_Q = ndcg()
-    tuned = {name: weight.clone() for name, weight in module.encoder.state_dict().items()}
+    tuned = module.encoder.weights()
     module.encoder.restore_base_weights()
     before_Q = ndcg()
     module.encoder.load_state_dict(tuned)

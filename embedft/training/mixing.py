@@ -10,7 +10,6 @@ from torch import Tensor
 
 from embedft.checkpoint import load_weights, read_checkpoint
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.encoder.encoder import Encoder
 from embedft.training.module import EmbeddingModule
 from embedft.training.run_files import METRIC, RunFiles
 
@@ -33,6 +32,9 @@ def mixed_with_base(
     ``KEPT_OF_GAIN``, or finds as much as the base model where there was no gain. What is measured
     of the mixture takes the place of the best evaluation. Runs on all ranks.
 
+    Wortsman et al., 2022, arXiv:2109.01903 (WiSE-FT); for embeddings Xiao et al., 2023,
+    arXiv:2311.13534.
+
     Args:
         trainer: After ``fit``.
         module: Its weights are afterwards what they were.
@@ -44,17 +46,21 @@ def mixed_with_base(
         The encoder's weights, on the CPU.
     """
     encoder, evaluations, ndcg = module.encoder, run_files.evaluations, run_files.ndcg
-    last = _weights(encoder)
+    last = encoder.weights()
     if trainer.is_global_zero:
         load_weights(encoder, read_checkpoint(best), best)
-    tuned = trainer.strategy.broadcast(_weights(encoder))
+    tuned = trainer.strategy.broadcast(encoder.weights())
+    untrained = encoder.base_weights()
     base = evaluations.get("base", {}).get(METRIC, 0.0)
     gain = evaluations["best"][METRIC] - base
     mixed = None
     run_files.measured = "mixed"
     for share in (module.base_share, module.base_share / 2, module.base_share / 4):
-        encoder.load_state_dict(tuned)
-        encoder.mix_with_base(share)
+        weights = {
+            name: weight.lerp(untrained[name], share) if weight.is_floating_point() else weight
+            for name, weight in tuned.items()
+        }
+        encoder.load_state_dict(weights)
         trainer.validate(module, datamodule=data, verbose=False)
         evaluation, values = evaluations.pop("mixed"), ndcg.pop("mixed")
         kept = evaluation[METRIC] - base
@@ -68,12 +74,8 @@ def mixed_with_base(
         if kept >= max(0.0, KEPT_OF_GAIN * gain):
             step = evaluations["best"]["step"]
             evaluations["best"] = evaluation | {"step": step, "base_share": share}
-            ndcg["best"], mixed = values, _weights(encoder)
+            ndcg["best"], mixed = values, weights
             break
     run_files.measured = "last"
     encoder.load_state_dict(last)
     return mixed
-
-
-def _weights(encoder: Encoder) -> dict[str, Tensor]:
-    return {name: weight.cpu().clone() for name, weight in encoder.state_dict().items()}

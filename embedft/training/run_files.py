@@ -125,9 +125,8 @@ class RunFiles(Callback):
         evaluation: Evaluation = {"step": step, "epoch": trainer.current_epoch, **measured}
         values = {f"val/{name}": value for name, value in measured.items()}
         ndcg: NDArray[np.float64] = pl_module.last_ndcg  # type: ignore[assignment]
-        names = ["base"]
         if trainer.sanity_checking:
-            self.evaluations["base"] = evaluation
+            names = ["base"]
             for logger in trainer.loggers:
                 logger.log_metrics(values, step=0)
         else:
@@ -138,7 +137,7 @@ class RunFiles(Callback):
             best = self.evaluations.get("best")
             if self.measured == "last" and (best is None or evaluation[METRIC] > best[METRIC]):
                 names.append("best")
-            self.evaluations |= dict.fromkeys(names, evaluation)
+        self.evaluations |= dict.fromkeys(names, evaluation)
         self.ndcg |= dict.fromkeys(names, torch.from_numpy(ndcg))
         if self.measured == "last":
             self._write_line(trainer, values)
