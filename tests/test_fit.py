@@ -24,6 +24,7 @@ from embedft.cli import main
 from embedft.data.records import read_records
 from embedft.data.splits import split_records
 from embedft.encoder.base_model import find_base_model
+from embedft.training import mixing
 
 Capture = pytest.CaptureFixture[str]
 
@@ -34,13 +35,22 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_base_share(fit: Callable[..., Path], tiny_model: Path, capsys: Capture) -> None:
-    """The best model's weights are the mean asked for, and what is said of it is measured on it."""
-    out = fit("--model.base_share=0.25")
+def test_base_share(
+    fit: Callable[..., Path],
+    tiny_model: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The best model's weights are the mean asked for, and what is said of it is measured on it.
+
+    Whether ten questions find more or less in it is chance, so that no gain need be kept.
+    """
+    monkeypatch.setattr(mixing, "KEPT_OF_GAIN", 0.0)
+    out = fit("--model.base_share=0.25", "--trainer.num_sanity_val_steps=0")
     said = capsys.readouterr().out
     best = json.loads((out / "metrics.json").read_text())["best"]
     share = best["base_share"]
-    assert share in {0.25, 0.125, 0.0625}
+    assert share == 0.25
     assert f"{share:.0%} the base model's)" in said
     base, mixed = (
         load_file(folder / "model.safetensors") for folder in (tiny_model, out / "best_model")
