@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AutoModel,
     BertConfig,
@@ -48,17 +49,23 @@ def _tokenizer(family: str, vocab_size: int = 600) -> PreTrainedTokenizerFast:
     first, pad, last, unknown, mask = (
         special if roberta else ("[CLS]", "[PAD]", "[SEP]", *special[1::3])
     )
-    tokenizer = Tokenizer(models.WordPiece(unk_token=unknown))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    texts = [
-        row[key]
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    words = Counter(
+        word
         for path in (SAMPLE, MULTILINGUAL)
         for row in sample_rows(path)
         for key in ("question", "answer")
-    ]
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(special))
-    tokenizer.train_from_iterator(texts, trainer)
+        for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(row[key]))
+    )
+    # Not the library's trainer: it breaks ties by chance, so each run would have another model.
+    letters = {word[0] for word in words} | {f"##{letter}" for word in words for letter in word[1:]}
+    ranked = sorted(words, key=lambda word: (-words[word], word))
+    pieces = [*special, *sorted(letters), *ranked]
+    vocab = {piece: index for index, piece in enumerate(list(dict.fromkeys(pieces))[:vocab_size])}
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token=unknown))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, last)],

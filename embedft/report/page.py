@@ -1,0 +1,68 @@
+"""A self-contained HTML page: text, tables and figures as inline SVG; no script, no network."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph; ``kind`` is ``plain``, ``good``, ``warning`` or ``code``."""
+
+    text: str
+    kind: str = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells under a head; numbers are given as they shall be read."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A figure; its caption says in words what it shows, for those who can't see it."""
+
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and what stands under it, in order."""
+
+    title: str
+    blocks: list[Text | Table | Image] = field(default_factory=list)
+
+
+def image(figure: Figure, caption: str) -> Image:
+    """A matplotlib figure as inline SVG, the same bytes for the same figure.
+
+    Args:
+        figure: Made without pyplot, which would keep it in memory.
+        caption: What it shows.
+    """
+    stream = io.StringIO()
+    # Letters stay letters (small, searchable), and ids of parts don't depend on chance or the time.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": caption}):
+        figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
+    text = stream.getvalue()
+    return Image(Markup(text[text.index("<svg") :]), caption)  # without the XML head
+
+
+def render(title: str, sections: Sequence[Section]) -> str:
+    """The page as HTML; every text in it is escaped."""
+    environment = Environment(
+        loader=PackageLoader("embedft.report", "."), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("page.html").render(title=title, sections=sections)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+from matplotlib.figure import Figure
+
+from embedft.report.page import Section, Table, Text, image, render
+
+HOSTILE = "<script>alert('ü')</script> & \"quotes\""
+
+
+class Reader(HTMLParser):
+    """Collects tags and text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def chart() -> Figure:
+    figure = Figure(figsize=(3, 2))
+    figure.subplots().plot([1, 2], [3, 4], label=HOSTILE)
+    return figure
+
+
+def test_page_holds_what_it_is_given_and_nothing_that_runs() -> None:
+    blocks = [Text(HOSTILE, "warning"), Table([HOSTILE], [[HOSTILE]]), image(chart(), HOSTILE)]
+    html = render(HOSTILE, [Section(HOSTILE, list(blocks))])
+    reader = Reader()
+    reader.feed(html)
+    assert reader.text.count(HOSTILE) >= 6
+    assert "script" not in reader.tags
+    assert {"svg", "table", "figure"} <= set(reader.tags)
+    assert 'src="http' not in html
+    assert 'href="http' not in html
+
+
+def test_same_figure_same_bytes() -> None:
+    assert image(chart(), "a") == image(chart(), "a")
