@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 from matplotlib.figure import Figure
 
-from embedft.report.page import Section, Table, Text, image, render
+from embedft.report.page import Image, Section, Table, Text, image, render
 
 HOSTILE = "<script>alert('ü')</script> & \"quotes\""
 
@@ -31,8 +31,12 @@ def chart() -> Figure:
 
 
 def test_page_holds_what_it_is_given_and_nothing_that_runs() -> None:
-    blocks = [Text(HOSTILE, "warning"), Table([HOSTILE], [[HOSTILE]]), image(chart(), HOSTILE)]
-    html = render(HOSTILE, [Section(HOSTILE, list(blocks))])
+    blocks: list[Text | Table | Image] = [
+        Text(HOSTILE, "warning"),
+        Table([HOSTILE], [[HOSTILE]]),
+        image(chart(), HOSTILE),
+    ]
+    html = render(HOSTILE, [Section(HOSTILE, blocks)])
     reader = Reader()
     reader.feed(html)
     assert reader.text.count(HOSTILE) >= 6
