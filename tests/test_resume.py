@@ -279,6 +279,25 @@ def test_a_run_stopped_within_an_epoch_goes_on(fit: Callable[..., Path], tmp_pat
     assert metrics[1]["best"]["ndcg@10"] >= metrics[1]["last"]["ndcg@10"]
 
 
+def test_a_checkpoint_from_before_topics(
+    fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says nothing of them, and goes on as a run without."""
+    folder = fit("--trainer.max_steps=5", "--warmup_steps=0")
+    last = folder / "checkpoints" / "last.ckpt"
+    checkpoint = read_checkpoint(last)
+    for name in ("topic_place", "topic_batches"):
+        del checkpoint["EmbeddingDataModule"][name]
+    torch.save(checkpoint, tmp_path / "older.ckpt")  # the file itself is mapped into memory
+    (tmp_path / "older.ckpt").replace(last)
+    with pytest.raises(SystemExit):
+        fit("--ckpt_path=last", "--data.topic_batches=true")
+    assert "was made with topic_batches False, now True" in capsys.readouterr().err
+    fit("--ckpt_path=last", *recorder_flags(tmp_path / "rest"))
+    begun = [entry[:2] for entry in recorded(tmp_path / "rest")]
+    assert begun == [[0, 5], [0, 6], *([1, batch] for batch in range(7))]
+
+
 def test_the_best_checkpoint_can_be_gone_on_from(fit: Callable[..., Path], tmp_path: Path) -> None:
     folder = fit(*recorder_flags(tmp_path / "whole"))
     step = json.loads((folder / "metrics.json").read_text())["best"]["step"]

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Settings of a plan that older checkpoints don't name, and what their runs did.
+ADDED_LATER = {"topic_batches": False}
+
 
 class EmbeddingDataModule(LightningDataModule):
     """Question/answer pairs as training batches, and the retrieval task that judges the model.
@@ -399,14 +402,15 @@ class EmbeddingDataModule(LightningDataModule):
             return
         if state_dict["batch"]:
             for name, now in self.plan_settings().items():
-                if state_dict[name] != now:
+                saved = state_dict.get(name, ADDED_LATER.get(name))
+                if saved != now:
                     raise InputError(
                         f"the checkpoint lies inside an epoch and was made with {name} "
-                        f"{state_dict[name]}, now {now}: its batches can't be continued; resume "
+                        f"{saved}, now {now}: its batches can't be continued; resume "
                         "with the same, or start a new run"
                     )
         self.position = (state_dict["epoch"], state_dict["batch"])
-        place = state_dict["topic_place"]
+        place = state_dict.get("topic_place")
         if self.topic_batches and place is not None and len(place) == len(self.rows):
             self.order_by_topic(place.numpy())
 
