@@ -10,12 +10,11 @@ import json
 import pickle
 import resource
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import programs
 import pytest
 import tiny
 import torch
@@ -500,22 +499,10 @@ def test_one_clear_line(name: str, place: Place, capsys: pytest.CaptureFixture[s
         assert not (place.folder / "out").exists(), "wrong input leaves nothing behind"
 
 
-def limited(
-    place: Place, limit: int, size: int, more: list[str]
-) -> subprocess.CompletedProcess[str]:
-    """A fit in a process whose resources are limited once its packages are loaded."""
-    program = (
-        "import resource, sys; from embedft.cli import main; import torch;"
-        f"resource.setrlimit({limit}, ({size}, {size})); main(sys.argv[1:])"
-    )
-    command = [sys.executable, "-c", program, *arguments(place, more)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
 @pytest.mark.slow
-def test_no_space_left(place: Place, fit_flags: list[str]) -> None:
-    """A file that outgrows what may be written, as on a full disk; the earlier run stays whole."""
-    run = limited(place, resource.RLIMIT_FSIZE, 150_000, [])
+def test_no_space_left(place: Place) -> None:
+    """A file that outgrows what may be written, as on a full disk."""
+    run = programs.run(arguments(place, []), limits={resource.RLIMIT_FSIZE: 150_000})
     assert run.returncode == 1, run.stderr
     assert run.stderr.count("\n") == 1
     assert run.stderr.startswith("embedft: error: ")

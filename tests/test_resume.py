@@ -7,12 +7,12 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import programs
 import pytest
 import torch
 from recorder import recorded
@@ -37,9 +37,7 @@ def recorder_flags(path: Path, **options: object) -> list[str]:
 
 def run(flags: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
     """A fit in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | variables
-    command = [sys.executable, "-m", "embedft", "fit", *flags]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return programs.run(["fit", *flags], **variables)
 
 
 def complete(flags: list[str]) -> None:

@@ -1,0 +1,74 @@
+"""``python -m embedft`` in a process of its own, forked from one that has imported its packages.
+
+Importing them takes seconds, a fork hardly anything; all else is as in a process started anew: its
+own memory, files, signals, environment and limits. That ``python -m embedft`` starts from nothing
+is shown by test_readme.py and test_bad_input.py.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import runpy
+import subprocess
+import sys
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+CONTEXT = get_context("forkserver")
+CONTEXT.set_forkserver_preload(["embedft.cli", "transformers.models.bert.modeling_bert"])
+
+Limits = dict[int, int]
+
+
+def run(
+    arguments: list[str],
+    *,
+    folder: Path | None = None,
+    limits: Limits | None = None,
+    **variables: str,
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command line to its end.
+
+    Args:
+        arguments: What follows ``python -m embedft``.
+        folder: Where it is run; here if none.
+        limits: Resources of the process (``resource.RLIMIT_...``) and how much it may have of each.
+        **variables: Of its environment, beside those of now.
+    """
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | variables
+    with TemporaryDirectory() as said:
+        streams = [Path(said) / name for name in ("stdout", "stderr")]
+        process = CONTEXT.Process(
+            target=_main, args=(arguments, folder or Path.cwd(), limits or {}, environment, streams)
+        )
+        process.start()
+        process.join(300)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        status = process.exitcode
+        assert status is not None
+        texts = [stream.read_text(encoding="utf-8") for stream in streams]
+    return subprocess.CompletedProcess(arguments, status, *texts)
+
+
+def _main(
+    arguments: list[str],
+    folder: Path,
+    limits: Limits,
+    environment: dict[str, str],
+    streams: list[Path],
+) -> None:
+    """What ``python -m embedft`` does in a folder."""
+    for descriptor, stream in enumerate(streams, 1):
+        os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT, 0o600), descriptor)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    sys.argv[1:] = arguments
+    for limit, size in limits.items():
+        resource.setrlimit(limit, (size, size))
+    runpy.run_module("embedft", run_name="__main__", alter_sys=True)
