@@ -289,14 +289,14 @@ def test_measuring_says_first_which_weights(
         assert first.startswith(f"{command}: the weights of checkpoint {path} (step {step}, epoch ")
         assert shows(rest, metrics[name]["ndcg@10"])
 
-    exported = out / "best_model"
+    exported = out / "final_model"  # best_model is the base model where nothing found more
     args = [
         f"--base_model={exported}" if flag.startswith("--base_model") else flag
         for flag in base_args
     ]
     first, *rest = said_by(args, capsys)
     assert first == f"{command}: the weights of base model {exported}, no checkpoint"
-    assert shows(rest, metrics["best"]["ndcg@10"])
+    assert shows(rest, metrics["last"]["ndcg@10"])
     assert sorted(out.rglob("*")) == before
 
 

@@ -196,17 +196,17 @@ def test_export_command(
     args = [
         "export",
         "--ckpt_path",
-        str(out / "checkpoints" / "best.ckpt"),
+        str(out / "checkpoints" / "last.ckpt"),
         "--output_dir",
         str(target),
     ]
     main(args)
     assert f"{target}: written" in capsys.readouterr().out
     mine = SentenceTransformer(str(target), device="cpu").encode(TEXTS, convert_to_tensor=True)
-    best = SentenceTransformer(str(out / "best_model"), device="cpu").encode(
+    last = SentenceTransformer(str(out / "final_model"), device="cpu").encode(
         TEXTS, convert_to_tensor=True
-    )
-    assert torch.equal(mine, best)
+    )  # best_model is the base model where nothing found more
+    assert torch.equal(mine, last)
     assert "## Retrieval quality" in (target / "README.md").read_text()
 
     with pytest.raises(SystemExit) as error:
