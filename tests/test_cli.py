@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -340,13 +338,6 @@ def test_checkpoint_of_another_model(
         capsys,
     )
     assert "its weights do not fit base model" in said
-
-
-def test_module_runs_as_a_program() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "embedft", "--version"], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip().endswith("0.1.0")
 
 
 def test_names_of_losses() -> None:
