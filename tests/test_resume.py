@@ -81,14 +81,15 @@ CASES = {
     "batches by topic, mixed with the base": Case(
         ("batch:9", "batch:3"), ("--data.topic_batches=true", "--model.base_share=0.4")
     ),
-    "two ranks, within an epoch": Case(("batch:4",), TWO_RANKS),
-    "two ranks, twice": Case(("batch:8", "validation:1"), TWO_RANKS),
+    "two ranks, within an epoch and during an evaluation": Case(
+        ("batch:4", "validation:1"), TWO_RANKS
+    ),
     "SIGTERM within an epoch": Case(("batch:4",), signum=signal.SIGTERM),
     "SIGINT within an epoch": Case(("batch:4",), signum=signal.SIGINT),
     "SIGTERM within a window": Case(("batch:5",), (ACCUMULATE,), signal.SIGTERM),
     "SIGTERM during an evaluation": Case(("validation:1",), signum=signal.SIGTERM),
     "SIGTERM before an evaluation": Case(("batch:7",), signum=signal.SIGTERM),
-    "SIGTERM, two ranks": Case(("batch:4",), TWO_RANKS, signal.SIGTERM),
+    "SIGTERM, two ranks, within the next epoch": Case(("batch:9",), TWO_RANKS, signal.SIGTERM),
 }
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import programs
 import pytest
 import torch
 from recorder import recorded
@@ -148,10 +149,10 @@ def test_two_ranks_are_one_run(
     record = ["--trainer.callbacks+=recorder.Recorder", "--trainer.callbacks.path={}"]
     record += ["--data.topic_batches=true", "--model.base_share=0.4"]
     one = fit(*without_dropout, *[flag.format(tmp_path / "one") for flag in record])
-    command = [sys.executable, "-m", "embedft", "fit", *fit_flags, f"--output_dir={tmp_path}/two"]
-    command += [*without_dropout, "--batch_size=4", "--devices=2", "--strategy=ddp"]
-    command += [flag.format(tmp_path / "two-rows") for flag in record]
-    result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    flags = [*fit_flags, *without_dropout, f"--output_dir={tmp_path}/two"]
+    flags += ["--batch_size=4", "--devices=2", "--strategy=ddp"]
+    flags += [flag.format(tmp_path / "two-rows") for flag in record]
+    result = programs.run(["fit", *flags])
     assert result.returncode == 0, result.stderr
 
     whole = recorded(tmp_path / "one")
