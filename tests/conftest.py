@@ -16,6 +16,11 @@ import tiny
 from tiny import sample_rows, write_jsonl
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, so that no process has it to itself at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tokens are cached in a folder of this session, not in the user's."""
