@@ -26,18 +26,18 @@ def run(
     arguments: list[str],
     *,
     folder: Path | None = None,
+    variables: dict[str, str] | None = None,
     limits: Limits | None = None,
-    **variables: str,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command line to its end.
 
     Args:
         arguments: What follows ``python -m embedft``.
         folder: Where it is run; here if none.
+        variables: Of its environment, beside those of now.
         limits: Resources of the process (``resource.RLIMIT_...``) and how much it may have of each.
-        **variables: Of its environment, beside those of now.
     """
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | variables
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | (variables or {})
     with TemporaryDirectory() as said:
         streams = [Path(said) / name for name in ("stdout", "stderr")]
         process = CONTEXT.Process(

@@ -47,7 +47,7 @@ def run(command: str, folder: Path) -> str:
         "PYTHONWARNINGS": "ignore",
     }
     if command.startswith("python -m embedft "):
-        result = programs.run(shlex.split(command)[3:], folder=folder, **variables)
+        result = programs.run(shlex.split(command)[3:], folder=folder, variables=variables)
     else:
         result = subprocess.run(
             ["bash", "-c", command],
@@ -92,9 +92,9 @@ def test_commands_and_python_in_their_order(desk: Path) -> None:
     (desk / "blocks.py").write_text(
         f"for code in {codes!r}:\n    exec(code, {{}})\n    print('<end>')\n", encoding="utf-8"
     )
-    *said, nothing = run("python blocks.py", desk).split("<end>\n")
-    assert len(said) == len(codes) >= 3
-    assert all(text.strip() for text in said)
+    *printed, nothing = run("python blocks.py", desk).split("<end>\n")
+    assert len(printed) == len(codes) >= 3
+    assert all(text.strip() for text in printed)
     assert not nothing
 
 

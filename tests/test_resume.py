@@ -37,7 +37,7 @@ def recorder_flags(path: Path, **options: object) -> list[str]:
 
 def run(flags: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
     """A fit in a process of its own."""
-    return programs.run(["fit", *flags], **variables)
+    return programs.run(["fit", *flags], variables=variables)
 
 
 def complete(flags: list[str]) -> None:
