@@ -12,7 +12,7 @@ import resource
 import runpy
 import subprocess
 import sys
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -66,6 +66,7 @@ def _main(
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT, 0o600), descriptor)
     os.environ.clear()
     os.environ.update(environment)
+    set_start_method(None, force=True)  # the interpreter's own for the processes that it starts
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     sys.argv[1:] = arguments
