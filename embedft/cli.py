@@ -36,6 +36,7 @@ from embedft.help import (
 )
 from embedft.mining import mine
 from embedft.outcome import finish_run
+from embedft.progress import be_quiet
 from embedft.run_folder import RunFolder
 from embedft.run_log import log_to_file, start_log
 from embedft.training.checkpoints import RunCheckpoints
@@ -142,7 +143,8 @@ class EmbedftCLI(LightningCLI):
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
-            raise InputError(str(cause)) from error
+            hint = "; use --accelerator auto" if "backend found" in str(cause) else ""
+            raise InputError(str(cause) + hint) from error
         if self.settings.ckpt_path:  # Lightning does it again; here a misfit is one clear line
             load_weights(self.model.encoder, self.checkpoint, Path(self.settings.ckpt_path))
 
@@ -362,6 +364,8 @@ def main(args: list[str] | None = None) -> None:
             "a smaller --batch_size, --eval_batch_size or --max_seq_length takes less too",
             RunFailedError.exit_status,
         )
+    finally:
+        be_quiet(False)
 
 
 def out_of_memory(error: BaseException) -> bool:

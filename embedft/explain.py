@@ -25,9 +25,9 @@ def explain(message: str, command: str, flags: Iterable[str]) -> str:
         plain = [name.removeprefix("data.") for name in _without(command, names[1]).split(", ")]
         wanted = ", ".join(f"--{name.lstrip('-')}" for name in plain)
         return f"{wanted}: missing; for example: {_example(command)}"
-    if key := re.match(r'Parser key "([^"]+)":', message):
-        if said := _wrong_value(_without(command, key[1]), message):
-            return said
+    key = re.match(r'Parser key "([^"]+)":', message)
+    if key and (said := _wrong_value(_without(command, key[1]), message)):
+        return said
     if option := re.match(r"Subcommand '\w+' does not accept option '([^']+)'", message):
         return f"{option[1]}: there is no such setting{nearest(option[1], known)}"
     if yaml := re.match(r"Problems parsing config: (.*)", message, re.S):

@@ -254,8 +254,8 @@ def examples(name: str) -> str:
 
 
 def _entry(name: str, text: str) -> str:
-    indent = {"initial_indent": f"  {name:18} ", "subsequent_indent": " " * 21}
-    return "\n".join(wrap(text, _width(), **indent))
+    lines = wrap(text, _width() - 21, break_on_hyphens=False)  # so that a value can be copied
+    return f"  {name:18} " + f"\n{'':21}".join(lines)
 
 
 def _width() -> int:

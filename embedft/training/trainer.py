@@ -77,7 +77,9 @@ class EmbedftTrainer(Trainer):
                 "over ranks; use ddp (docs/reliability.md says more)"
             )
         if self.max_epochs is not None and self.max_epochs < 0 and self.max_steps < 0:
-            raise InputError("epochs: give --epochs or --trainer.max_steps: the rate decays to it")
+            raise InputError(
+                "epochs: no end is given; type --epochs 3, or --trainer.max_steps 1000"
+            )
         if self.strategy.root_device.type == "cpu":
             keep_freed_memory()
 
