@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -123,21 +122,6 @@ def loss_class(name: str) -> str:
     raise InputError(
         f"loss_function: there is no {name}; did you mean {nearest}? Known: {', '.join(LOSSES)}"
     )
-
-
-def explain(message: str) -> str:
-    """The parser's complaint in one line, with the nearest flag for one that it does not know."""
-    message = message.replace("fit.data.", "--")
-    if key := re.match(r'Parser key "([^"]+)":', message):
-        expected = re.findall(r"Expected an? (?:<class ')?(.+?)(?:'>.*|\. Got .*|$)", message, re.M)
-        value = re.search(r"(?:Given|Got) value: (.*)", message)
-        if expected and value:
-            return f"{key[1]}: is {value[1]}, expected {' or '.join(expected)}"
-    if unknown := re.match(r"[Uu]nrecognized arguments: --([^\s=]+)", message):
-        flags = [*SHORT_FLAGS, *SHORT_FLAGS.values(), "config", "output_dir", "overwrite"]
-        for nearest in difflib.get_close_matches(unknown[1], flags, n=1):
-            message += f"; did you mean --{nearest}?"
-    return " ".join(message.split())
 
 
 def _config(value: str) -> str:

@@ -44,7 +44,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise InputError(f"{path}: not a readable checkpoint: {reason}") from None
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _PARTS:
-        raise InputError(f"{path}: is not a checkpoint of embedft")
+        raise InputError(f"{path}: is not a checkpoint of embedft; check --ckpt_path")
     for name, weight in checkpoint["state_dict"].items():
         if not weight.isfinite().all():
             raise InputError(f"{path}: weight {name} holds NaN or infinity")
@@ -78,7 +78,10 @@ def newest_checkpoint(last: Path) -> tuple[Path, dict[str, Any]]:
         raise InputError(
             f"{last}: no such checkpoint; check --output_dir, or leave --ckpt_path out"
         )
-    raise InputError(f"{'; '.join(problems)}; there is no good checkpoint to go on from")
+    raise InputError(
+        f"{'; '.join(problems)}; there is no good checkpoint to go on from; start anew with "
+        "--overwrite in place of --ckpt_path last"
+    )
 
 
 def load_weights(encoder: Encoder, checkpoint: dict[str, Any], path: Path) -> None:

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import sys
-from argparse import ArgumentError, RawDescriptionHelpFormatter
+from argparse import ArgumentError
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 
 from embedft import __version__
-from embedft.arguments import SHORT_FLAGS, complete_overwrite, expand_arguments, explain
+from embedft.arguments import SHORT_FLAGS, complete_overwrite, expand_arguments
 from embedft.checkpoint import load_weights
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
+from embedft.explain import explain, nearest
 from embedft.export import export_checkpoint
 from embedft.files import replacing_file
+from embedft.help import (
+    PROG,
+    SCREENS,
+    HelpFormatter,
+    Parser,
+    examples,
+    overview,
+    parser_settings,
+)
 from embedft.mining import mine
 from embedft.outcome import finish_run
+from embedft.progress import be_quiet
 from embedft.run_folder import RunFolder
 from embedft.run_log import log_to_file, start_log
 from embedft.training.checkpoints import RunCheckpoints
@@ -33,33 +46,6 @@ from embedft.training.predictions import PredictionWriter
 from embedft.training.run_files import RunFiles
 from embedft.training.stopping import StopOnSignal
 from embedft.training.trainer import AtomicCheckpointIO, EmbedftTrainer
-
-DESCRIPTION = """\
-Fine-tune a sentence-embedding model on question/answer pairs, and measure it beside its base.
-
-  python -m embedft fit     --input_jsonl pairs.jsonl --output_dir out
-  python -m embedft fit     --input_jsonl pairs.jsonl --output_dir out --ckpt_path last
-  python -m embedft test    --input_jsonl pairs.jsonl --output_dir out --ckpt_path best
-  python -m embedft predict --input_jsonl pairs.jsonl --base_model out/best_model --output_dir emb
-  python -m embedft export  --ckpt_path out/checkpoints/best.ckpt --output_dir folder
-  python -m embedft mine    --input_jsonl pairs.jsonl --output_jsonl mined.jsonl
-
-Settings can also stand in a YAML file, --config FILE; flags after it win. A subcommand followed by
---help lists them all, followed by --print_config it prints them as a YAML file.
-"""
-
-SUBCOMMANDS = {
-    "fit": "Train, measuring the base model first and the tuned one as it grows; export best and "
-    "last weights.",
-    "validate": "Measure the held-out questions of a set, logged as val/...; nothing is written.",
-    "test": "Measure the held-out questions of a set, logged as test/...; nothing is written.",
-    "predict": "Write the embeddings of a file's questions and answers as .npy, with an ids file.",
-}
-
-SHORT_FLAGS_HELP = """
-
-Short flags, each the same as the dotted one below:
-""" + "\n".join(f"  --{short:17} --{dotted}" for short, dotted in SHORT_FLAGS.items())
 
 TRAINER_DEFAULTS = {
     "max_epochs": 3,
@@ -79,10 +65,6 @@ WHOLE = {
     "limit_val_batches": None,
     "limit_test_batches": None,
 }
-
-
-class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Keeps the lines of the description."""
 
 
 class SaveConfig(SaveConfigCallback):
@@ -161,7 +143,8 @@ class EmbedftCLI(LightningCLI):
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
-            raise InputError(str(cause)) from error
+            hint = "; use --accelerator auto" if "backend found" in str(cause) else ""
+            raise InputError(str(cause) + hint) from error
         if self.settings.ckpt_path:  # Lightning does it again; here a misfit is one clear line
             load_weights(self.model.encoder, self.checkpoint, Path(self.settings.ckpt_path))
 
@@ -276,20 +259,65 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 }
 
 
-def _command(name: str, args: list[str]) -> None:
-    function, description = COMMANDS[name]
+def _summaries() -> list[tuple[str, str]]:
+    """Each subcommand and what it does."""
+    return [
+        *((name, screen.summary) for name, screen in SCREENS.items()),
+        *((name, summary) for name, (_, summary) in COMMANDS.items()),
+    ]
+
+
+def command_parser(name: str) -> ArgumentParser:
+    """The parser of one of :data:`COMMANDS`, from its function's signature and docstring."""
+    function, summary = COMMANDS[name]
     parser = ArgumentParser(
-        prog=f"python -m embedft {name}", exit_on_error=False, description=description
+        prog=f"{PROG} {name}",
+        usage=f"{PROG} {name} [--flag VALUE ...]",
+        exit_on_error=False,
+        description=f"{summary}\n\n{examples(name)}",
+        formatter_class=HelpFormatter,
     )
     parser.add_function_arguments(function)
-    function(**parser.parse_args(args).as_dict())
+    return parser
+
+
+def _command(name: str, args: list[str]) -> None:
+    args = ["--help" if arg == "--help_all" else arg for arg in args]  # it is whole already
+    COMMANDS[name][0](**command_parser(name).parse_args(args).as_dict())
+
+
+def _flags_of(name: str) -> list[str]:
+    """What may follow a subcommand's name, without ``--``."""
+    if name in COMMANDS:
+        return list(inspect.signature(COMMANDS[name][0]).parameters)
+    sections = {"model": EmbeddingModule, "data": EmbeddingDataModule, "trainer": Trainer}
+    dotted = [
+        f"{section}.{parameter}"
+        for section, part in sections.items()
+        for parameter in inspect.signature(part).parameters
+    ]
+    return [*SHORT_FLAGS, *SCREENS["fit"].flags, "save_steps", "save_total_limit", *dotted]
 
 
 def main(args: list[str] | None = None) -> None:
     """Runs a command line; wrong input ends with one clear line and exit status 2."""
-    arguments = (sys.argv[1:] if args is None else list(args)) or ["--help"]
-    start_log()
+    arguments = sys.argv[1:] if args is None else list(args)
+    quiet = "--quiet" in arguments
+    arguments = [arg for arg in arguments if arg != "--quiet"] or ["--help"]
+    start_log(quiet)
     try:
+        flag, _, value = arguments[0].partition("=")
+        if flag == "--print_completion":
+            from embedft.completion import print_completion  # which imports this file
+
+            print_completion(value or "".join(arguments[1:]))
+            return
+        if not arguments[0].startswith("-") and arguments[0] not in (*SCREENS, *COMMANDS):
+            known = [*SCREENS, *COMMANDS]
+            raise InputError(
+                f"{arguments[0]}: no such subcommand{nearest(arguments[0], known)}; there are "
+                f"{', '.join(known)}"
+            )
         if arguments[0] in COMMANDS:
             _command(arguments[0], complete_overwrite(arguments[1:]))
             return
@@ -303,26 +331,20 @@ def main(args: list[str] | None = None) -> None:
             seed_everything_default=42,
             load_from_checkpoint_support=False,
             auto_configure_optimizers=False,
+            parser_class=Parser,
             parser_kwargs={
-                "prog": "python -m embedft",
-                "description": DESCRIPTION,
+                "prog": PROG,
+                "description": overview(_summaries()),
                 "formatter_class": HelpFormatter,
                 "exit_on_error": False,
                 "version": __version__,
-                **{
-                    name: {
-                        "usage": f"python -m embedft {name} [--config FILE] [--flag VALUE ...]",
-                        "description": description + SHORT_FLAGS_HELP,
-                        "formatter_class": HelpFormatter,
-                        "exit_on_error": False,
-                    }
-                    for name, description in SUBCOMMANDS.items()
-                },
+                **{name: parser_settings(name) for name in SCREENS},
             },
             args=expand_arguments(arguments),
         )
     except ArgumentError as error:
-        _fail(explain(str(error)), InputError.exit_status)
+        name = arguments[0]
+        _fail(explain(str(error), name, _flags_of(name)), InputError.exit_status)
     except StoppedError as error:
         # A rank that ends with an error makes Lightning's launcher kill the others as they save.
         _fail(str(error), 0 if rank_zero_only.rank else error.exit_status)
@@ -342,6 +364,8 @@ def main(args: list[str] | None = None) -> None:
             "a smaller --batch_size, --eval_batch_size or --max_seq_length takes less too",
             RunFailedError.exit_status,
         )
+    finally:
+        be_quiet(False)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -24,6 +24,7 @@ from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
 from embedft.evaluation.hard_negatives import hard_negatives
 from embedft.files import replacing_file, write_json
+from embedft.progress import progress
 from embedft.training.module import DEFAULT_BASE_MODEL, EmbeddingModule
 from embedft.training.trainer import EmbedftTrainer
 
@@ -117,9 +118,11 @@ def mine(
 def _write(target: Path, data: EmbeddingDataModule, negatives: dict[int, list[int]]) -> None:
     """The rows in their order, each with the texts of its negatives."""
     wanted = {row for some in negatives.values() for row in some}
-    texts = {index: row.answer for index, row in enumerate(data.stream_rows()) if index in wanted}
+    rows = progress(data.stream_rows(), total=len(data.table), desc="reading", unit=" rows")
+    texts = {index: row.answer for index, row in enumerate(rows) if index in wanted}
     with replacing_file(target) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        for index, row in enumerate(data.stream_rows()):
+        rows = progress(data.stream_rows(), total=len(data.table), desc="writing", unit=" rows")
+        for index, row in enumerate(rows):
             entry = {
                 name: value for name, value in row._asdict().items() if value not in ("", None)
             }

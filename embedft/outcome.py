@@ -16,6 +16,7 @@ from embedft.export import export_encoder
 from embedft.files import replacing_file, write_json
 from embedft.model_card import ModelCard, comparison, is_worse, verdict
 from embedft.run_folder import RunFolder
+from embedft.run_log import RESULT
 from embedft.training.guard import guard_in_words, measure_guard
 from embedft.training.mixing import mixed_with_base
 from embedft.training.module import EmbeddingModule
@@ -106,7 +107,7 @@ def finish_run(
         final_model_path=str(folder.final_model),
     )
     report = outcome_in_words(evaluations, guard, folder)
-    log.info("%s", report)
+    log.log(RESULT, "%s", report)
 
 
 def outcome_in_words(evaluations: dict[str, dict[str, Any]], guard: str, folder: RunFolder) -> str:

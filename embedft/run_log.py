@@ -8,10 +8,17 @@ import warnings
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
+from huggingface_hub.utils import disable_progress_bars
 from lightning.pytorch.utilities import rank_zero_only
 from transformers.utils import logging as transformers_logging
 
+from embedft.progress import be_quiet
+
 _log = logging.getLogger("embedft")
+
+RESULT = 25
+"""Level of what a command is run for: above INFO, below WARNING, shown with ``--quiet``."""
+logging.addLevelName(RESULT, "RESULT")
 
 # Lightning's notices about things that are decided here on purpose.
 _NOT_SHOWN = (
@@ -26,8 +33,15 @@ _NOT_SHOWN = (
 )
 
 
-def start_log() -> None:
-    """Reports to standard output; the first lines are also held for :func:`log_to_file`."""
+def start_log(quiet: bool = False) -> None:
+    """Reports to standard output; the first lines are also held for :func:`log_to_file`.
+
+    Args:
+        quiet: Show results, warnings and errors alone; the file still gets all.
+    """
+    be_quiet(quiet)
+    if quiet:
+        disable_progress_bars()  # of downloads
     for name in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)  # not seed, hardware and tips
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -39,6 +53,7 @@ def start_log() -> None:
         handler.close()
     console = logging.StreamHandler(sys.stdout)
     console.setFormatter(logging.Formatter("%(message)s"))
+    console.setLevel(RESULT if quiet else logging.INFO)
     _log.addHandler(console)
     _log.addHandler(MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
 

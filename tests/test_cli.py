@@ -13,7 +13,7 @@ import yaml
 from sentence_transformers import SentenceTransformer
 from tiny import sample_rows, write_jsonl
 
-from embedft.arguments import FLAT_CONFIG_KEYS, SHORT_FLAGS, expand_arguments, explain, loss_class
+from embedft.arguments import FLAT_CONFIG_KEYS, expand_arguments, loss_class
 from embedft.cli import main
 from embedft.errors import InputError
 
@@ -154,27 +154,27 @@ def test_flat_config_trains(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["fit"], "the following arguments are required: --input_jsonl"),
+        (["fit"], "--input_jsonl: missing; for example: python -m embedft fit --input_jsonl "),
         (
             ["fit", "--input_json=a"],
             "unrecognized arguments: --input_json=a; did you mean --input_jsonl?",
         ),
         (
             ["fit", "--input_jsonl=a", "--epochs=x"],
-            "trainer.max_epochs: is x, expected int or NoneType",
+            "trainer.max_epochs (--epochs): is x, expected a whole number",
         ),
         (
             ["fit", "--input_jsonl=a", "--learning_rate=x"],
-            "model.learning_rate: is x, expected float",
+            "model.learning_rate (--learning_rate): is x, expected a number",
         ),
         (["fit", "--input_jsonl"], "--input_jsonl: needs a value"),
-        (["fit", "--config=nowhere.yaml"], 'Parser key "config": File does not exist: '),
+        (["fit", "--config=nowhere.yaml"], "--config: "),
         (
             ["fit", "--input_jsonl=a", "--loss_function=contrastiv"],
             "loss_function: there is no contrastiv; did you mean ContrastiveLoss?",
         ),
-        (["nothing"], "argument subcommand: invalid choice: 'nothing'"),
-        (["export"], "the following arguments are required: ckpt_path, output_dir"),
+        (["nothing"], "nothing: no such subcommand; there are fit, validate, test, predict, "),
+        (["export"], "--ckpt_path, --output_dir: missing; for example: python "),
         (
             ["test", "--input_jsonl=a", "--ckpt_path=best", "--output_dir=nowhere"],
             "nowhere/checkpoints/best.ckpt: no such checkpoint",
@@ -212,21 +212,6 @@ def test_wrong_settings(
     said = fails(["fit", f"--output_dir={tmp_path}/out", *fit_flags, flag], capsys)
     assert said.startswith(message)
     assert "\n" not in said
-
-
-def test_help_is_readable(capsys: Capture) -> None:
-    for args in ([], ["--help"], ["fit", "--help"], ["export", "--help"]):
-        with pytest.raises(SystemExit) as error:
-            main(args)
-        assert error.value.code == 0
-        said = capsys.readouterr().out
-        assert "usage: python -m embedft" in said
-        if args == ["fit", "--help"]:
-            assert all(f"--{short} " in said for short in SHORT_FLAGS)
-            assert said.count("\n", 0, said.index("Short flags")) < 10  # not behind a wall of usage
-    with pytest.raises(SystemExit):
-        main(["--version"])
-    assert capsys.readouterr().out.strip().endswith("0.1.0")
 
 
 def test_a_used_folder_is_refused_until_told(
@@ -370,10 +355,6 @@ def test_arguments_pass_unless_they_are_short() -> None:
         "-c",
         "x.yaml",
     ]
-
-
-def test_explain_keeps_what_it_does_not_know() -> None:
-    assert explain("something\n  else") == "something else"
 
 
 def test_a_checkpoint_is_measured_on_other_data(

@@ -205,7 +205,8 @@ class EmbeddingDataModule(LightningDataModule):
         if len(train) < 2:
             raise InputError(
                 f"{self.input_jsonl}: {len(train)} row(s) are left to train on after leaving out "
-                f"those whose question or answer stands in {self.validation_jsonl}"
+                f"those whose question or answer stands in {self.validation_jsonl}; "
+                "give other rows, or leave --validation_jsonl out"
             )
         log.info(
             "validation set of your own: %d rows; %d training rows left out because their question "
@@ -229,7 +230,10 @@ class EmbeddingDataModule(LightningDataModule):
             log.info("labels: %d pairs below 0.5 are not trained on", len(train) - len(kept))
             train = kept
             if len(kept) < 2:
-                raise InputError(f"{self.input_jsonl}: label: fewer than 2 pairs reach 0.5")
+                raise InputError(
+                    f"{self.input_jsonl}: label: fewer than 2 pairs reach 0.5, which this loss "
+                    "needs; try --loss_function CosineSimilarityLoss"
+                )
         self.rows, self.validation_rows = train_rows(train, validation)
         self.task = retrieval_task(self.rows, self.validation_rows, validation.right)
         self.draws = self.negatives_per_pair if needs_labels and self.rows.labels is None else 0
@@ -377,7 +381,8 @@ class EmbeddingDataModule(LightningDataModule):
             assert self.trainer is not None
             if batch.epoch != self.trainer.current_epoch:
                 raise InputError(
-                    "each epoch has new batches: Trainer needs reload_dataloaders_every_n_epochs=1"
+                    "each epoch has new batches: Trainer needs reload_dataloaders_every_n_epochs=1;"
+                    " leave --trainer.reload_dataloaders_every_n_epochs out"
                 )
             self._consumed = batch
         return batch
@@ -407,7 +412,7 @@ class EmbeddingDataModule(LightningDataModule):
                     raise InputError(
                         f"the checkpoint lies inside an epoch and was made with {name} "
                         f"{saved}, now {now}: its batches can't be continued; resume "
-                        "with the same, or start a new run"
+                        "with the same, or start a new run without --ckpt_path last"
                     )
         self.position = (state_dict["epoch"], state_dict["batch"])
         place = state_dict.get("topic_place")

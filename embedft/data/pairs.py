@@ -157,7 +157,10 @@ def retrieval_task(train: TrainRows, validation: TrainRows, right: Mask) -> Retr
         InputError: No held-out question has a right answer.
     """
     if not right.any():
-        raise InputError("label: no held-out pair reaches 0.5, so nothing can be measured")
+        raise InputError(
+            "label: no held-out pair reaches 0.5, so nothing can be measured; bring some "
+            "by --validation_jsonl, or hold others out by --data.split_seed 1"
+        )
     text = np.concatenate([train.positive, validation.positive])
     key = np.concatenate([train.positive_key, validation.positive_key])
     first = np.full(int(key.max()) + 1, len(key))

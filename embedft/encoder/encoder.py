@@ -22,7 +22,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from embedft.encoder.attention import NAME as PACKED_ATTENTION
-from embedft.encoder.base_model import BaseModel, find_base_model
+from embedft.encoder.base_model import OTHER_MODEL, BaseModel, find_base_model
 from embedft.encoder.dropout import DropoutMasks, replace_dropout
 from embedft.encoder.mpnet import packed_mpnet
 from embedft.encoder.packing import PackedLayout
@@ -229,19 +229,21 @@ def _load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
     except Exception as error:  # many kinds, from json to Rust; all mean the same to the user
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"base_model {base.name}: its tokenizer can't be loaded: {reason}"
+            f"base_model {base.name}: its tokenizer can't be loaded: {reason}{OTHER_MODEL}"
         ) from None
     if not tokenizer.is_fast:
-        raise InputError(f"base_model {base.name}: has no fast tokenizer (tokenizer.json)")
+        raise InputError(
+            f"base_model {base.name}: has no fast tokenizer (tokenizer.json){OTHER_MODEL}"
+        )
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made of nothing, without a word
-        raise InputError(f"base_model {base.name}: its tokenizer has no words: files are missing")
+        raise InputError(f"base_model {base.name}: its tokenizer has no words: get its files anew")
     if len(tokenizer) > base.config.vocab_size:
         raise InputError(
             f"base_model {base.name}: its tokenizer has {len(tokenizer)} tokens, the model knows "
-            f"{base.config.vocab_size}"
+            f"{base.config.vocab_size}{OTHER_MODEL}"
         )
     if tokenizer.pad_token_id is None:
-        raise InputError(f"base_model {base.name}: its tokenizer has no padding token")
+        raise InputError(f"base_model {base.name}: its tokenizer has no padding token{OTHER_MODEL}")
     return tokenizer
 
 
@@ -260,17 +262,21 @@ def _load_backbone(base: BaseModel) -> PreTrainedModel:
         )
     except Exception as error:  # missing or broken files, shapes, unknown architectures
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"base_model {base.name}: its weights can't be loaded: {reason}") from None
+        raise InputError(
+            f"base_model {base.name}: its weights can't be loaded: {reason}{OTHER_MODEL}"
+        ) from None
     finally:
         transformers_logging.set_verbosity(verbosity)
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise InputError(
             f"base_model {base.name}: {len(missing)} weights are missing in its file, "
-            f"the first is {missing[0]}"
+            f"the first is {missing[0]}; get the file anew"
         )
     if getattr(base.config, "is_encoder_decoder", False):
-        raise InputError(f"base_model {base.name}: is an encoder-decoder, not an encoder")
+        raise InputError(
+            f"base_model {base.name}: is an encoder-decoder, not an encoder{OTHER_MODEL}"
+        )
     backbone.train()
     return backbone  # type: ignore[no-any-return]
 
@@ -285,7 +291,8 @@ def _max_seq_length(base: BaseModel, tokenizer: PreTrainedTokenizerBase, asked: 
         raise InputError(f"max_seq_length: is {asked}, must be at least {least}")
     if limit is not None and asked > limit:
         raise InputError(
-            f"max_seq_length: is {asked}, but {base.name} has positions for {limit} tokens"
+            f"max_seq_length: is {asked}, but {base.name} has positions for {limit} tokens; "
+            f"give --max_seq_length {limit} or less"
         )
     return asked
 

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
+
+from embedft.progress import progress
 
 BLOCK = 256
 
@@ -57,7 +58,7 @@ def hard_negatives(
     rows, count = len(anchors_RD), min(count, len(order_C))
     found_RN = np.full((rows, count), -1)
     scores_RN = np.full((rows, count), np.nan, dtype=np.float32)
-    for start in tqdm(range(0, rows, BLOCK), desc="mining", unit=f"x{BLOCK} rows", disable=None):
+    for start in progress(range(0, rows, BLOCK), desc="mining", unit=f"x{BLOCK} rows"):
         block = slice(start, start + BLOCK)
         scores_QC = anchors_RD[block] @ documents_DC
         for scores_C, first, end in zip(scores_QC, starts_R[block], ends_R[block], strict=True):

@@ -51,7 +51,6 @@ def measure_guard(
             precision=trainer.precision,
             logger=False,
             enable_checkpointing=False,
-            enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
         )

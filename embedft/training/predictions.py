@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from embedft.files import replacing_file
+from embedft.run_log import RESULT
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class PredictionWriter(BasePredictionWriter):
             path = self.folder / f"{name}_embeddings.npy"
             with replacing_file(path) as temporary, temporary.open("wb") as stream:
                 np.save(stream, table.numpy()[np.searchsorted(used, texts)])
-            log.info("%s: %d embeddings", path, len(texts))
+            log.log(RESULT, "%s: %d embeddings", path, len(texts))
         with (
             replacing_file(self.folder / "ids.jsonl") as temporary,
             temporary.open("w", encoding="utf-8") as lines,

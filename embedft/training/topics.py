@@ -12,6 +12,7 @@ from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.keys import Ints
 from embedft.data.topics import topic_places
 from embedft.encoder.encoder import Encoder
+from embedft.progress import progress
 
 
 def question_places(encoder: Encoder, data: EmbeddingDataModule, trainer: Trainer) -> Ints:
@@ -35,7 +36,7 @@ def _embeddings(
     device = trainer.strategy.root_device
     encoder.eval()
     with torch.no_grad(), trainer.precision_plugin.forward_context():
-        for index in range(len(batches)):
+        for index in progress(range(len(batches)), desc="embedding for topics", unit=" batches"):
             batch = batches[index]
             embeddings = encoder(batch.input_ids.to(device), batch.lengths).float()
             places = np.searchsorted(questions, batch.texts.numpy())

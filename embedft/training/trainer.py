@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from embedft.errors import InputError, RunFailedError
 from embedft.files import replacing_file
+from embedft.progress import shows_bars
 from embedft.training.allocator import keep_freed_memory
 
 log = logging.getLogger(__name__)
@@ -42,19 +43,33 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class EmbedftTrainer(Trainer):
-    """A Trainer that picks its precision.
+    """A Trainer that picks its precision, and shows its bars on a terminal alone.
 
     Args:
+        enable_progress_bar: None shows bars where somebody would see them.
         precision: Any precision of Lightning's, or ``auto``: ``bf16-mixed`` where the hardware
             computes bf16 natively, else ``32-true``.
     """
 
-    def __init__(self, *args: Any, precision: int | str | None = "auto", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        precision: int | str | None = "auto",
+        enable_progress_bar: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
         if precision == "auto":
             native = has_native_bf16(str(kwargs.get("accelerator", "auto")))
             precision = "bf16-mixed" if native else "32-true"
             log.info("precision auto: %s", precision)
-        super().__init__(*args, precision=precision, **kwargs)  # type: ignore[arg-type]
+        if enable_progress_bar is None:
+            enable_progress_bar = shows_bars()
+        super().__init__(
+            *args,
+            precision=precision,  # type: ignore[arg-type]
+            enable_progress_bar=enable_progress_bar,
+            **kwargs,
+        )
         if type(self.strategy) not in (SingleDeviceStrategy, DDPStrategy):
             raise InputError(
                 f"strategy: {type(self.strategy).__name__} is not supported: gradient norm, "
@@ -62,7 +77,9 @@ class EmbedftTrainer(Trainer):
                 "over ranks; use ddp (docs/reliability.md says more)"
             )
         if self.max_epochs is not None and self.max_epochs < 0 and self.max_steps < 0:
-            raise InputError("epochs: give --epochs or --trainer.max_steps: the rate decays to it")
+            raise InputError(
+                "epochs: no end is given; type --epochs 3, or --trainer.max_steps 1000"
+            )
         if self.strategy.root_device.type == "cpu":
             keep_freed_memory()
 

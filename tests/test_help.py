@@ -1,0 +1,179 @@
+"""What a newcomer reads first: help, suggestions, the shell's completion."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from embedft.arguments import SHORT_FLAGS
+from embedft.cli import COMMANDS, command_parser, main
+from embedft.explain import explain
+from embedft.help import EXAMPLES, FLAGS, SCREENS
+
+Capture = pytest.CaptureFixture[str]
+ALL = [*SCREENS, *COMMANDS]
+
+
+def printed(args: Sequence[str], capsys: Capture) -> str:
+    """What is printed by a command line that only prints."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as error:
+        main(list(args))
+    assert error.value.code == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def refused(line: str, capsys: Capture) -> str:
+    """The one line that a command line is refused with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as error:
+        main(shlex.split(line))
+    assert error.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said.removeprefix("embedft: error: ").rstrip("\n")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_subcommands_help_is_one_screen(
+    name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = printed([name, "--help"], capsys)
+    assert said.startswith(f"usage: python -m embedft {name} ")
+    assert said.count("\n") <= 64
+    assert said.count(f"\n  python -m embedft {name} ") >= 2
+    assert "--input_jsonl" in said or name == "export"
+
+
+@pytest.mark.parametrize("args", [[], ["--help"], ["-h"], ["--quiet"]])
+def test_the_list_of_subcommands(args: list[str], capsys: Capture) -> None:
+    said = printed(args, capsys)
+    assert all(f"\n  {name} " in said for name in ALL)
+    assert said.count("\n") < 40
+
+
+def test_the_screens_flags_exist_and_their_defaults_are_the_parsers(capsys: Capture) -> None:
+    for name in SCREENS:
+        config = yaml.safe_load(printed([name, "--input_jsonl=a", "--print_config"], capsys))
+        config |= {"loss": config["model"]["loss"]["class_path"].rpartition(".")[2]}
+        said = " ".join(printed([name, "--help"], capsys).split())
+        shown = dict(re.findall(r"--(\w+) (?:(?! --\w).)*? \(default: (\S+)\)", said))
+        assert {"base_model", "output_dir", "precision"} <= shown.keys()
+        for flag, default in shown.items():
+            value = config
+            for key in SHORT_FLAGS.get(flag, flag).split("."):
+                value = value[key]
+            if flag == "loss_function":
+                value = config["loss"]
+            assert default == str(value), (name, flag)
+    assert set(FLAGS) == {flag for screen in SCREENS.values() for flag in screen.flags}
+
+
+def test_help_all_lists_every_setting(capsys: Capture) -> None:
+    said = printed(["fit", "--help_all"], capsys)
+    assert all(f"--{short} " in said and f"--{long}" in said for short, long in SHORT_FLAGS.items())
+    assert "--trainer.accumulate_grad_batches" in said
+    assert "--model.base_share" in said
+    assert printed(["mine", "--help_all"], capsys) == printed(["mine", "--help"], capsys)
+
+
+def test_version(capsys: Capture) -> None:
+    assert printed(["--version"], capsys).strip().endswith("0.1.0")
+
+
+def test_every_example_parses(capsys: Capture) -> None:
+    """Their files need not be there: nothing is read before the settings are checked."""
+    for name, screen in SCREENS.items():
+        for example in screen.examples:
+            flags = shlex.split(example.replace("--ckpt_path best", ""))
+            assert yaml.safe_load(printed([name, *flags, "--print_config"], capsys))["data"]
+    assert COMMANDS.keys() <= EXAMPLES.keys()
+    for name in COMMANDS:
+        for example in EXAMPLES[name]:
+            args = shlex.split(example)
+            if args[-1] == "--overwrite":
+                args.append("true")
+            command_parser(name).parse_args(args)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("tset --input_jsonl a", "tset: no such subcommand; did you mean test?"),
+        ("fit pairs.jsonl", "unrecognized arguments: pairs.jsonl; a file of pairs is given as "),
+        ("fit --batchsize=8", "unrecognized arguments: --batchsize=8; did you mean --batch_size?"),
+        ("fit --weight_decay 0", "unrecognized arguments: --weight_decay 0; did you mean --model."),
+        ("fit --trainer.max_epoch_s 3", "did you mean --trainer.max_epochs?"),
+        ("fit --zzz 1", "unrecognized arguments: --zzz 1; python -m embedft fit --help_all lists"),
+        ("--batch_size 8", "a subcommand comes first, such as: python -m embedft fit "),
+        ("export --ckpt_pth a", "did you mean --ckpt_path?"),
+        ("mine --output_jsonl b", "--input_jsonl: missing; for example: python -m embedft mine "),
+        ("test", "--input_jsonl: missing; for example: python -m embedft test --input_jsonl "),
+        ("fit --data.positive all", "data.positive: is all, expected answer or context or both"),
+        ("fit --data.topic_batches 2", "data.topic_batches: is 2, expected true or false"),
+        ("fit --model.loss.scal 3", "model.loss.scal: there is no such setting; python -m embedft"),
+        ("fit --model.loss no.Loss", "model.loss: no.Loss: No module named 'no'"),
+        ("mine --num_negatives x", "num_negatives: is x, expected a whole number"),
+        ("fit --batch_size größer", "data.batch_size (--batch_size): is größer, expected a whole"),
+        ("--print_completion fish", "--print_completion: is fish, give one of bash, zsh, tcsh"),
+    ],
+)
+def test_errors_say_what_to_type(line: str, said: str, capsys: Capture) -> None:
+    if "missing" not in said and not line.startswith("-"):
+        line += " --input_jsonl a"
+    assert said in refused(line, capsys)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("model:\n  learning_rat: 1\n", "model.learning_rat: there is no such setting; did you "),
+        ("data:\n  batch_size: many\n", "data.batch_size (--batch_size): is many, expected a "),
+        ("data: [\n", "--config: not a YAML file: "),
+    ],
+)
+def test_errors_in_a_config(config: str, said: str, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(config)
+    assert refused(f"fit --input_jsonl a --config {path}", capsys).startswith(said)
+
+
+def test_what_is_not_understood_is_kept() -> None:
+    assert explain("something\n  else", "fit", []) == "something else"
+    assert explain('Parser key "a":\n  odd', "fit", []) == 'Parser key "a": odd'
+
+
+@pytest.mark.slow
+def test_bash_completes_subcommands_and_flags(tmp_path: Path, capsys: Capture) -> None:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as error:
+        main(["--print_completion=bash"])
+    assert not error.value.code
+    script = tmp_path / "embedft.bash"
+    script.write_text(capsys.readouterr().out)
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+    def completed(*words: str) -> set[str]:
+        line = " ".join(words)
+        typed = f"""source {script}
+COMP_WORDS=({line}) COMP_CWORD={len(words) - 1} COMP_LINE="{line}" COMP_POINT={len(line)}
+$(complete -p embedft | sed 's/.*-F \\(\\S*\\).*/\\1/')
+printf '%s\\n' "${{COMPREPLY[@]}}" """
+        result = subprocess.run(["bash", "-c", typed], capture_output=True, text=True, check=True)
+        return set(result.stdout.split())
+
+    assert completed("embedft", "fit", "--batch_s") == {"--batch_size"}
+    assert completed("embedft", "fit", "--trainer.max_e") == {"--trainer.max_epochs"}
+    assert completed("embedft", "mine", "--num") == {"--num_negatives"}
+    assert completed("embedft", "va") == {"validate"}
+    assert "--quiet" in completed("embedft", "predict", "--")
+    assert "mine" in completed("embedft", "m")
