@@ -37,6 +37,7 @@ from embedft.training.trainer import AtomicCheckpointIO, EmbedftTrainer
 DESCRIPTION = """\
 Fine-tune a sentence-embedding model on question/answer pairs, and measure it beside its base.
 
+  python -m embedft check   pairs.jsonl
   python -m embedft fit     --input_jsonl pairs.jsonl --output_dir out
   python -m embedft fit     --input_jsonl pairs.jsonl --output_dir out --ckpt_path last
   python -m embedft test    --input_jsonl pairs.jsonl --output_dir out --ckpt_path best
@@ -49,6 +50,8 @@ Settings can also stand in a YAML file, --config FILE; flags after it win. A sub
 """
 
 SUBCOMMANDS = {
+    "check": "Say what fit with the same flags would see and take (bad rows, duplicates, lengths, "
+    "the split, steps, time), and what to change. Nothing is written but --html FILE.",
     "fit": "Train, measuring the base model first and the tuned one as it grows; export best and "
     "last weights.",
     "validate": "Measure the held-out questions of a set, logged as val/...; nothing is written.",
@@ -103,6 +106,11 @@ class EmbedftCLI(LightningCLI):
     model: EmbeddingModule
     datamodule: EmbeddingDataModule
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, and ``check``."""
+        return LightningCLI.subcommands() | {"check": {"model", "datamodule"}}
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what belongs to a run as a whole."""
         parser.add_argument("--output_dir", type=str, default="out", help="Folder of the run.")
@@ -134,6 +142,8 @@ class EmbedftCLI(LightningCLI):
         self.folder = RunFolder(Path(self.settings.output_dir))
         if self.config.subcommand == "fit" and (saved := self.folder.requeued()):
             self.settings.ckpt_path = str(saved)  # Lightning would take it whatever is asked for
+        if self.config.subcommand == "check":
+            self.settings.ckpt_path = None
         if self.settings.get("ckpt_path"):
             path, self.checkpoint = self.folder.read_checkpoint(self.settings.ckpt_path)
             self.settings.ckpt_path = str(path.resolve())
@@ -142,6 +152,10 @@ class EmbedftCLI(LightningCLI):
         """Says what is measured, and refuses a folder that holds another run."""
         if self.subcommand == "fit":
             self.folder.check_free(self.settings.ckpt_path, self.settings.overwrite)
+        elif self.subcommand == "check":
+            page = self.settings.html
+            if page is not None and Path(page).exists() and not self.settings.overwrite:
+                raise InputError(f"{page}: exists already; give another --html or --overwrite")
         else:
             print(f"{self.subcommand}: {self._weights_in_words()}", flush=True)
 
@@ -157,6 +171,13 @@ class EmbedftCLI(LightningCLI):
         """Makes model, data and trainer; a setting that one of them refuses is wrong input."""
         try:
             super().instantiate_classes()
+        except InputError as error:
+            if self.subcommand == "check":  # the file can be looked at without a model
+                from embedft.checking import check_file  # the charts' library is large
+
+                data = self.settings.data
+                check_file(data.input_jsonl, data.positive, self.settings.html, error)
+            raise
         except (ValueError, TypeError, MisconfigurationException) as error:
             cause: BaseException = error
             while cause.__cause__ is not None:
