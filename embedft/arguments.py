@@ -65,7 +65,7 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
         InputError: A flat config has an unknown key, or a loss is unknown.
     """
     expanded: list[str] = []
-    rest = complete_overwrite(args)
+    rest = name_the_file(complete_overwrite(args))
     while rest:
         arg = rest.pop(0)
         flag, equals, value = arg.partition("=")
@@ -92,6 +92,16 @@ def complete_overwrite(args: Sequence[str]) -> list[str]:
         "--overwrite=true" if arg == "--overwrite" and following not in {"true", "false"} else arg
         for arg, following in zip_longest(args, args[1:])
     ]
+
+
+def name_the_file(args: list[str]) -> list[str]:
+    """``check FILE``, with the file wherever no flag takes it, as ``check --input_jsonl=FILE``."""
+    for place in range(1, len(args) if args[:1] == ["check"] else 0):
+        before, arg = args[place - 1 : place + 1]
+        is_value = before.startswith("-") and "=" not in before
+        if not arg.startswith("-") and not is_value:
+            return [*args[:place], f"--input_jsonl={arg}", *args[place + 1 :]]
+    return args
 
 
 def _settings(name: str, value: Any) -> list[tuple[str, Any]]:

@@ -85,6 +85,11 @@ class EmbedftCLI(LightningCLI):
     model: EmbeddingModule
     datamodule: EmbeddingDataModule
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, and ``check``."""
+        return LightningCLI.subcommands() | {"check": {"model", "datamodule"}}
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what belongs to a run as a whole."""
         parser.add_argument("--output_dir", type=str, default="out", help="Folder of the run.")
@@ -116,6 +121,8 @@ class EmbedftCLI(LightningCLI):
         self.folder = RunFolder(Path(self.settings.output_dir))
         if self.config.subcommand == "fit" and (saved := self.folder.requeued()):
             self.settings.ckpt_path = str(saved)  # Lightning would take it whatever is asked for
+        if self.config.subcommand == "check":
+            self.settings.ckpt_path = None
         if self.settings.get("ckpt_path"):
             path, self.checkpoint = self.folder.read_checkpoint(self.settings.ckpt_path)
             self.settings.ckpt_path = str(path.resolve())
@@ -124,6 +131,10 @@ class EmbedftCLI(LightningCLI):
         """Says what is measured, and refuses a folder that holds another run."""
         if self.subcommand == "fit":
             self.folder.check_free(self.settings.ckpt_path, self.settings.overwrite)
+        elif self.subcommand == "check":
+            page = self.settings.html
+            if page is not None and Path(page).exists() and not self.settings.overwrite:
+                raise InputError(f"{page}: exists already; give another --html or --overwrite")
         else:
             print(f"{self.subcommand}: {self._weights_in_words()}", flush=True)
 
@@ -139,6 +150,13 @@ class EmbedftCLI(LightningCLI):
         """Makes model, data and trainer; a setting that one of them refuses is wrong input."""
         try:
             super().instantiate_classes()
+        except InputError as error:
+            if self.subcommand == "check":  # the file can be looked at without a model
+                from embedft.checking import check_file  # the charts' library is large
+
+                data = self.settings.data
+                check_file(data.input_jsonl, data.positive, self.settings.html, error)
+            raise
         except (ValueError, TypeError, MisconfigurationException) as error:
             cause: BaseException = error
             while cause.__cause__ is not None:

@@ -45,6 +45,24 @@ _MEASURE = (
 )
 
 SCREENS = {
+    "check": Screen(
+        "Say what fit with the same flags would see and take, and what to change.",
+        "Counts bad rows, duplicates, lengths and languages, makes the split, and times a few "
+        "steps on this machine. Nothing is written but --html FILE.",
+        ("pairs.jsonl", "pairs.jsonl --config configs/recommended.yaml --html check.html"),
+        (
+            *_INPUT,
+            "html",
+            "epochs",
+            "batch_size",
+            "max_seq_length",
+            "train_split",
+            "validation_jsonl",
+            "accelerator",
+            "devices",
+            "precision",
+        ),
+    ),
     "fit": Screen(
         "Train, measuring the base model first; export the best and the last weights.",
         "Holds out a tenth of the files, measures the base model on them, trains on the rest, and "
@@ -116,7 +134,6 @@ SCREENS = {
 
 # Of the subcommands of cli.COMMANDS, whose flags their own docstrings describe.
 EXAMPLES = {
-    "check": ("pairs.jsonl", "pairs.jsonl --html check.html"),
     "export": (
         "--ckpt_path out/checkpoints/best.ckpt --output_dir exported",
         "--ckpt_path out/checkpoints/last.ckpt --output_dir exported --overwrite",
@@ -136,6 +153,7 @@ FLAGS = {
     "input_jsonl": 'Your pairs, a line {"question": ..., "answer": ..., "file_name": ...} each.',
     "config": "YAML file of settings, such as configs/recommended.yaml; flags win over it.",
     "base_model": "Model to start from, or to measure: a hub id, or a folder.",
+    "html": "A page to write, with charts and more examples.",
     "output_dir": "Folder of the run.",
     "epochs": "Passes over the pairs.",
     "batch_size": "Pairs a step, on each device; more make better negatives and take memory.",

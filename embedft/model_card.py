@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embedft.evaluation.bootstrap import Interval
+from embedft.report.plain import plain_table
 
 SHOWN = ("ndcg@10", "mrr@10", "recall@1", "recall@5", "recall@10", "map@100")
 
@@ -126,13 +127,7 @@ def comparison(evaluations: dict[str, dict[str, Any] | None]) -> str:
         if len(columns) > 1:
             cells.append(f"{columns[1][metric] - columns[0][metric]:+.4f}")
         rows.append([metric, *cells])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
+    return plain_table(rows[0], rows[1:])
 
 
 def _use(prompts: dict[str, str]) -> str:

@@ -133,7 +133,7 @@ class EmbeddingDataModule(LightningDataModule):
         self._encoder = encoder
         self._loaded = False
         predicting = stage == "predict"
-        settings = self._read_settings(encoder, "answer" if predicting else self.positive)
+        settings = self.read_settings(encoder, "answer" if predicting else self.positive)
         table, rows, reading = self._read(self.input_jsonl, settings, not predicting)
         for problem in reading.problems:
             log.warning("%s", problem)
@@ -154,7 +154,8 @@ class EmbeddingDataModule(LightningDataModule):
             self._load_for_training(train, validation, encoder, needs_labels)
         self._loaded = True
 
-    def _read_settings(self, encoder: Encoder, documents: Positive) -> ReadSettings:
+    def read_settings(self, encoder: Encoder, documents: Positive) -> ReadSettings:
+        """What decides, beside the file, its rows and tokens."""
         backend = encoder.tokenizer.backend_tokenizer
         backend.no_truncation()  # settings of an earlier call are not part of the tokenizer
         backend.no_padding()

@@ -282,7 +282,7 @@ def _load_backbone(base: BaseModel) -> PreTrainedModel:
 
 
 def _max_seq_length(base: BaseModel, tokenizer: PreTrainedTokenizerBase, asked: int | None) -> int:
-    limit = _positions(base.config)
+    limit = positions(base.config)
     if asked is None:
         known = [base.max_seq_length, tokenizer.model_max_length, limit]
         return min(length for length in known if length is not None)
@@ -311,7 +311,7 @@ def first_position(config: PretrainedConfig) -> int:
     return config.pad_token_id + 1 if after_padding else 0
 
 
-def _positions(config: PretrainedConfig) -> int | None:
+def positions(config: PretrainedConfig) -> int | None:
     """The longest text that the backbone has positions for."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
     return None if positions is None else positions - first_position(config)

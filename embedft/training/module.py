@@ -5,13 +5,14 @@ Shape suffixes: B pairs of a batch, N negatives a pair, P labelled pairs, D embe
 
 from __future__ import annotations
 
+import itertools
 import logging
 from contextlib import ExitStack
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -247,13 +248,7 @@ class EmbeddingModule(LightningModule):
         trainer, data = self.trainer, self.data
         if data.topic_batches and data.topic_place is None:  # a resumed run brings its own
             data.order_by_topic(question_places(self.encoder, data, trainer))
-        epochs = trainer.max_epochs if trainer.max_epochs is not None else 1000
-        total = total_steps(
-            self._batches_per_epoch(epochs),
-            trainer.accumulate_grad_batches,
-            trainer.max_steps,
-            trainer.limit_train_batches,
-        )
+        total = steps_of_run(trainer, data)
         warmup = warmup_length(self.warmup_steps, total)
         log.info("schedule: %d steps, %d of them warm-up to %g", total, warmup, self.learning_rate)
         if warmup > total / 2:
@@ -275,13 +270,6 @@ class EmbeddingModule(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
-
-    def _batches_per_epoch(self, epochs: int) -> Any:
-        """Batches of one epoch after the other, planned as they are asked for."""
-        epoch = 0
-        while epochs < 0 or epoch < epochs:
-            yield from self.data.batches_per_epoch([epoch])
-            epoch += 1
 
     # What a resumed run must know.
 
@@ -436,6 +424,22 @@ class EmbeddingModule(LightningModule):
     def predict_step(self, batch: EvalBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Which texts, and their embeddings."""
         return batch.texts, self.encoder(batch.input_ids, batch.lengths)
+
+
+def steps_of_run(trainer: Trainer, data: EmbeddingDataModule) -> int:
+    """Optimiser steps of a whole fit, exactly; epochs are planned as they are asked for."""
+    epochs = trainer.max_epochs if trainer.max_epochs is not None else 1000
+    batches = (
+        count
+        for epoch in (itertools.count() if epochs < 0 else range(epochs))
+        for count in data.batches_per_epoch([epoch])
+    )
+    return total_steps(
+        batches,
+        trainer.accumulate_grad_batches,
+        trainer.max_steps,
+        trainer.limit_train_batches,
+    )
 
 
 def in_batch_accuracy(anchor_BD: Tensor, positive_BD: Tensor) -> Tensor:

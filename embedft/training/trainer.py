@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from embedft.errors import InputError, RunFailedError
@@ -82,6 +82,27 @@ class EmbedftTrainer(Trainer):
             )
         if self.strategy.root_device.type == "cpu":
             keep_freed_memory()
+
+    def check(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule,
+        html: str | None = None,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Says what a fit with these settings would see, and what to change.
+
+        Args:
+            model: As for ``fit``.
+            datamodule: As for ``fit``.
+            html: A page to write, with charts; nothing else is written.
+            ckpt_path: Not used; taken so that the config file of a fit can be checked.
+            weights_only: Likewise.
+        """
+        from embedft.checking import check  # the charts' library is large
+
+        check(self, model, datamodule, html)  # type: ignore[arg-type]  # the command line's own
 
 
 def has_native_bf16(accelerator: str) -> bool:

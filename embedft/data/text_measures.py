@@ -1,0 +1,108 @@
+"""One pass over the texts of a file: near duplicates, copied questions, languages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import py3langid
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from embedft.data.blocks import Positive
+from embedft.data.keys import Ints, first_equal
+from embedft.data.near_duplicates import Signer, near_duplicates
+from embedft.data.records import stream_records
+from embedft.data.report import ReadReport
+from embedft.data.rows import Record
+from embedft.data.table import Table
+from embedft.data.words import longest_run, words_of
+
+COPIED = 0.7
+"""From this share of a question's words on, in one run, its answer gives it away."""
+SAMPLED = 2_000
+"""Rows whose language is looked at."""
+_LANGUAGE_LETTERS = 400  # of a row: enough to tell
+_FEWEST_WORDS = 4  # a shorter run is a name, not a question
+
+
+@dataclass(frozen=True, slots=True)
+class TextMeasures:
+    """What only the texts say; arrays have one entry a good row.
+
+    Attributes:
+        line: Line in the file.
+        near_question: The first row whose question is the same or nearly the same.
+        near_answer: The first row whose answer is.
+        copied: Share of the question's words that its positive holds one after the other, 0 to 1.
+        languages: How many of the rows drawn are in a language, by its ISO 639 code.
+    """
+
+    line: Ints
+    near_question: Ints
+    near_answer: Ints
+    copied: NDArray[np.float64]
+    languages: Counter[str]
+
+
+def measure_texts(table: Table, positive: Positive) -> TextMeasures:
+    """Reads the good rows of a table's file again.
+
+    Args:
+        table: Says which texts are the same.
+        positive: What a question is trained to find.
+    """
+    rows = len(table)
+    assert table.answer is not None
+    first_question, first_answer = first_equal(table.question_key), first_equal(table.answer_key)
+    questions, answers = Signer(), Signer()
+    rng = np.random.default_rng(0)
+    sampled = set(rng.choice(rows, min(rows, SAMPLED), replace=False).tolist())
+    line = np.zeros(rows, dtype=np.int64)
+    copied = np.zeros(rows)
+    languages: Counter[str] = Counter()
+    stream = stream_records(
+        table.path, ReadReport(table.path), context_required=positive == "context"
+    )
+    progress = tqdm(stream, "comparing texts", rows, unit="row", leave=False, disable=None)
+    for row, record in enumerate(progress):
+        line[row] = record.line
+        question, answer = words_of(record.question), words_of(record.answer)
+        copied[row] = _copied(question, answer, record, positive)
+        if first_question[row] == row:
+            questions.add(question)
+        if first_answer[row] == row:
+            answers.add(answer)
+        if row in sampled:
+            text = f"{record.question} {record.answer}"[:_LANGUAGE_LETTERS]
+            languages[py3langid.classify(text)[0]] += 1
+    return TextMeasures(
+        line,
+        _first_alike(first_question, questions),
+        _first_alike(first_answer, answers),
+        copied,
+        languages,
+    )
+
+
+def _copied(question: list[str], answer: list[str], record: Record, positive: Positive) -> float:
+    runs = [0]
+    if positive != "context":
+        runs.append(longest_run(question, answer))
+    if positive != "answer" and record.context:
+        runs.append(longest_run(question, words_of(record.context)))
+    longest = max(runs)
+    return longest / len(question) if longest >= _FEWEST_WORDS else 0.0
+
+
+def _first_alike(first: Ints, signer: Signer) -> Ints:
+    """(rows,) the first row with a text like the row's.
+
+    Args:
+        first: (rows,) the first row with the same text.
+        signer: Has the texts of those first rows.
+    """
+    distinct = np.flatnonzero(first == np.arange(len(first)))
+    alike = distinct[near_duplicates(signer.signatures())]
+    return alike[np.searchsorted(distinct, first)]
