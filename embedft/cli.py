@@ -6,6 +6,7 @@ import signal
 import sys
 from argparse import ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_only
 
 from embedft import __version__
-from embedft.arguments import SHORT_FLAGS, complete_overwrite, expand_arguments, explain
+from embedft.arguments import SHORT_FLAGS, complete_flags, expand_arguments, explain
 from embedft.checkpoint import load_weights
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
@@ -26,6 +27,7 @@ from embedft.mining import mine
 from embedft.outcome import finish_run
 from embedft.run_folder import RunFolder
 from embedft.run_log import log_to_file, start_log
+from embedft.searching import search
 from embedft.training.checkpoints import RunCheckpoints
 from embedft.training.guard import guard_data
 from embedft.training.module import EmbeddingModule
@@ -43,6 +45,7 @@ Fine-tune a sentence-embedding model on question/answer pairs, and measure it be
   python -m embedft predict --input_jsonl pairs.jsonl --base_model out/best_model --output_dir emb
   python -m embedft export  --ckpt_path out/checkpoints/best.ckpt --output_dir folder
   python -m embedft mine    --input_jsonl pairs.jsonl --output_jsonl mined.jsonl
+  python -m embedft search  --model out/best_model --input_jsonl pairs.jsonl "What ...?"
 
 Settings can also stand in a YAML file, --config FILE; flags after it win. A subcommand followed by
 --help lists them all, followed by --print_config it prints them as a YAML file.
@@ -273,6 +276,7 @@ def _seed(seed_everything: bool | int) -> int:
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "export": (export_checkpoint, "Write the sentence-transformers folder of a checkpoint."),
     "mine": (mine, "Find, for each question of a file, the wrong answers that a model ranks high."),
+    "search": (search, "Print the answers of a file that a model finds for a question of yours."),
 }
 
 
@@ -281,19 +285,30 @@ def _command(name: str, args: list[str]) -> None:
     parser = ArgumentParser(
         prog=f"python -m embedft {name}", exit_on_error=False, description=description
     )
-    parser.add_function_arguments(function)
+    asks = "questions" in signature(function).parameters
+    if asks:
+        parser.add_argument(
+            "questions", nargs="*", help="Any number; without one they are read from the terminal."
+        )
+    parser.add_function_arguments(function, skip={"questions"} if asks else set())
     function(**parser.parse_args(args).as_dict())
 
 
-def main(args: list[str] | None = None) -> None:
-    """Runs a command line; wrong input ends with one clear line and exit status 2."""
-    arguments = (sys.argv[1:] if args is None else list(args)) or ["--help"]
-    start_log()
+def run(arguments: list[str]) -> EmbedftCLI | None:
+    """Runs a command line.
+
+    Returns:
+        What ``fit``, ``validate``, ``test`` or ``predict`` was run by; None of other commands.
+
+    Raises:
+        EmbedftError: It can't be done; of input that is wrong an :class:`InputError`.
+    """
     try:
+        start_log(warnings_only=arguments[0] == "search")
         if arguments[0] in COMMANDS:
-            _command(arguments[0], complete_overwrite(arguments[1:]))
-            return
-        EmbedftCLI(
+            _command(arguments[0], complete_flags(arguments[1:]))
+            return None
+        return EmbedftCLI(
             EmbeddingModule,
             EmbeddingDataModule,
             save_config_callback=SaveConfig,
@@ -322,26 +337,31 @@ def main(args: list[str] | None = None) -> None:
             args=expand_arguments(arguments),
         )
     except ArgumentError as error:
-        _fail(explain(str(error)), InputError.exit_status)
+        raise InputError(explain(str(error))) from None
+    except MisconfigurationException as error:
+        raise InputError(str(error)) from error
+    except OSError as error:
+        raise RunFailedError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise RunFailedError(
+            "out of memory; --model.chunk_size 32 trains the same batch in the memory of 32 texts; "
+            "a smaller --batch_size, --eval_batch_size or --max_seq_length takes less too"
+        ) from error
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs a command line; wrong input ends with one clear line and exit status 2."""
+    try:
+        run((sys.argv[1:] if args is None else list(args)) or ["--help"])
     except StoppedError as error:
         # A rank that ends with an error makes Lightning's launcher kill the others as they save.
         _fail(str(error), 0 if rank_zero_only.rank else error.exit_status)
     except EmbedftError as error:
         _fail(str(error), error.exit_status)
-    except MisconfigurationException as error:
-        _fail(str(error), InputError.exit_status)
-    except OSError as error:
-        _fail(str(error), RunFailedError.exit_status)
     except KeyboardInterrupt:
         _fail("stopped by SIGINT before there was anything to save", 128 + signal.SIGINT)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        _fail(
-            "out of memory; --model.chunk_size 32 trains the same batch in the memory of 32 texts; "
-            "a smaller --batch_size, --eval_batch_size or --max_seq_length takes less too",
-            RunFailedError.exit_status,
-        )
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -59,7 +59,7 @@ class EmbeddingFile:
     @property
     def missing(self) -> Ints:
         """The texts that are not embedded yet."""
-        return self.texts[~self.done]
+        return np.asarray(self.texts[~self.done])
 
     def fill(self, batch_size: int, description: str) -> None:
         """Embeds what is missing.

@@ -26,18 +26,23 @@ _NOT_SHOWN = (
 )
 
 
-def start_log() -> None:
-    """Reports to standard output; the first lines are also held for :func:`log_to_file`."""
+def start_log(*, warnings_only: bool = False) -> None:
+    """Reports to standard output; the first lines are also held for :func:`log_to_file`.
+
+    Args:
+        warnings_only: For a command whose result is what it prints: reports to standard error.
+    """
     for name in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)  # not seed, hardware and tips
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     for message in _NOT_SHOWN:
         warnings.filterwarnings("ignore", message)
-    _log.setLevel(logging.ERROR if rank_zero_only.rank else logging.INFO)
+    usual = logging.WARNING if warnings_only else logging.INFO
+    _log.setLevel(logging.ERROR if rank_zero_only.rank else usual)
     for handler in list(_log.handlers):  # of an earlier run in this process
         _log.removeHandler(handler)
         handler.close()
-    console = logging.StreamHandler(sys.stdout)
+    console = logging.StreamHandler(sys.stderr if warnings_only else sys.stdout)
     console.setFormatter(logging.Formatter("%(message)s"))
     _log.addHandler(console)
     _log.addHandler(MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
