@@ -185,7 +185,11 @@ class SearchIndex:
     def _read(self) -> Table:
         in_context = self.field == "context"
         settings = read_settings(self.encoder, self.field, context_required=in_context)
-        return read_table(self.input_jsonl, settings, self.cache_dir, self.on_bad_rows)
+        try:
+            return read_table(self.input_jsonl, settings, self.cache_dir, self.on_bad_rows)
+        except InputError as error:  # it names the flags of fit
+            message = str(error).replace("--data.positive context", "--field context")
+            raise InputError(message.replace("--data.on_bad_rows", "--on_bad_rows")) from None
 
     def _open(self) -> bool:
         """Whether the index is there and whole."""
@@ -193,7 +197,7 @@ class SearchIndex:
             self._index = self._faiss.read_index(str(self.folder / "index.faiss"))
             self._offsets: Ints = np.load(self.folder / "offsets.npy", mmap_mode="r")
             size = (self.folder / "documents.jsonl").stat().st_size
-        except (RuntimeError, OSError, ValueError):  # absent, or cut off
+        except (RuntimeError, OSError, ValueError, EOFError):  # absent, or cut off
             return False
         return bool(self._index.ntotal == len(self) and self._offsets[-1] == size)
 

@@ -104,8 +104,9 @@ def _prompted() -> Iterator[str]:
     with suppress(ImportError):  # Windows has none
         import readline  # noqa: F401  # gives input() its arrow keys and history
     print("Type a question; an empty line ends.", file=sys.stderr)
+    prompt = "? " if sys.stdout.isatty() else ""  # not among answers that go to a file
     try:
-        while question := input("? ").strip():
+        while question := input(prompt).strip():
             yield question
     except (EOFError, KeyboardInterrupt):
         print(file=sys.stderr)
