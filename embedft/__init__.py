@@ -16,23 +16,37 @@ _HOMES = {
     "EmbeddingDataModule": "embedft.data.datamodule",
     "EmbeddingModule": "embedft.training.module",
     "Encoder": "embedft.encoder.encoder",
+    "FitResult": "embedft.api",
+    "Hit": "embedft.search_index",
+    "InputError": "embedft.errors",
     "MultipleNegativesRankingLoss": "embedft.losses",
     "OnlineContrastiveLoss": "embedft.losses",
+    "SearchIndex": "embedft.search_index",
+    "evaluate": "embedft.api",
     "export_checkpoint": "embedft.export",
+    "fit": "embedft.api",
     "main": "embedft.cli",
+    "search": "embedft.api",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
+    from embedft.api import FitResult as FitResult
+    from embedft.api import evaluate as evaluate
+    from embedft.api import fit as fit
+    from embedft.api import search as search
     from embedft.cli import main as main
     from embedft.data.datamodule import EmbeddingDataModule as EmbeddingDataModule
     from embedft.encoder.encoder import Encoder as Encoder
+    from embedft.errors import InputError as InputError
     from embedft.export import export_checkpoint as export_checkpoint
     from embedft.losses import ContrastiveLoss as ContrastiveLoss
     from embedft.losses import CosineSimilarityLoss as CosineSimilarityLoss
     from embedft.losses import MultipleNegativesRankingLoss as MultipleNegativesRankingLoss
     from embedft.losses import OnlineContrastiveLoss as OnlineContrastiveLoss
+    from embedft.search_index import Hit as Hit
+    from embedft.search_index import SearchIndex as SearchIndex
     from embedft.training.module import EmbeddingModule as EmbeddingModule
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -55,6 +56,15 @@ LOSSES = {
     "OnlineContrastiveLoss": ("onlinecontrastive",),
 }
 
+# Flags that may stand alone, what they then mean, and which next argument is their value. A
+# question after --compare is none: a name of a model has no blank.
+VALUE_ALONE = {"--overwrite": "true", "--json": "true", "--compare": "auto"}
+VALUE = {
+    "--overwrite": re.compile("true|false"),
+    "--json": re.compile("true|false"),
+    "--compare": re.compile(r"(?!-)[\w.~/:-]+", re.ASCII),
+}
+
 _SECTIONS = {"model", "data", "trainer"}
 
 
@@ -65,7 +75,7 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
         InputError: A flat config has an unknown key, or a loss is unknown.
     """
     expanded: list[str] = []
-    rest = name_the_file(complete_overwrite(args))
+    rest = name_the_file(complete_flags(args))
     while rest:
         arg = rest.pop(0)
         flag, equals, value = arg.partition("=")
@@ -86,12 +96,13 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
     return expanded
 
 
-def complete_overwrite(args: Sequence[str]) -> list[str]:
-    """Arguments in which ``--overwrite`` alone has become ``--overwrite=true``."""
-    return [
-        "--overwrite=true" if arg == "--overwrite" and following not in {"true", "false"} else arg
-        for arg, following in zip_longest(args, args[1:])
-    ]
+def complete_flags(args: Sequence[str]) -> list[str]:
+    """Arguments in which a flag that may stand alone has got the value that it then means."""
+    completed = []
+    for arg, following in zip_longest(args, args[1:]):
+        alone = arg in VALUE_ALONE and not VALUE[arg].fullmatch(following or "-")
+        completed.append(f"{arg}={VALUE_ALONE[arg]}" if alone else arg)
+    return completed
 
 
 def name_the_file(args: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 
 from embedft.advice import LIMITS, about_data, about_run
 from embedft.data.blocks import Positive
-from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.datamodule import EmbeddingDataModule, read_settings
 from embedft.data.measures import DataMeasures, Finding, findings, measure_data
 from embedft.data.pairs import RIGHT
 from embedft.errors import InputError
@@ -47,7 +47,9 @@ def check(
         data = measure_data(
             settings.input_jsonl,
             settings.positive,
-            settings.read_settings(encoder, settings.positive),
+            read_settings(
+                encoder, settings.positive, context_required=settings.positive == "context"
+            ),
             encoder.tokenizer.unk_token_id,
         )
     found = findings(data)

@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_only
 
 from embedft import __version__
-from embedft.arguments import SHORT_FLAGS, complete_overwrite, expand_arguments
+from embedft.arguments import SHORT_FLAGS, complete_flags, expand_arguments
 from embedft.checkpoint import load_weights
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
@@ -39,6 +39,7 @@ from embedft.outcome import finish_run
 from embedft.progress import be_quiet
 from embedft.run_folder import RunFolder
 from embedft.run_log import log_to_file, start_log
+from embedft.searching import search
 from embedft.training.checkpoints import RunCheckpoints
 from embedft.training.guard import guard_data
 from embedft.training.module import EmbeddingModule
@@ -274,6 +275,7 @@ def _seed(seed_everything: bool | int) -> int:
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "export": (export_checkpoint, "Write the sentence-transformers folder of a checkpoint."),
     "mine": (mine, "Find, for each question of a file, the wrong answers that a model ranks high."),
+    "search": (search, "Print the answers of a file that a model finds for a question of yours."),
 }
 
 
@@ -295,7 +297,12 @@ def command_parser(name: str) -> ArgumentParser:
         description=f"{summary}\n\n{examples(name)}",
         formatter_class=HelpFormatter,
     )
-    parser.add_function_arguments(function)
+    asks = "questions" in inspect.signature(function).parameters
+    if asks:
+        parser.add_argument(
+            "questions", nargs="*", help="Any number; without one they are read from the terminal."
+        )
+    parser.add_function_arguments(function, skip={"questions"} if asks else set())
     return parser
 
 
@@ -317,19 +324,25 @@ def _flags_of(name: str) -> list[str]:
     return [*SHORT_FLAGS, *SCREENS["fit"].flags, "save_steps", "save_total_limit", *dotted]
 
 
-def main(args: list[str] | None = None) -> None:
-    """Runs a command line; wrong input ends with one clear line and exit status 2."""
-    arguments = sys.argv[1:] if args is None else list(args)
+def run(arguments: list[str]) -> EmbedftCLI | None:
+    """Runs a command line.
+
+    Returns:
+        What ``fit``, ``validate``, ``test`` or ``predict`` was run by; None of other commands.
+
+    Raises:
+        EmbedftError: It can't be done; of input that is wrong an :class:`InputError`.
+    """
     quiet = "--quiet" in arguments
     arguments = [arg for arg in arguments if arg != "--quiet"] or ["--help"]
-    start_log(quiet)
     try:
+        start_log(quiet, warnings_only=arguments[0] == "search")
         flag, _, value = arguments[0].partition("=")
         if flag == "--print_completion":
             from embedft.completion import print_completion  # which imports this file
 
             print_completion(value or "".join(arguments[1:]))
-            return
+            return None
         if not arguments[0].startswith("-") and arguments[0] not in (*SCREENS, *COMMANDS):
             known = [*SCREENS, *COMMANDS]
             raise InputError(
@@ -337,9 +350,9 @@ def main(args: list[str] | None = None) -> None:
                 f"{', '.join(known)}"
             )
         if arguments[0] in COMMANDS:
-            _command(arguments[0], complete_overwrite(arguments[1:]))
-            return
-        EmbedftCLI(
+            _command(arguments[0], complete_flags(arguments[1:]))
+            return None
+        return EmbedftCLI(
             EmbeddingModule,
             EmbeddingDataModule,
             save_config_callback=SaveConfig,
@@ -362,28 +375,33 @@ def main(args: list[str] | None = None) -> None:
         )
     except ArgumentError as error:
         name = arguments[0]
-        _fail(explain(str(error), name, _flags_of(name)), InputError.exit_status)
+        raise InputError(explain(str(error), name, _flags_of(name))) from None
+    except MisconfigurationException as error:
+        raise InputError(str(error)) from error
+    except OSError as error:
+        raise RunFailedError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise RunFailedError(
+            "out of memory; --model.chunk_size 32 trains the same batch in the memory of 32 texts; "
+            "a smaller --batch_size, --eval_batch_size or --max_seq_length takes less too"
+        ) from error
+    finally:
+        be_quiet(False)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs a command line; wrong input ends with one clear line and exit status 2."""
+    try:
+        run(sys.argv[1:] if args is None else list(args))
     except StoppedError as error:
         # A rank that ends with an error makes Lightning's launcher kill the others as they save.
         _fail(str(error), 0 if rank_zero_only.rank else error.exit_status)
     except EmbedftError as error:
         _fail(str(error), error.exit_status)
-    except MisconfigurationException as error:
-        _fail(str(error), InputError.exit_status)
-    except OSError as error:
-        _fail(str(error), RunFailedError.exit_status)
     except KeyboardInterrupt:
         _fail("stopped by SIGINT before there was anything to save", 128 + signal.SIGINT)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        _fail(
-            "out of memory; --model.chunk_size 32 trains the same batch in the memory of 32 texts; "
-            "a smaller --batch_size, --eval_batch_size or --max_seq_length takes less too",
-            RunFailedError.exit_status,
-        )
-    finally:
-        be_quiet(False)
 
 
 def out_of_memory(error: BaseException) -> bool:

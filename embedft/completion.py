@@ -46,9 +46,9 @@ def print_completion(shell: str) -> None:
 
 
 class _CompletionParser(Parser):
-    def add_subcommands(self, **kwargs: Any) -> Any:
+    def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
         """Adds those that are not the Trainer's, too."""
-        subcommands = super().add_subcommands(**kwargs)
+        subcommands = super().add_subcommands(*args, **kwargs)
         for name, (_, summary) in COMMANDS.items():
             subcommands.add_subcommand(name, command_parser(name), help=summary)
         return subcommands

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
-from torch.utils.data import DataLoader
 
-from embedft.data.batches import EvalBatch, TextBatches
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.keys import Ints, first_equal
+from embedft.data.keys import first_equal
 from embedft.data.pairs import RIGHT, row_keys
 from embedft.data.splits import leak_groups
+from embedft.embedding import one_device_trainer
+from embedft.embedding_file import EmbeddingFile
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
 from embedft.evaluation.hard_negatives import hard_negatives
-from embedft.files import replacing_file, write_json
+from embedft.files import replacing_file
 from embedft.progress import progress
-from embedft.training.module import DEFAULT_BASE_MODEL, EmbeddingModule
-from embedft.training.trainer import EmbedftTrainer
+from embedft.training.module import DEFAULT_BASE_MODEL
 
 log = logging.getLogger(__name__)
 
@@ -74,20 +68,15 @@ def mine(
         raise InputError(f"num_negatives: is {num_negatives}, must be at least 1")
     if not 0 <= relative_margin <= 1:
         raise InputError(f"relative_margin: is {relative_margin}, must lie from 0 to 1")
-    module = EmbeddingModule(base_model=base_model, max_seq_length=max_seq_length)
+    encoder = Encoder(base_model, max_seq_length=max_seq_length)
     data = EmbeddingDataModule(input_jsonl, eval_batch_size=eval_batch_size, cache_dir=cache_dir)
-    data.load(module.encoder, False, "predict")
-    trainer = EmbedftTrainer(
-        accelerator=accelerator,
-        devices=1,
-        precision=precision,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    embeddings = EmbeddingFile(target, data, module.encoder, str(trainer.precision))
-    embeddings.fill(trainer, module, data)
+    data.load(encoder, False, "predict")
+    trainer = one_device_trainer(accelerator, precision)
+    embeddings = EmbeddingFile(target, data.tokens, data.predicted_texts, encoder, trainer)
+    done = len(embeddings.texts) - len(embeddings.missing)
+    if done:
+        log.info("mining: %d texts are embedded already", done)
+    embeddings.fill(data.eval_batch_size, "embedding")
     rows = np.arange(len(data.table))
     if data.table.label is not None:
         rows = rows[data.table.label >= RIGHT]
@@ -95,8 +84,8 @@ def mine(
     documents = np.flatnonzero(first == np.arange(len(first)))
     groups = leak_groups(row_keys(data.table, np.arange(len(data.table))))
     found_RN, scores_RN = hard_negatives(
-        embeddings.of(data.table.question[rows]),
-        embeddings.of(data.answer_texts[documents]),
+        torch.from_numpy(embeddings.of(data.table.question[rows])),
+        torch.from_numpy(embeddings.of(data.answer_texts[documents])),
         np.searchsorted(documents, first[rows]),
         groups[rows],
         groups[documents],
@@ -129,90 +118,3 @@ def _write(target: Path, data: EmbeddingDataModule, negatives: dict[int, list[in
             del entry["line"]
             entry["negatives"] = [texts[other] for other in negatives.get(index, [])]
             stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
-
-
-class EmbeddingFile:
-    """Embeddings on disk, beside the file they are for, filled batch by batch.
-
-    Args:
-        target: The file they are for.
-        data: Read for ``predict``.
-        encoder: Embeds; other weights or other texts make another file.
-        precision: So does another precision.
-    """
-
-    def __init__(
-        self, target: Path, data: EmbeddingDataModule, encoder: Encoder, precision: str
-    ) -> None:
-        self.texts = data.predicted_texts
-        self.folder = target.with_name(f".{target.name}.embeddings")
-        shape = len(self.texts), encoder.embedding_dim
-        made_of = {
-            "data": data.tokens.fingerprint,
-            "weights": _digest(encoder),
-            "precision": precision,
-            "shape": list(shape),
-        }
-        settings = self.folder / "made_of.json"
-        begun = settings.is_file() and json.loads(settings.read_text("utf-8")) == made_of
-        if not begun:
-            self.remove()
-            self.folder.mkdir(parents=True)
-        mode: Any = "r+" if begun else "w+"
-        self.table = np.memmap(self.folder / "embeddings.bin", np.float32, mode, shape=shape)
-        self.done = np.memmap(self.folder / "done.bin", np.bool_, mode, shape=shape[:1])
-        if not begun:
-            write_json(settings, made_of)
-
-    def fill(self, trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule) -> None:
-        """Embeds what is not done yet."""
-        missing = self.texts[~self.done]
-        if len(missing) < len(self.texts):
-            log.info("mining: %d texts are embedded already", len(self.texts) - len(missing))
-        if not len(missing):
-            return
-        batches = TextBatches(data.tokens, missing, data.eval_batch_size)
-        trainer.callbacks.append(_Filler(self))  # type: ignore[attr-defined]  # set by Lightning, untyped
-        loader: DataLoader[EvalBatch] = DataLoader(batches, batch_size=None)
-        trainer.predict(module, loader, return_predictions=False)
-
-    def put(self, texts: Ints, embeddings: Tensor) -> None:
-        """Notes some embeddings; the mark that they are there comes after them."""
-        places = np.searchsorted(self.texts, texts)
-        self.table[places] = embeddings.float().cpu().numpy()
-        self.done[places] = True
-
-    def of(self, texts: Ints) -> Tensor:
-        """(texts, D) the embeddings of some texts."""
-        return torch.from_numpy(self.table[np.searchsorted(self.texts, texts)])
-
-    def remove(self) -> None:
-        """Deletes the files."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-
-
-class _Filler(Callback):
-    def __init__(self, file: EmbeddingFile) -> None:
-        self.file = file
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        texts, embeddings = outputs
-        self.file.put(texts.cpu().numpy(), embeddings)
-
-
-def _digest(encoder: Encoder) -> str:
-    """Of the weights, by name."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(encoder.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()[:24]

@@ -8,7 +8,7 @@ import warnings
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
-from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # public
 from lightning.pytorch.utilities import rank_zero_only
 from transformers.utils import logging as transformers_logging
 
@@ -33,11 +33,12 @@ _NOT_SHOWN = (
 )
 
 
-def start_log(quiet: bool = False) -> None:
+def start_log(quiet: bool = False, *, warnings_only: bool = False) -> None:
     """Reports to standard output; the first lines are also held for :func:`log_to_file`.
 
     Args:
         quiet: Show results, warnings and errors alone; the file still gets all.
+        warnings_only: For a command whose result is what it prints: reports to standard error.
     """
     be_quiet(quiet)
     if quiet:
@@ -47,11 +48,12 @@ def start_log(quiet: bool = False) -> None:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     for message in _NOT_SHOWN:
         warnings.filterwarnings("ignore", message)
-    _log.setLevel(logging.ERROR if rank_zero_only.rank else logging.INFO)
+    usual = logging.WARNING if warnings_only else logging.INFO
+    _log.setLevel(logging.ERROR if rank_zero_only.rank else usual)
     for handler in list(_log.handlers):  # of an earlier run in this process
         _log.removeHandler(handler)
         handler.close()
-    console = logging.StreamHandler(sys.stdout)
+    console = logging.StreamHandler(sys.stderr if warnings_only else sys.stdout)
     console.setFormatter(logging.Formatter("%(message)s"))
     console.setLevel(RESULT if quiet else logging.INFO)
     _log.addHandler(console)

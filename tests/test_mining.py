@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import mine_hard_negatives
 from tiny import MINILM, sample_rows, write_jsonl
 
 from embedft.cli import main
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.keys import Ints
+from embedft.embedding import one_device_trainer
+from embedft.embedding_file import EmbeddingFile
 from embedft.encoder.base_model import find_base_model
+from embedft.encoder.encoder import Encoder
 from embedft.evaluation import hard_negatives as search
-from embedft.mining import EmbeddingFile
-from embedft.training.module import EmbeddingModule
-from embedft.training.trainer import EmbedftTrainer
 
 Capture = pytest.CaptureFixture[str]
 
@@ -126,25 +128,29 @@ def test_search_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         assert np.isnan(scores[row]).sum() == 30 - len(allowed)
 
 
-def test_goes_on_where_it_was_stopped(tmp_path: Path, tiny_model: Path, capsys: Capture) -> None:
+def test_goes_on_where_it_was_stopped(
+    tmp_path: Path, tiny_model: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is embedded is not embedded again; another model starts anew."""
     pairs = write_jsonl(tmp_path / "pairs.jsonl", sample_rows()[:40])
     flags = [f"--base_model={tiny_model}", "--eval_batch_size=8", "--relative_margin=0"]
     whole = mined(pairs, *flags)
     (tmp_path / "mined.jsonl").unlink()
 
-    module = EmbeddingModule(base_model=str(tiny_model))
-    data = EmbeddingDataModule(str(pairs), eval_batch_size=8)
-    data.load(module.encoder, False, "predict")
-    trainer = EmbedftTrainer(
-        precision="32-true",
-        limit_predict_batches=3,
-        logger=False,
-        enable_checkpointing=False,
-        use_distributed_sampler=False,
-    )
-    begun = EmbeddingFile(tmp_path / "mined.jsonl", data, module.encoder, "32-true")
-    begun.fill(trainer, module, data)
+    encoder = Encoder(str(tiny_model))
+    data = EmbeddingDataModule(str(pairs))
+    data.load(encoder, False, "predict")
+    target, trainer = tmp_path / "mined.jsonl", one_device_trainer("auto", "32-true")
+    begun = EmbeddingFile(target, data.tokens, data.predicted_texts, encoder, trainer)
+
+    def put_until_stopped(texts: Ints, embeddings: NDArray[np.float32]) -> None:
+        if begun.done.sum() == 24:
+            raise KeyboardInterrupt
+        EmbeddingFile.put(begun, texts, embeddings)
+
+    monkeypatch.setattr(begun, "put", put_until_stopped)
+    with pytest.raises(KeyboardInterrupt):
+        begun.fill(8, "")
     assert begun.done.sum() == 24
     capsys.readouterr()
     assert mined(pairs, *flags) == whole

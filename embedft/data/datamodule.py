@@ -133,7 +133,8 @@ class EmbeddingDataModule(LightningDataModule):
         self._encoder = encoder
         self._loaded = False
         predicting = stage == "predict"
-        settings = self.read_settings(encoder, "answer" if predicting else self.positive)
+        documents: Positive = "answer" if predicting else self.positive
+        settings = read_settings(encoder, documents, context_required=self.positive == "context")
         table, rows, reading = self._read(self.input_jsonl, settings, not predicting)
         for problem in reading.problems:
             log.warning("%s", problem)
@@ -153,22 +154,6 @@ class EmbeddingDataModule(LightningDataModule):
             train, validation = self._split(table, rows, settings, stage)
             self._load_for_training(train, validation, encoder, needs_labels)
         self._loaded = True
-
-    def read_settings(self, encoder: Encoder, documents: Positive) -> ReadSettings:
-        """What decides, beside the file, its rows and tokens."""
-        backend = encoder.tokenizer.backend_tokenizer
-        backend.no_truncation()  # settings of an earlier call are not part of the tokenizer
-        backend.no_padding()
-        return ReadSettings(
-            tokenizer=backend.to_str(),
-            max_seq_length=encoder.max_seq_length,
-            truncation_side=encoder.tokenizer.truncation_side,
-            query_prompt=encoder.query_text(""),
-            document_prompt=encoder.document_text(""),
-            lower_case=encoder.base.do_lower_case,
-            documents=documents,
-            context_required=self.positive == "context",
-        )
 
     def _read(
         self, path: str, settings: ReadSettings, drop_duplicates: bool
@@ -432,6 +417,23 @@ class EmbeddingDataModule(LightningDataModule):
             "positive": self.positive,
             "topic_batches": self.topic_batches,
         }
+
+
+def read_settings(encoder: Encoder, documents: Positive, *, context_required: bool) -> ReadSettings:
+    """How a file is read for an encoder: its tokenizer, length limit and prompts."""
+    backend = encoder.tokenizer.backend_tokenizer
+    backend.no_truncation()  # settings of an earlier call are not part of the tokenizer
+    backend.no_padding()
+    return ReadSettings(
+        tokenizer=backend.to_str(),
+        max_seq_length=encoder.max_seq_length,
+        truncation_side=encoder.tokenizer.truncation_side,
+        query_prompt=encoder.query_text(""),
+        document_prompt=encoder.document_text(""),
+        lower_case=encoder.base.do_lower_case,
+        documents=documents,
+        context_required=context_required,
+    )
 
 
 def default_cache_dir() -> Path:

@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from embedft.data.batches import TextBatches
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.keys import Ints
 from embedft.data.topics import topic_places
+from embedft.embedding import embed_texts
 from embedft.encoder.encoder import Encoder
-from embedft.progress import progress
 
 
 def question_places(encoder: Encoder, data: EmbeddingDataModule, trainer: Trainer) -> Ints:
@@ -32,14 +33,11 @@ def _embeddings(
     """(rows, D) of the questions, length 1."""
     questions, row_of = np.unique(data.rows.anchor, return_inverse=True)
     table = np.empty((len(questions), encoder.embedding_dim), dtype=np.float32)
+
+    def put(texts: Ints, embeddings: NDArray[np.float32]) -> None:
+        unit = functional.normalize(torch.from_numpy(embeddings), dim=-1)
+        table[np.searchsorted(questions, texts)] = unit.numpy()
+
     batches = TextBatches(data.tokens, questions, data.eval_batch_size)
-    device = trainer.strategy.root_device
-    encoder.eval()
-    with torch.no_grad(), trainer.precision_plugin.forward_context():
-        for index in progress(range(len(batches)), desc="embedding for topics", unit=" batches"):
-            batch = batches[index]
-            embeddings = encoder(batch.input_ids.to(device), batch.lengths).float()
-            places = np.searchsorted(questions, batch.texts.numpy())
-            table[places] = torch.nn.functional.normalize(embeddings, dim=-1).cpu().numpy()
-    encoder.train()
+    embed_texts(encoder, batches, trainer, put, "topics")
     return table[row_of]
