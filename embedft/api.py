@@ -118,8 +118,9 @@ def _run(subcommand: str, settings: Mapping[str, Any]) -> EmbedftCLI:
     if isinstance(configs, str | PathLike):
         configs = [configs]
     flags = [("config", config) for config in configs]  # before the others, which win over them
+    quiet = ["--quiet"] * bool(settings.pop("quiet", False))
     args = [f"--{name}={_text(name, value)}" for name, value in [*flags, *settings.items()]]
-    cli = run([subcommand, *args])
+    cli = run([subcommand, *args, *quiet])
     assert cli is not None
     return cli
 
