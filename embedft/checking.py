@@ -16,12 +16,16 @@ from embedft.data.blocks import Positive
 from embedft.data.datamodule import EmbeddingDataModule, read_settings
 from embedft.data.measures import DataMeasures, Finding, findings, measure_data
 from embedft.data.pairs import RIGHT
+from embedft.data.records import stream_records
+from embedft.data.report import ReadReport
 from embedft.errors import InputError
 from embedft.files import replacing_file
 from embedft.report.page import Section, Table, Text, render
 from embedft.report.plain import plain_table
 from embedft.training.module import EmbeddingModule
 from embedft.training.rehearsal import Rehearsal, rehearse
+
+_SHOWN = 200  # letters of an example
 
 
 def check(
@@ -106,9 +110,10 @@ class _Page:
         if self.html is not None:
             from embedft.report.check_charts import charts
 
-            fuller = _data_section(data, found, limit, examples=10)
+            fuller = _data_section(data, found, limit)
             fuller.blocks.extend(charts(data, limit))
-        self.add(_data_section(data, found, limit, examples=1), fuller)
+            self.examples = _examples(data, found)
+        self.add(_data_section(data, found, limit), fuller)
 
     def finish(self, advice: Sequence[str], refusal: InputError | None) -> None:
         """Says what to change, writes the page, and raises the refusal if there is one."""
@@ -120,8 +125,11 @@ class _Page:
             Section("Advice", [*([Text(str(refusal), "warning")] if refusal else []), *blocks]),
         )
         if self.html is not None:
+            if self.examples.rows:
+                self.sections.append(Section("Examples", [self.examples]))
+            text = render(self.title, self.sections)
             with replacing_file(Path(self.html)) as temporary:
-                temporary.write_text(render(self.title, self.sections), encoding="utf-8")
+                temporary.write_text(text, encoding="utf-8")
             print(f"page: {self.html}", flush=True)
         if refusal is not None:
             raise refusal
@@ -160,9 +168,7 @@ def _only_errors() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _data_section(
-    data: DataMeasures, found: dict[str, Finding], limit: int, examples: int
-) -> Section:
+def _data_section(data: DataMeasures, found: dict[str, Finding], limit: int) -> Section:
     reading = data.table.report(drop_duplicates=True)
     blocks: list[Text | Table] = [
         Text(
@@ -174,7 +180,7 @@ def _data_section(
         blocks += [Text(problem, "warning") for problem in reading.problems]
         if more := reading.skipped - len(reading.bad_rows):
             blocks.append(Text(f"... and {more:,} more bad rows", "warning"))
-    blocks.append(_findings_table(found, examples))
+    blocks.append(_findings_table(found))
     if data.tokens:
         blocks.append(_tokens_table(data, limit))
     blocks += [Text(_languages(data)), Text(_files(data))]
@@ -183,17 +189,41 @@ def _data_section(
     return Section("Data", [*blocks])
 
 
-def _findings_table(found: dict[str, Finding], examples: int) -> Table:
+def _findings_table(found: dict[str, Finding]) -> Table:
     rows = [
         [
             finding.name,
             f"{finding.count:,}",
             _percent(finding.share),
-            "; ".join(" and ".join(map(str, lines)) for lines in finding.lines[:examples]),
+            " and ".join(map(str, lines)) if (lines := next(iter(finding.lines), ())) else "",
         ]
         for finding in found.values()
     ]
     return Table(["of the rows or texts", "count", "share", "lines, e.g."], rows)
+
+
+def _examples(data: DataMeasures, found: dict[str, Finding]) -> Table:
+    """The first rows of each finding, with their texts."""
+    wanted = {line for finding in found.values() for lines in finding.lines for line in lines}
+    path = data.table.path
+    records = {
+        row.line: row for row in stream_records(path, ReadReport(path)) if row.line in wanted
+    }
+    rows = [
+        [
+            f"{finding.name}: line {line}",
+            _start(records[line].question),
+            _start(records[line].answer),
+        ]
+        for finding in found.values()
+        for lines in finding.lines
+        for line in lines
+    ]
+    return Table(["examples", "question", "answer"], rows)
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
 
 
 def _tokens_table(data: DataMeasures, limit: int) -> Table:

@@ -1,27 +1,11 @@
 from __future__ import annotations
 
-from html.parser import HTMLParser
-
 from matplotlib.figure import Figure
+from reader import Reader
 
 from embedft.report.page import Image, Section, Table, Text, image, render
 
 HOSTILE = "<script>alert('ü')</script> & \"quotes\""
-
-
-class Reader(HTMLParser):
-    """Collects tags and text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def chart() -> Figure:

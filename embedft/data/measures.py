@@ -17,7 +17,7 @@ from embedft.data.text_measures import COPIED, TextMeasures, measure_texts
 
 _UNCUT = 1 << 30  # tokens
 _CHUNK = 1 << 22
-_EXAMPLES = 10
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)

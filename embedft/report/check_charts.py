@@ -43,16 +43,13 @@ def charts(data: DataMeasures, limit: int) -> Iterator[Image]:
 
 
 def _lengths(name: str, lengths: Ints, limit: int) -> Image:
-    shown = np.minimum(lengths, max(int(np.percentile(lengths, 99)), limit + 1))
+    longest = int(np.percentile(lengths, 99))
     figure, axes = _figure("tokens", name)
-    axes.hist(shown, bins=_BINS)
-    axes.axvline(limit, color="tab:red", linestyle="--")
-    cut = np.mean(lengths > limit)
-    return image(
-        figure,
-        f"Lengths of the {name}, the longest 1% in the last bar; max_seq_length {limit} (dashed) "
-        f"cuts {cut:.1%}.",
-    )
+    axes.hist(np.minimum(lengths, longest), bins=_BINS)
+    if limit < longest:
+        axes.axvline(limit, color="tab:red", linestyle="--")
+    cut = f"max_seq_length {limit} (dashed if it lies here) cuts {np.mean(lengths > limit):.1%}"
+    return image(figure, f"Lengths of the {name}, the longest 1% in the last bar; {cut}.")
 
 
 def _figure(x: str, y: str) -> tuple[Figure, Axes]:
