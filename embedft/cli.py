@@ -236,6 +236,7 @@ class EmbedftCLI(LightningCLI):
                 self.folder,
                 self.run_files,
                 self._hyperparameters(),
+                self.folder.report,
             )
         except Exception as error:
             self.run_files.on_exception(self.trainer, self.model, error)

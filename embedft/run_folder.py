@@ -26,6 +26,7 @@ RUN_FILES = (
     "config.yaml",
     "metrics.json",
     "metrics_by_question.jsonl",
+    "report.html",
     "training_metrics.jsonl",
     "training_progress.json",
     "hpc_ckpt_*.ckpt",
@@ -46,6 +47,7 @@ class RunFolder:
         self.best_model = path / "best_model"
         self.metrics = path / "metrics.json"
         self.metrics_by_question = path / "metrics_by_question.jsonl"
+        self.report = path / "report.html"
         self.log_file = path / "logs" / "embedding_finetuning.log"
         self._lock = FileLock(path / ".lock")
 
@@ -136,4 +138,6 @@ class RunFolder:
 
     def tensorboard(self) -> TensorBoardLogger:
         """Curves under ``logs``: one folder for the run and what resumes it."""
-        return TensorBoardLogger(save_dir=os.fspath(self.path), name="logs", version="")
+        return TensorBoardLogger(
+            os.fspath(self.path), name="logs", version="", default_hp_metric=False
+        )

@@ -45,7 +45,7 @@ def mixed_with_base(
     Returns:
         The encoder's weights, on the CPU.
     """
-    encoder, evaluations, ndcg = module.encoder, run_files.evaluations, run_files.ndcg
+    encoder, evaluations, findings = module.encoder, run_files.evaluations, run_files.findings
     last = encoder.weights()
     if trainer.is_global_zero:
         load_weights(encoder, read_checkpoint(best), best)
@@ -62,7 +62,7 @@ def mixed_with_base(
         }
         encoder.load_state_dict(weights)
         trainer.validate(module, datamodule=data, verbose=False)
-        evaluation, values = evaluations.pop("mixed"), ndcg.pop("mixed")
+        evaluation, found = evaluations.pop("mixed"), findings.pop("mixed")
         kept = evaluation[METRIC] - base
         log.info(
             "base_share %g: nDCG@10 %.4f, a gain of %+.4f (%+.4f without)",
@@ -74,7 +74,7 @@ def mixed_with_base(
         if kept >= max(0.0, KEPT_OF_GAIN * gain):
             step = evaluations["best"]["step"]
             evaluations["best"] = evaluation | {"step": step, "base_share": share}
-            ndcg["best"], mixed = values, weights
+            findings["best"], mixed = found, weights
             break
     run_files.measured = "last"
     encoder.load_state_dict(last)
