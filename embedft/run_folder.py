@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from embedft.checkpoint import newest_checkpoint, read_checkpoint
 from embedft.errors import InputError
 from embedft.files import numbered_files
+from embedft.training.board import Board
 
 # What a run writes, and so what --overwrite deletes; nothing else in the folder is touched.
 RUN_FILES = (
@@ -138,6 +139,4 @@ class RunFolder:
 
     def tensorboard(self) -> TensorBoardLogger:
         """Curves under ``logs``: one folder for the run and what resumes it."""
-        return TensorBoardLogger(
-            os.fspath(self.path), name="logs", version="", default_hp_metric=False
-        )
+        return Board(os.fspath(self.path))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.evaluation.bootstrap import Interval, paired_bootstrap
 from embedft.training.module import EmbeddingModule
-from embedft.training.trainer import lone_trainer
+from embedft.training.trainer import EmbedftTrainer
 
 GUARD_LIMIT = 0.005
 """A loss of nDCG@10 that is worth a warning."""
@@ -45,7 +45,17 @@ def measure_guard(
     guard = guard_data(data)
 
     def ndcg() -> NDArray[np.float64]:
-        lone_trainer(trainer).test(module, datamodule=guard, verbose=False)
+        own = EmbedftTrainer(
+            accelerator="cpu" if trainer.strategy.root_device.type == "cpu" else "auto",
+            devices=1,
+            precision=trainer.precision,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        own.test(module, datamodule=guard, verbose=False)
         return module.last_findings.ndcg
 
     after_Q = ndcg()

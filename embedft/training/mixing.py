@@ -55,6 +55,7 @@ def mixed_with_base(
     gain = evaluations["best"][METRIC] - base
     mixed = None
     run_files.measured = "mixed"
+    loggers, trainer.loggers = trainer.loggers, []  # curves are of the weights in training
     for share in (module.base_share, module.base_share / 2, module.base_share / 4):
         weights = {
             name: weight.lerp(untrained[name], share) if weight.is_floating_point() else weight
@@ -76,6 +77,6 @@ def mixed_with_base(
             evaluations["best"] = evaluation | {"step": step, "base_share": share}
             findings["best"], mixed = found, weights
             break
-    run_files.measured = "last"
+    run_files.measured, trainer.loggers = "last", loggers
     encoder.load_state_dict(last)
     return mixed

@@ -15,6 +15,7 @@ from embedft.data.batches import TrainBatch
 from embedft.evaluation.bootstrap import Interval, paired_bootstrap
 from embedft.evaluation.findings import Findings
 from embedft.files import replacing_file, write_json
+from embedft.training.board import lay_out
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,9 @@ class RunFiles(Callback):
         self._step = trainer.global_step
         if not trainer.is_global_zero:
             return
-        if trainer.global_step and self.metrics_file.exists():
+        if not trainer.global_step:
+            lay_out(trainer.loggers)
+        elif self.metrics_file.exists():
             lines = self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if _step_of(line) <= trainer.global_step]
             with replacing_file(self.metrics_file) as temporary:

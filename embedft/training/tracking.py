@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from embedft.evaluation.findings import Findings
+from embedft.model_card import verdict
 from embedft.report.evidence import Evidence
 from embedft.training.run_files import METRIC
 
@@ -29,6 +30,7 @@ def log_outcome(loggers: Sequence[Logger], step: int, evidence: Evidence) -> Non
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(settings, metrics, step)  # makes a line of the HPARAMS tab
+            logger.experiment.add_text("verdict", verdict(evidence.base, evidence.tuned), step)
             _project(logger, evidence)
         else:
             logger.log_hyperparams(settings)
@@ -37,16 +39,16 @@ def log_outcome(loggers: Sequence[Logger], step: int, evidence: Evidence) -> Non
 
 
 def final_metrics(evidence: Evidence) -> dict[str, float]:
-    """``final/...``: nDCG@10 of base and best model, and the gain with its interval."""
+    """``verdict/...``: nDCG@10 of base and best model, and the gain with its interval."""
     metrics = {}
     for name, evaluation in (("base", evidence.base), ("best", evidence.tuned)):
         if evaluation is not None:
-            metrics[f"final/{METRIC}_{name}"] = evaluation[METRIC]
+            metrics[f"verdict/{METRIC}_{name}"] = evaluation[METRIC]
     gain = (evidence.tuned or {}).get("gain")
     if gain is not None:
-        metrics[f"final/{METRIC}_gain"] = gain["mean"]
-        metrics[f"final/{METRIC}_gain_low"] = gain["low"]
-        metrics[f"final/{METRIC}_gain_high"] = gain["high"]
+        metrics["verdict/gain"] = gain["mean"]
+        metrics["verdict/gain_low"] = gain["low"]
+        metrics["verdict/gain_high"] = gain["high"]
     return metrics
 
 

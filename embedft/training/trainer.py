@@ -67,20 +67,6 @@ class EmbedftTrainer(Trainer):
             keep_freed_memory()
 
 
-def lone_trainer(trainer: Trainer) -> EmbedftTrainer:
-    """A silent trainer of one device, of the same kind and precision, that keeps nothing."""
-    return EmbedftTrainer(
-        accelerator="cpu" if trainer.strategy.root_device.type == "cpu" else "auto",
-        devices=1,
-        precision=trainer.precision,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-
-
 def has_native_bf16(accelerator: str) -> bool:
     """Whether the device that Lightning will choose multiplies bf16 in hardware."""
     if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
