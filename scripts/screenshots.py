@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
         server, address = tensorboard(out / "logs")
         try:
             shoot(
-                f"{address}?smoothing=0#timeseries", IMAGES / "tensorboard.png", 1500, 1250, 20000
+                f"{address}?smoothing=0#timeseries", IMAGES / "tensorboard.png", 2000, 1250, 60000
             )
         finally:
             server.terminate()
