@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +26,8 @@ FIT = [
     "--evaluation_steps=3",
     "--trainer.log_every_n_steps=1",
 ]
-CHROMIUM = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+CHROMIUM = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", "--disable-3d-apis"]
+"""Without WebGL TensorBoard draws its curves as SVG, which a screenshot does not miss."""
 
 
 def shoot(address: str, target: Path, width: int, height: int, wait_ms: int) -> None:
@@ -47,19 +51,25 @@ def shoot(address: str, target: Path, width: int, height: int, wait_ms: int) -> 
 
 
 def tensorboard(logs: Path) -> tuple[subprocess.Popen[str], str]:
-    """A server on a free port, and its address."""
+    """A server on a free port that has read the logs, and its address."""
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logs), "--port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
-    for line in server.stderr:
-        if found := re.search(r"http://\S+", line):
-            return server, found[0]
-    raise RuntimeError(f"TensorBoard did not start: exit status {server.wait()}")
+    address = next(
+        re.findall(r"http://\S+", line)[0] for line in server.stderr if "http://" in line
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(f"{address}data/plugin/scalars/tags") as answer:
+            if json.load(answer):
+                break
+        time.sleep(1)
+    return server, address
 
 
 def main(arguments: Sequence[str]) -> None:
     """Trains in a temporary folder, or takes the folder of a run that is given."""
-    IMAGES.mkdir(exist_ok=True)
+    IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         if arguments:
             out = Path(arguments[0]).resolve()
@@ -72,7 +82,7 @@ def main(arguments: Sequence[str]) -> None:
         server, address = tensorboard(out / "logs")
         try:
             shoot(
-                f"{address}?smoothing=0#timeseries", IMAGES / "tensorboard.png", 2000, 1250, 60000
+                f"{address}?smoothing=0#timeseries", IMAGES / "tensorboard.png", 2000, 1250, 20000
             )
         finally:
             server.terminate()

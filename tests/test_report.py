@@ -384,7 +384,9 @@ def test_top_scores_are_the_exported_models(fit: Callable[..., Path]) -> None:
     model = SentenceTransformer(str(out / "final_model"), device="cpu")
     rows = sample_rows()[:60]
     answers = model.encode([row["answer"] for row in rows])
-    questions = [json.loads(line) for line in (out / "metrics_by_question.jsonl").open()]
+    questions = [
+        json.loads(line) for line in (out / "metrics_by_question.jsonl").read_text().splitlines()
+    ]
     scores = model.encode([line["question"] for line in questions]) @ answers.T
     expected = np.sort(scores, axis=1)[:, ::-1][:, :3]
     assert findings(out, "last").top_scores.numpy() == pytest.approx(expected, abs=1e-5)
