@@ -140,7 +140,9 @@ def _plain(section: Section) -> str:
     parts = [f"\n{section.title.upper()}"]
     for block in section.blocks:
         if isinstance(block, Table):
-            parts.append(f"\n{plain_table(block.head, block.rows)}")
+            parts.append(
+                f"\n{plain_table(block.head, [[str(cell) for cell in row] for row in block.rows])}"
+            )
         elif isinstance(block, Text):
             parts.append(block.text)
     return "\n".join(parts)

@@ -34,6 +34,7 @@ from embedft.help import (
     overview,
     parser_settings,
 )
+from embedft.measured import report_measured
 from embedft.mining import mine
 from embedft.outcome import finish_run
 from embedft.progress import be_quiet
@@ -112,6 +113,13 @@ class EmbedftCLI(LightningCLI):
             default=2,
             help="How many of checkpoints/last.ckpt and the step-N.ckpt before it are kept.",
         )
+        parser.add_argument(
+            "--report",
+            type=str | None,
+            default=None,
+            help="HTML page of what was measured: fit writes output_dir/report.html if none is "
+            "given, test and validate write none; they measure a checkpoint's base model for it.",
+        )
         parser.set_defaults({"model.loss": {"class_path": "MultipleNegativesRankingLoss"}})
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
 
@@ -129,7 +137,13 @@ class EmbedftCLI(LightningCLI):
             self.settings.ckpt_path = str(path.resolve())
 
     def before_instantiate_classes(self) -> None:
-        """Says what is measured, and refuses a folder that holds another run."""
+        """Says what is measured, and refuses a folder or report that holds another run's."""
+        report = self.settings.report
+        may_replace = self.settings.overwrite or (
+            self.subcommand == "fit" and self.settings.ckpt_path
+        )
+        if report and not may_replace and Path(report).exists():
+            raise InputError(f"{report}: exists already; give another --report or --overwrite")
         if self.subcommand == "fit":
             self.folder.check_free(self.settings.ckpt_path, self.settings.overwrite)
         elif self.subcommand == "check":
@@ -238,12 +252,31 @@ class EmbedftCLI(LightningCLI):
                 self.folder,
                 self.run_files,
                 self._hyperparameters(),
+                Path(self.settings.report) if self.settings.report else self.folder.report,
             )
         except Exception as error:
             self.run_files.on_exception(self.trainer, self.model, error)
             raise
         finally:
             self.folder.unlock()
+
+    # Around test and validate.
+
+    def after_test(self) -> None:
+        """Writes the page that was asked for."""
+        if self.settings.report:
+            checkpoint = self.settings.ckpt_path
+            settings = {"measured": self._weights_in_words(), "precision": self.trainer.precision}
+            report_measured(
+                self.trainer,
+                self.model,
+                self.datamodule,
+                self.checkpoint["global_step"] if checkpoint else None,
+                settings,
+                Path(self.settings.report),
+            )
+
+    after_validate = after_test
 
     def _hyperparameters(self) -> dict[str, Any]:
         trainer = self.trainer

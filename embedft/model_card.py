@@ -102,7 +102,7 @@ def verdict(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> str:
     if after < before:
         return (
             f"The tuned model is WORSE than the base model on the held-out questions {numbers}: "
-            "best_model holds the base model; train on more or cleaner pairs, or at a lower rate."
+            "train on more or cleaner pairs, or at a lower rate."
         )
     if after == before:
         return f"The tuned model is no better than the base model {numbers}."

@@ -15,12 +15,15 @@ from embedft.evaluation.by_question import by_file, write_by_question
 from embedft.export import export_encoder
 from embedft.files import replacing_file, write_json
 from embedft.model_card import ModelCard, comparison, is_worse, verdict
+from embedft.report.evidence import gather, read_log
+from embedft.report.fit_report import write_report
 from embedft.run_folder import RunFolder
 from embedft.run_log import RESULT
 from embedft.training.guard import guard_in_words, measure_guard
 from embedft.training.mixing import mixed_with_base
 from embedft.training.module import EmbeddingModule
 from embedft.training.run_files import RunFiles, timestamp
+from embedft.training.tracking import log_outcome
 from embedft.training.trainer import AtomicCheckpointIO
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,7 @@ def finish_run(
     folder: RunFolder,
     run_files: RunFiles,
     hyperparameters: dict[str, Any],
+    report: Path,
 ) -> None:
     """Measures the last weights if nobody has, exports ``final_model`` and ``best_model``.
 
@@ -43,7 +47,8 @@ def finish_run(
         data: The data of the fit.
         folder: Where to write.
         run_files: Holds the evaluations.
-        hyperparameters: For the model cards.
+        hyperparameters: For model cards and report.
+        report: File of the report.
     """
     last = folder.checkpoints / "last.ckpt"
     best = folder.checkpoints / "best.ckpt"
@@ -90,9 +95,8 @@ def finish_run(
     else:
         load_weights(module.encoder, read_checkpoint(best), best)
     rows = data.query_rows()
-    ndcg = {
-        name: values.numpy() for name, values in run_files.ndcg.items() if len(values) == len(rows)
-    }
+    findings = run_files.findings
+    ndcg = {name: found.ndcg for name, found in findings.items() if len(found.ndcg) == len(rows)}
     write_by_question(folder.metrics_by_question, rows, ndcg)
     results = {**evaluations, "data": data.report, "files": by_file(rows, ndcg)}
     guard = ""
@@ -106,11 +110,23 @@ def finish_run(
         completed_at=timestamp(),
         final_model_path=str(folder.final_model),
     )
-    report = outcome_in_words(evaluations, guard, folder)
-    log.log(RESULT, "%s", report)
+    evidence = gather(
+        data,
+        evaluations,
+        findings,
+        rows,
+        settings={"base_model": module.encoder.base.name, **hyperparameters},
+        guard=guard,
+        log=read_log(run_files.metrics_file),
+    )
+    log_outcome(trainer.loggers, trainer.global_step, evidence)
+    write_report(report, f"{module.encoder.base.name} tuned on {data.input_jsonl}", evidence)
+    log.log(RESULT, "%s", outcome_in_words(evaluations, guard, folder, report))
 
 
-def outcome_in_words(evaluations: dict[str, dict[str, Any]], guard: str, folder: RunFolder) -> str:
+def outcome_in_words(
+    evaluations: dict[str, dict[str, Any]], guard: str, folder: RunFolder, report: Path
+) -> str:
     """The final table, a plain sentence on the gain, and where everything is."""
     base, best, last = (evaluations.get(name) for name in ("base", "best", "last"))
     columns = {"base": base, "best": best, "last": last}
@@ -131,6 +147,7 @@ def outcome_in_words(evaluations: dict[str, dict[str, Any]], guard: str, folder:
         f"best model:  {folder.best_model}{made_of}",
         f"last model:  {folder.final_model}",
         f"checkpoints: {folder.checkpoints}",
+        f"report:      {report}",
         f"curves:      tensorboard --logdir {folder.path / 'logs'}",
     ]
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from embedft.checkpoint import newest_checkpoint, read_checkpoint
 from embedft.errors import InputError
 from embedft.files import numbered_files
+from embedft.training.board import Board
 
 # What a run writes, and so what --overwrite deletes; nothing else in the folder is touched.
 RUN_FILES = (
@@ -26,6 +27,7 @@ RUN_FILES = (
     "config.yaml",
     "metrics.json",
     "metrics_by_question.jsonl",
+    "report.html",
     "training_metrics.jsonl",
     "training_progress.json",
     "hpc_ckpt_*.ckpt",
@@ -46,6 +48,7 @@ class RunFolder:
         self.best_model = path / "best_model"
         self.metrics = path / "metrics.json"
         self.metrics_by_question = path / "metrics_by_question.jsonl"
+        self.report = path / "report.html"
         self.log_file = path / "logs" / "embedding_finetuning.log"
         self._lock = FileLock(path / ".lock")
 
@@ -136,4 +139,4 @@ class RunFolder:
 
     def tensorboard(self) -> TensorBoardLogger:
         """Curves under ``logs``: one folder for the run and what resumes it."""
-        return TensorBoardLogger(save_dir=os.fspath(self.path), name="logs", version="")
+        return Board(os.fspath(self.path))

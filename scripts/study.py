@@ -80,7 +80,7 @@ def measure(model: str | Path, data: Path, share: float) -> list[float]:
         use_distributed_sampler=False,
     )
     trainer.test(module, datamodule=rows, verbose=False)
-    values = [float(value) for value in module.last_ndcg]
+    values = [float(value) for value in module.last_findings.ndcg]
     del module, trainer
     gc.collect()
     return values

@@ -12,7 +12,7 @@ from tiny import MULTILINGUAL, SAMPLE, sample_rows, write_jsonl
 from transformers import AutoTokenizer
 
 from embedft.cli import main
-from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.datamodule import read_settings
 from embedft.data.measures import measure_data
 from embedft.training.module import EmbeddingModule
 
@@ -125,7 +125,7 @@ def test_lengths_are_the_tokenizers(tiny_model: Path, tmp_path: Path) -> None:
     rows[5]["context"] = ""
     pairs = write_jsonl(tmp_path / "pairs.jsonl", rows)
     module = EmbeddingModule(str(tiny_model))
-    settings = EmbeddingDataModule(str(pairs)).read_settings(module.encoder, "answer")
+    settings = read_settings(module.encoder, "answer", context_required=False)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     data = measure_data(str(pairs), "answer", settings, tokenizer.unk_token_id)
     texts = {

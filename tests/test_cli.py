@@ -173,7 +173,10 @@ def test_flat_config_trains(
             ["fit", "--input_jsonl=a", "--loss_function=contrastiv"],
             "loss_function: there is no contrastiv; did you mean ContrastiveLoss?",
         ),
-        (["nothing"], "nothing: no such subcommand; there are check, fit, validate, test, predict, "),
+        (
+            ["nothing"],
+            "nothing: no such subcommand; there are check, fit, validate, test, predict, ",
+        ),
         (["export"], "--ckpt_path, --output_dir: missing; for example: python "),
         (
             ["test", "--input_jsonl=a", "--ckpt_path=best", "--output_dir=nowhere"],

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from embedft.data.report import ReadReport
 from embedft.data.splits import all_held_out, drop_leaking_rows, split_rows
 from embedft.data.table import Table, read_table
 from embedft.errors import InputError
+from embedft.evaluation.findings import task_name
 
 if TYPE_CHECKING:
     from embedft.encoder.encoder import Encoder
@@ -37,6 +38,13 @@ log = logging.getLogger(__name__)
 
 # Settings of a plan that older checkpoints don't name, and what their runs did.
 ADDED_LATER = {"topic_batches": False}
+
+
+class Document(NamedTuple):
+    """A text of the corpus, and the file it is from; empty where there is none."""
+
+    text: str
+    file_name: str
 
 
 class EmbeddingDataModule(LightningDataModule):
@@ -237,6 +245,11 @@ class EmbeddingDataModule(LightningDataModule):
         )
         self.report["share_cut"] = float(cut[questions | documents].mean())
 
+    @property
+    def task_name(self) -> str:
+        """Tells the retrieval task from that of other data."""
+        return task_name(self.task, self.tokens.fingerprint)
+
     def stream_rows(self) -> Iterator[Record]:
         """The good rows of ``input_jsonl``, duplicates included, read again in its order."""
         return self._stream(self.input_jsonl)
@@ -250,6 +263,28 @@ class EmbeddingDataModule(LightningDataModule):
         stream = self._stream(self.validation_jsonl or self.input_jsonl)
         found = {index: row for index, row in enumerate(stream) if index in wanted}
         return [found[index] for index in self.task.rows.tolist()]
+
+    def documents(self, places: Iterable[int]) -> dict[int, Document]:
+        """Some documents of the corpus by their place in it, read again."""
+        place_of = {int(self.task.corpus[place]): place for place in places}
+        texts = np.fromiter(place_of, dtype=np.int64)
+        found: dict[int, Document] = {}
+        for rows, path in (
+            (self.rows, self.input_jsonl),
+            (self.validation_rows, self.validation_jsonl or self.input_jsonl),
+        ):
+            pairs_of_row: dict[int, list[int]] = {}
+            for pair in np.flatnonzero(np.isin(rows.positive, texts)).tolist():
+                pairs_of_row.setdefault(int(rows.row[pair]), []).append(pair)
+            for index, row in enumerate(self._stream(path)) if pairs_of_row else ():
+                for pair in pairs_of_row.get(index, ()):
+                    # Of a row that gives both, the context comes second.
+                    second = pair > 0 and rows.row[pair - 1] == index
+                    is_context = self.positive == "context" or second
+                    text = row.context if is_context else row.answer
+                    place = place_of[int(rows.positive[pair])]
+                    found.setdefault(place, Document(text, row.file_name))
+        return found
 
     def names_of(self, pairs: Ints) -> list[str]:
         """The ids of some training pairs' rows in the file."""

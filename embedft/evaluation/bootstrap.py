@@ -1,6 +1,6 @@
 """How sure a difference between two models is.
 
-Shape suffixes: Q queries, R resamples.
+Shape suffixes: Q queries, R resamples, M metrics.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _DRAWS_AT_A_TIME = 4_000_000
 
 
 class Interval(NamedTuple):
-    """A mean difference with its 95% confidence interval."""
+    """A mean, or a mean difference, with its 95% confidence interval."""
 
     mean: float
     low: float
@@ -25,14 +25,39 @@ class Interval(NamedTuple):
         return f"{self.mean:+.4f}, 95% interval {self.low:+.4f} to {self.high:+.4f}"
 
 
+def bootstrap(values_QM: NDArray[np.float64], seed: int = 0) -> list[Interval]:
+    """The means of some metrics over queries, and how far chance could move each.
+
+    Queries are drawn with replacement, each with all of its values; the interval holds the middle
+    95% of 2,000 such means (percentile bootstrap: Efron and Tibshirani, 1993, chapter 13).
+
+    Args:
+        values_QM: M values of each query; at least one query.
+        seed: Of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    queries = len(values_QM)
+    at_a_time = max(1, _DRAWS_AT_A_TIME // values_QM.size)
+    means_RM = np.concatenate(
+        [
+            values_QM[rng.integers(queries, size=(min(at_a_time, RESAMPLES - done), queries))].mean(
+                1
+            )
+            for done in range(0, RESAMPLES, at_a_time)
+        ]
+    )
+    low_M, high_M = np.quantile(means_RM, [0.025, 0.975], axis=0)
+    columns = zip(values_QM.mean(0), low_M, high_M, strict=True)
+    return [Interval(float(mean), float(low), float(high)) for mean, low, high in columns]
+
+
 def paired_bootstrap(
     before_Q: NDArray[np.float64], after_Q: NDArray[np.float64], seed: int = 0
 ) -> Interval:
     """The mean of ``after - before`` over queries, and how far chance could move it.
 
-    Queries are drawn with replacement, each with both of its values; the interval holds the middle
-    95% of 2,000 such means (percentile bootstrap: Efron and Tibshirani, 1993, chapter 13; for
-    retrieval: Sakai, 2006).
+    The bootstrap of the differences: a query is drawn with both of its values (for retrieval:
+    Sakai, 2006).
 
     Args:
         before_Q: A metric of each query by one model.
@@ -44,17 +69,4 @@ def paired_bootstrap(
     """
     if before_Q.shape != after_Q.shape or before_Q.ndim != 1 or not len(before_Q):
         raise ValueError(f"two (Q,) arrays are compared, got {before_Q.shape}, {after_Q.shape}")
-    rng = np.random.default_rng(seed)
-    difference_Q = after_Q - before_Q
-    queries = len(difference_Q)
-    at_a_time = max(1, _DRAWS_AT_A_TIME // queries)
-    means_R = np.concatenate(
-        [
-            difference_Q[
-                rng.integers(queries, size=(min(at_a_time, RESAMPLES - done), queries))
-            ].mean(1)
-            for done in range(0, RESAMPLES, at_a_time)
-        ]
-    )
-    low, high = np.quantile(means_R, [0.025, 0.975])
-    return Interval(float(difference_Q.mean()), float(low), float(high))
+    return bootstrap((after_Q - before_Q)[:, np.newaxis], seed)[0]

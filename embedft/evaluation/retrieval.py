@@ -1,14 +1,14 @@
-"""Exact search in blocks: from embeddings to the ranks of the right answers.
+"""Exact search in blocks: from embeddings to the ranks of the right answers, and the top answers.
 
 Shape suffixes: Q queries of a block, C corpus documents, D embedding, R relevant documents of one
-query.
+query, T top documents.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 import torch
@@ -77,10 +77,28 @@ class RetrievalTask:
         return np.unique(np.concatenate([self.queries, self.corpus]))
 
 
-def relevant_ranks(
-    queries_QD: Tensor, corpus_CD: Tensor, relevant: Sequence[NDArray[np.int64]]
-) -> Iterator[Tensor]:
-    """Yields for each query the ascending ranks, from 1, of its relevant documents.
+class Found(NamedTuple):
+    """What the search for one query found.
+
+    Attributes:
+        ranks: (R,) int64, the ascending ranks, from 1, of its relevant documents.
+        place: (), int64, its best relevant document.
+        score: (), the cosine similarity of that.
+        top_scores: (T,) the highest cosine similarities, descending.
+        top_places: (T,) int64, the documents they are of; equal scores in corpus order.
+    """
+
+    ranks: Tensor
+    place: Tensor
+    score: Tensor
+    top_scores: Tensor
+    top_places: Tensor
+
+
+def search(
+    queries_QD: Tensor, corpus_CD: Tensor, relevant: Sequence[NDArray[np.int64]], top: int = 1
+) -> Iterator[Found]:
+    """Yields for each query where its relevant documents rank, and what ranks first.
 
     Similarity is the cosine, computed in float32 or better, a block of queries at a time. Equal
     scores rank in corpus order, so the result is the same on every run.
@@ -89,19 +107,29 @@ def relevant_ranks(
         queries_QD: Query embeddings, any length.
         corpus_CD: Document embeddings, any length.
         relevant: For each query the indices of its relevant documents.
+        top: T, at most C are found.
     """
     corpus_CD = _unit(corpus_CD)
     places = torch.arange(len(corpus_CD), device=corpus_CD.device)
     for start in range(0, len(queries_QD), QUERY_BLOCK):
         with torch.autocast(corpus_CD.device.type, enabled=False):  # would round to bf16
             scores_QC = _unit(queries_QD[start : start + QUERY_BLOCK]) @ corpus_CD.T
-        for scores_C, right in zip(scores_QC, relevant[start : start + QUERY_BLOCK], strict=True):
+        top_places_QT = scores_QC.topk(min(top, len(corpus_CD)), dim=1).indices.sort(dim=1).values
+        rows = zip(scores_QC, top_places_QT, relevant[start : start + QUERY_BLOCK], strict=True)
+        for scores_C, top_places_T, right in rows:
             right_R = torch.from_numpy(right).to(scores_C.device)
             score_R1 = scores_C[right_R].unsqueeze(1)
             ahead_RC = (scores_C > score_R1) | (
                 (scores_C == score_R1) & (places < right_R.unsqueeze(1))
             )
-            yield ahead_RC.sum(dim=1).add(1).sort().values
+            top_T = scores_C[top_places_T].sort(descending=True, stable=True)
+            yield Found(
+                ahead_RC.sum(dim=1).add(1).sort().values,
+                right_R[score_R1.argmax()],
+                score_R1.max(),
+                top_T.values,
+                top_places_T[top_T.indices],
+            )
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -14,10 +14,22 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A paragraph; ``kind`` is ``plain``, ``good``, ``warning`` or ``code``."""
+    """A paragraph; ``kind`` is ``plain``, ``good``, ``warning``, ``code`` or ``strong``."""
 
     text: str
     kind: str = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a table with a note under it; ``kind`` is ``plain`` or ``good``."""
+
+    text: str
+    note: str = ""
+    kind: str = "plain"
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.note})" if self.note else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +37,7 @@ class Table:
     """Rows of cells under a head; numbers are given as they shall be read."""
 
     head: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Cell]]
     caption: str = ""
 
 
@@ -48,15 +60,22 @@ class Section:
 def image(figure: Figure, caption: str) -> Image:
     """A matplotlib figure as inline SVG, the same bytes for the same figure.
 
+    It has no background, and what is black in it takes the page's colour: light on dark.
+
     Args:
         figure: Made without pyplot, which would keep it in memory.
         caption: What it shows.
     """
+    figure.patch.set_visible(False)
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
+        if (legend := axes.get_legend()) is not None:
+            legend.set_frame_on(False)
     stream = io.StringIO()
     # Letters stay letters (small, searchable), and ids of parts don't depend on chance or the time.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": caption}):
         figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
-    text = stream.getvalue()
+    text = stream.getvalue().replace("#000000", "currentColor")
     return Image(Markup(text[text.index("<svg") :]), caption)  # without the XML head
 
 

@@ -55,7 +55,7 @@ def measure_guard(
             use_distributed_sampler=False,
         )
         own.test(module, datamodule=guard, verbose=False)
-        return module.last_ndcg
+        return module.last_findings.ndcg
 
     after_Q = ndcg()
     tuned = module.encoder.weights()

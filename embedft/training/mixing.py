@@ -45,7 +45,7 @@ def mixed_with_base(
     Returns:
         The encoder's weights, on the CPU.
     """
-    encoder, evaluations, ndcg = module.encoder, run_files.evaluations, run_files.ndcg
+    encoder, evaluations, findings = module.encoder, run_files.evaluations, run_files.findings
     last = encoder.weights()
     if trainer.is_global_zero:
         load_weights(encoder, read_checkpoint(best), best)
@@ -55,6 +55,7 @@ def mixed_with_base(
     gain = evaluations["best"][METRIC] - base
     mixed = None
     run_files.measured = "mixed"
+    loggers, trainer.loggers = trainer.loggers, []  # curves are of the weights in training
     for share in (module.base_share, module.base_share / 2, module.base_share / 4):
         weights = {
             name: weight.lerp(untrained[name], share) if weight.is_floating_point() else weight
@@ -62,7 +63,7 @@ def mixed_with_base(
         }
         encoder.load_state_dict(weights)
         trainer.validate(module, datamodule=data, verbose=False)
-        evaluation, values = evaluations.pop("mixed"), ndcg.pop("mixed")
+        evaluation, found = evaluations.pop("mixed"), findings.pop("mixed")
         kept = evaluation[METRIC] - base
         log.info(
             "base_share %g: nDCG@10 %.4f, a gain of %+.4f (%+.4f without)",
@@ -74,8 +75,8 @@ def mixed_with_base(
         if kept >= max(0.0, KEPT_OF_GAIN * gain):
             step = evaluations["best"]["step"]
             evaluations["best"] = evaluation | {"step": step, "base_share": share}
-            ndcg["best"], mixed = values, weights
+            findings["best"], mixed = found, weights
             break
-    run_files.measured = "last"
+    run_files.measured, trainer.loggers = "last", loggers
     encoder.load_state_dict(last)
     return mixed

@@ -24,8 +24,8 @@ from embedft.data.train_rows import draw_negatives
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.pooling import Pooling
 from embedft.errors import InputError, RunFailedError
-from embedft.evaluation.metrics import NAMES, RetrievalMetrics, query_values
-from embedft.evaluation.retrieval import relevant_ranks
+from embedft.evaluation.findings import Findings, find
+from embedft.evaluation.metrics import RetrievalMetrics
 from embedft.losses import Loss, MultipleNegativesRankingLoss, OnlineContrastiveLoss
 from embedft.training.chunks import embed_in_chunks
 from embedft.training.gather import gather_rows
@@ -101,8 +101,8 @@ class EmbeddingModule(LightningModule):
         self._noted: tuple[Tensor, str, TrainBatch] | None = None
         self.last_evaluation: dict[str, float] = {}
         """Metrics of the latest evaluation, without prefix."""
-        self.last_ndcg = np.empty(0)
-        """(queries,) float64, nDCG@10 of each question in the latest evaluation."""
+        self.last_findings: Findings
+        """What the latest evaluation found, question by question."""
 
     @property
     def data(self) -> EmbeddingDataModule:
@@ -323,28 +323,24 @@ class EmbeddingModule(LightningModule):
         embeddings = self._embeddings
         if self.trainer.world_size > 1:  # each rank filled its own rows, the others are zero
             embeddings = self.trainer.strategy.reduce(embeddings, reduce_op="sum")
-        place = np.searchsorted(task.texts, task.queries)
-        corpus_CD = embeddings[torch.from_numpy(np.searchsorted(task.texts, task.corpus))]
         mine = slice(self.trainer.global_rank, None, self.trainer.world_size)
-        queries_QD = embeddings[torch.from_numpy(place[mine])]
-        ndcg_Q = torch.zeros(len(place), dtype=torch.float32, device=embeddings.device)
-        for query, ranks in zip(
-            range(len(place))[mine],
-            relevant_ranks(queries_QD, corpus_CD, task.relevant[mine]),
-            strict=True,
-        ):
-            values = query_values(ranks)
+        self.last_findings = find(embeddings, task, self.data.task_name, mine, self._over_ranks)
+        for values in self.last_findings.values[mine]:
             self.metrics.update(values)
-            ndcg_Q[query] = values[NAMES.index("ndcg@10")]
-        if self.trainer.world_size > 1:
-            ndcg_Q = self.trainer.strategy.reduce(ndcg_Q, reduce_op="sum")
-        self.last_ndcg = ndcg_Q.double().cpu().numpy()
         self.last_evaluation = {**self.metrics.compute(), **self._held_out_losses(embeddings)}
         del self._embeddings
         self.log_dict(
             {f"{prefix}/{name}": value for name, value in self.last_evaluation.items()},
             prog_bar=False,
         )
+
+    def _over_ranks(self, tensor: Tensor) -> Tensor:
+        """The sum over ranks of a tensor on the CPU."""
+        if self.trainer.world_size == 1:
+            return tensor
+        strategy = self.trainer.strategy
+        summed = strategy.reduce(tensor.to(strategy.root_device), reduce_op="sum")
+        return summed.cpu()
 
     def _held_out_losses(self, embeddings: Tensor) -> dict[str, float]:
         """``loss``, the training loss on held-out batches, and ``cosine_pair_loss``, 1 - cosine."""

@@ -9,15 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from numpy.typing import NDArray
-from torch import Tensor
 
 from embedft.data.batches import TrainBatch
-from embedft.evaluation.bootstrap import paired_bootstrap
+from embedft.evaluation.bootstrap import Interval, paired_bootstrap
+from embedft.evaluation.findings import Findings
 from embedft.files import replacing_file, write_json
+from embedft.training.board import lay_out
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +41,8 @@ class RunFiles(Callback):
         self.evaluations: dict[str, Evaluation] = {}
         self.measured = "last"
         """Which weights an evaluation is of."""
-        self.ndcg: dict[str, Tensor] = {}
-        """(questions,) float64, nDCG@10 of each held-out question, by the name of an evaluation."""
+        self.findings: dict[str, Findings] = {}
+        """What was found for each held-out question, by the name of an evaluation."""
         self.started = time.time()
         self._since = time.perf_counter()
         self._pairs = 0
@@ -58,12 +56,15 @@ class RunFiles(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The evaluations so far."""
-        return {"evaluations": self.evaluations, "ndcg": self.ndcg}
+        findings = {name: found._asdict() for name, found in self.findings.items()}
+        return {"evaluations": self.evaluations, "findings": findings}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the evaluations of the run that is resumed; its best only where that lies."""
         self.evaluations = dict(state_dict["evaluations"])
-        self.ndcg = dict(state_dict.get("ndcg", {}))
+        self.findings = {
+            name: Findings(**found) for name, found in state_dict.get("findings", {}).items()
+        }
         if not (self.folder / "checkpoints" / "best.ckpt").is_file():
             self.evaluations.pop("best", None)
 
@@ -75,7 +76,9 @@ class RunFiles(Callback):
         self._step = trainer.global_step
         if not trainer.is_global_zero:
             return
-        if trainer.global_step and self.metrics_file.exists():
+        if not trainer.global_step:
+            lay_out(trainer.loggers)
+        elif self.metrics_file.exists():
             lines = self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if _step_of(line) <= trainer.global_step]
             with replacing_file(self.metrics_file) as temporary:
@@ -124,23 +127,34 @@ class RunFiles(Callback):
         step = trainer.global_step
         evaluation: Evaluation = {"step": step, "epoch": trainer.current_epoch, **measured}
         values = {f"val/{name}": value for name, value in measured.items()}
-        ndcg: NDArray[np.float64] = pl_module.last_ndcg  # type: ignore[assignment]
+        found: Findings = pl_module.last_findings  # type: ignore[assignment]
         if trainer.sanity_checking:
             names = ["base"]
             for logger in trainer.loggers:
                 logger.log_metrics(values, step=0)
         else:
-            base_ndcg = self.ndcg.get("base")
-            if base_ndcg is not None and len(base_ndcg) == len(ndcg):
-                evaluation["gain"] = paired_bootstrap(base_ndcg.numpy(), ndcg)._asdict()
+            base = self.findings.get("base")
+            if base is not None and base.task == found.task:
+                gain = paired_bootstrap(base.ndcg, found.ndcg)
+                evaluation["gain"] = gain._asdict()
+                if self.measured == "last":
+                    values |= self._log_gain(trainer, gain)
             names = [self.measured]
             best = self.evaluations.get("best")
             if self.measured == "last" and (best is None or evaluation[METRIC] > best[METRIC]):
                 names.append("best")
         self.evaluations |= dict.fromkeys(names, evaluation)
-        self.ndcg |= dict.fromkeys(names, torch.from_numpy(ndcg))
+        self.findings |= dict.fromkeys(names, found)
         if self.measured == "last":
             self._write_line(trainer, values)
+
+    def _log_gain(self, trainer: Trainer, gain: Interval) -> dict[str, float]:
+        """How much more is found than by the base model; the name sorts before the others."""
+        low, high = f"gain/{METRIC}_low", f"gain/{METRIC}_high"
+        values = {f"gain/{METRIC}": gain.mean, low: gain.low, high: gain.high}
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+        return values
 
     def _write_line(self, trainer: Trainer, values: dict[str, float]) -> None:
         if not trainer.is_global_zero:

@@ -11,7 +11,7 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 from torch import Tensor
 
 from embedft.evaluation.metrics import RetrievalMetrics, query_values
-from embedft.evaluation.retrieval import QUERY_BLOCK, RetrievalTask, relevant_ranks
+from embedft.evaluation.retrieval import QUERY_BLOCK, RetrievalTask, search
 
 PEER_NAMES = {
     "recall@1": "cosine_recall@1",
@@ -56,8 +56,8 @@ def _unit(table: Tensor) -> Tensor:
 
 def ours(queries: Tensor, corpus: Tensor, relevant: list[set[int]]) -> dict[str, float]:
     metrics = RetrievalMetrics()
-    for ranks in relevant_ranks(queries, corpus, [np.array(sorted(right)) for right in relevant]):
-        metrics.update(query_values(ranks))
+    for found in search(queries, corpus, [np.array(sorted(right)) for right in relevant]):
+        metrics.update(query_values(found.ranks))
     return metrics.compute()
 
 
@@ -95,8 +95,20 @@ def test_negative_similarities_count() -> None:
 def test_ties_rank_in_corpus_order() -> None:
     queries = torch.ones(1, 4)
     corpus = torch.ones(5, 4)
-    (ranks,) = relevant_ranks(queries, corpus, [np.array([1, 3])])
-    assert ranks.tolist() == [2, 4]
+    (found,) = search(queries, corpus, [np.array([1, 3])], top=3)
+    assert found.ranks.tolist() == [2, 4]
+
+
+def test_top_answers() -> None:
+    """The best three, best first; fewer where the corpus is smaller; the best right one's score."""
+    query = torch.tensor([[1.0, 0.0]])
+    corpus = torch.tensor([[0.0, 1.0], [3.0, 4.0], [4.0, 3.0], [1.0, 0.0], [-1.0, 0.0]])
+    (found,) = search(query, corpus, [np.array([1, 4])], top=3)
+    assert found.top_places.tolist() == [3, 2, 1]
+    torch.testing.assert_close(found.top_scores, torch.tensor([1.0, 0.8, 0.6]))
+    assert float(found.score) == pytest.approx(0.6)
+    (found,) = search(query, corpus[:2], [np.array([0])], top=3)
+    assert found.top_places.tolist() == [1, 0]
 
 
 def test_zero_vectors_do_not_make_nan() -> None:
@@ -143,5 +155,5 @@ def test_autocast_does_not_round_scores() -> None:
     query = torch.tensor([[1.0, 0.0]])
     corpus = torch.tensor([[1.0, 0.03], [1.0, 0.0]])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        (ranks,) = relevant_ranks(query, corpus, [np.array([1])])
-    assert ranks.tolist() == [1]
+        (found,) = search(query, corpus, [np.array([1])])
+    assert found.ranks.tolist() == [1]

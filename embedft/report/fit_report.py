@@ -1,0 +1,320 @@
+"""The report of a fit or a test, section by section."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from embedft import __version__
+from embedft.evaluation.bootstrap import Interval, bootstrap
+from embedft.evaluation.by_question import by_file
+from embedft.evaluation.findings import Findings
+from embedft.evaluation.metrics import NAMES
+from embedft.evaluation.similarity import pair_similarities, separation, two_dimensions
+from embedft.files import replacing_file
+from embedft.model_card import SHOWN, is_worse, verdict
+from embedft.report import charts
+from embedft.report.evidence import Evidence
+from embedft.report.page import Cell, Section, Table, Text, image, render
+
+LABELS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "map@100": "MAP@100"}
+BUCKETS = {"1": 1, "2-3": 3, "4-10": 10, "11-100": 100, "> 100": None}
+"""Ranks that are counted together, and the last of each."""
+MAP_PAIRS = 120
+"""Questions that a map shows: more would hide each other."""
+MAX_TEXT = 320
+"""Characters of a text that are shown."""
+MAX_FILES = 10
+"""Files of each kind that are listed."""
+
+
+def write_report(path: Path, title: str, evidence: Evidence) -> None:
+    """Writes the page."""
+    sections = [
+        _verdict(evidence),
+        _training(evidence),
+        _ranks(evidence),
+        _similarities(evidence),
+        _map(evidence),
+        _examples("Most improved", evidence, evidence.risen),
+        _examples("Most worsened", evidence, evidence.fallen),
+        _files(evidence),
+        _facts(evidence),
+    ]
+    html = render(title, [section for section in sections if section.blocks])
+    with replacing_file(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def _verdict(evidence: Evidence) -> Section:
+    base, tuned, found = evidence.base, evidence.tuned, evidence.found
+    sentence = verdict(base, tuned)
+    if sentence:
+        gain = (tuned or {}).get("gain")
+        sure = gain is not None and gain["low"] > 0 and not is_worse(base, tuned)
+        blocks = [Text(sentence, "good" if sure else "warning")]
+    elif tuned is None:
+        blocks = [Text("Only the base model was measured: there is nothing to compare it with.")]
+    else:
+        blocks = [Text("The base model was not measured, so there is no gain to tell.", "warning")]
+    if evidence.guard:
+        blocks.append(Text(evidence.guard, "warning" if "FORGOTTEN" in evidence.guard else "good"))
+    section = Section("Verdict", [*blocks])
+    columns = [NAMES.index(name) for name in SHOWN]
+    values = {name: of.values[:, columns].numpy() for name, of in found.items()}
+    means = {name: bootstrap(of_model) for name, of_model in values.items()}
+    gains: list[Interval] = []
+    if len(values) == 2:
+        gains = bootstrap(values["tuned model"] - values["base model"])
+    labels = [LABELS.get(name, name) for name in SHOWN]
+    if means:
+        figure = charts.bars(labels, means, gains)
+        questions = len(evidence.rows)
+        section.blocks.append(
+            image(
+                figure,
+                f"Quality on {questions} held-out questions, none of which was trained on. The "
+                "whiskers and lines are 95% intervals by a bootstrap over the questions: where "
+                "the line of a difference does not cross 0, chance alone hardly makes it.",
+            )
+        )
+    evaluations = {"base model": base, "tuned model": tuned}
+    measured = {name: of for name, of in evaluations.items() if of is not None}
+    head = ["metric", *measured]
+    rows = [
+        [label, *(f"{of[name]:.4f}" for of in measured.values())]
+        for name, label in zip(SHOWN, labels, strict=True)
+    ]
+    if gains:
+        head += ["difference", "95% interval"]
+        for row, gain in zip(rows, gains, strict=True):
+            row += [f"{gain.mean:+.4f}", f"{gain.low:+.4f} to {gain.high:+.4f}"]
+    section.blocks.append(Table(head, rows, _made_of(evidence)))
+    return section
+
+
+def _made_of(evidence: Evidence) -> str:
+    """Which weights the tuned model's are."""
+    if evidence.tuned is None:
+        return ""
+    share = evidence.tuned.get("base_share")
+    mixed = f", {1 - share:.0%} of them and {share:.0%} of the base model's" if share else ""
+    return f"tuned model: the weights of step {evidence.tuned['step']}{mixed}"
+
+
+def _training(evidence: Evidence) -> Section:
+    """The curves, as far as they were logged."""
+    panels = {
+        "loss": {"training": "train/loss", "held out": "val/loss"},
+        "held-out quality": {
+            LABELS.get(name, name): f"val/{name}" for name in ("ndcg@10", "mrr@10", "recall@10")
+        },
+        "learning rate": {"rate": "train/learning_rate"},
+        "norm of the gradient, before clipping": {"norm": "train/grad_norm"},
+    }
+    drawn: dict[str, dict[str, charts.Points]] = {}
+    for title, lines in panels.items():
+        points: dict[str, charts.Points] = {
+            name: [(line["step"], line[key]) for line in evidence.log if key in line]
+            for name, key in lines.items()
+        }
+        if known := {name: some for name, some in points.items() if some}:
+            drawn[title] = known
+    section = Section("Training")
+    if drawn:
+        best = evidence.tuned["step"] if evidence.tuned is not None else None
+        section.blocks.append(
+            image(
+                charts.curves(drawn, best),
+                "Step 0 is the base model, the dotted line the step of the best weights. Where the "
+                "held-out loss rises while the training loss "
+                "falls, the run is too long or the rate too high; the best weights are kept.",
+            )
+        )
+    return section
+
+
+def _ranks(evidence: Evidence) -> Section:
+    section = Section("Ranks")
+    if (change := evidence.change) is None:
+        return section
+    assert evidence.before is not None
+    assert evidence.after is not None
+    before, after = evidence.before.ranks.numpy(), evidence.after.ranks.numpy()
+    up, down = int((change > 0).sum()), int((change < 0).sum())
+    first, ten = ([int((ranks <= k).sum()) for ranks in (before, after)] for k in (1, 10))
+    section.blocks.append(
+        Text(
+            f"Of {len(change)} questions, {up} find their answer earlier than before, {down} "
+            f"later, {len(change) - up - down} at the same rank. Found first: {first[0]} before, "
+            f"{first[1]} after; among the first ten: {ten[0]} before, {ten[1]} after."
+        )
+    )
+    edges = [last for last in BUCKETS.values() if last is not None]
+    counts = np.zeros((len(BUCKETS), len(BUCKETS)), dtype=np.int64)
+    np.add.at(counts, (np.searchsorted(edges, before), np.searchsorted(edges, after)), 1)
+    section.blocks.append(
+        image(
+            charts.rank_table(counts, list(BUCKETS)),
+            "Questions by the rank of their best right answer, before (rows) and after (columns): "
+            "green cells hold questions that moved up, orange ones those that moved down.",
+        )
+    )
+    return section
+
+
+def _examples(title: str, evidence: Evidence, queries: Sequence[int]) -> Section:
+    section = Section(title)
+    for query in queries:
+        row = evidence.rows[query]
+        before, after = (int(found.ranks[query]) for found in evidence.found.values())
+        file = f" ({row.file_name})" if row.file_name else ""
+        section.blocks.append(Text(f"{_cut(row.question)}{file}", "strong"))
+        rows: list[list[str | Cell]] = []
+        for place in range(evidence.found["base model"].top_places.shape[1]):
+            cells = [_answer(evidence, found, query, place) for found in evidence.found.values()]
+            rows.append([str(place + 1), *cells])
+        shown = len(rows)
+        if max(before, after) > shown:
+            rows.append(
+                ["…", *(_right(evidence, of, query, shown) for of in evidence.found.values())]
+            )
+        head = ["", f"base model: right at {before}", f"tuned model: right at {after}"]
+        section.blocks.append(Table(head, rows))
+    return section
+
+
+def _answer(evidence: Evidence, found: Findings, query: int, place: int) -> Cell:
+    document = int(found.top_places[query, place])
+    score = float(found.top_scores[query, place])
+    return _cell(evidence, document, f"{score:.3f}", document in evidence.relevant[query])
+
+
+def _right(evidence: Evidence, found: Findings, query: int, shown: int) -> str | Cell:
+    """The right answer, where it is not among those shown."""
+    if (rank := int(found.ranks[query])) <= shown:
+        return ""
+    note = f"rank {rank}, {float(found.scores[query]):.3f}"
+    return _cell(evidence, int(found.places[query]), note, True)
+
+
+def _cell(evidence: Evidence, document: int, note: str, right: bool) -> Cell:
+    text, file = evidence.documents[document]
+    note += f" · {file}" if file else ""
+    return Cell(
+        _cut(text), f"✓ right answer · {note}" if right else note, "good" if right else "plain"
+    )
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+
+
+def _similarities(evidence: Evidence) -> Section:
+    section = Section("Similarities")
+    models, rows = {}, []
+    for name, found in evidence.found.items():
+        right, wrong = pair_similarities(found, evidence.relevant)
+        if not len(wrong):
+            return section
+        models[name] = right, wrong
+        means = [f"{pairs.mean():.3f}" for pairs in (right, wrong)]
+        rows.append([name, *means, f"{separation(right, wrong):.1%}"])
+    if models:
+        caption = (
+            f"Cosine similarities of {len(right)} held-out questions with a right answer of "
+            "theirs, and with the answers of each other: the less the two overlap, the better a "
+            "search can tell them apart."
+        )
+        head = [
+            "mean similarity",
+            "right pairs",
+            "wrong pairs",
+            "the right pair is more similar in",
+        ]
+        section.blocks.extend([image(charts.similarities(models), caption), Table(head, rows)])
+    return section
+
+
+def _map(evidence: Evidence) -> Section:
+    section = Section("Map")
+    if not evidence.found:
+        return section
+    sample = next(iter(evidence.found.values())).sample.numpy()
+    chosen = np.unique(np.linspace(0, len(sample) - 1, MAP_PAIRS).round().astype(np.int64))
+    sides = [
+        side[chosen]
+        for found in evidence.found.values()
+        for side in (found.questions, found.answers)
+    ]
+    if len(chosen) < 2:
+        return section
+    placed, share = two_dimensions(sides)
+    models = {
+        name: (placed[2 * index], placed[2 * index + 1])
+        for index, name in enumerate(evidence.found)
+    }
+    change = evidence.change
+    signs = np.zeros(len(chosen)) if change is None else np.sign(change[sample[chosen]])
+    section.blocks.append(
+        image(
+            charts.pair_map(models, signs.astype(np.int64)),
+            f"{len(chosen)} held-out questions (dots), each joined to its right answer (square), "
+            "by the first two principal components of all the embeddings shown, the same for both "
+            f"models. They hold {share:.0%} of the variance: what lies near here may be far apart "
+            "in the other dimensions.",
+        )
+    )
+    return section
+
+
+def _files(evidence: Evidence) -> Section:
+    """The files that changed most."""
+    section = Section("By file")
+    if evidence.before is None or evidence.after is None:
+        return section
+    files = by_file(evidence.rows, {"base": evidence.before.ndcg, "tuned": evidence.after.ndcg})
+    if len(files) < 2:
+        return section
+    rows = [
+        (of["ndcg@10"]["tuned"] - of["ndcg@10"]["base"], name, of) for name, of in files.items()
+    ]
+    rows.sort(key=lambda row: (row[0], row[1]))
+    left_out = max(0, len(rows) - 2 * MAX_FILES)
+    if left_out:
+        rows = rows[:MAX_FILES] + rows[-MAX_FILES:]
+    cells = [
+        [
+            _cut(name),
+            str(of["questions"]),
+            *(f"{of['ndcg@10'][model]:.4f}" for model in ("base", "tuned")),
+            f"{gain:+.4f}",
+        ]
+        for gain, name, of in rows
+    ]
+    caption = "nDCG@10 of the questions of each file, the most worsened first"
+    if left_out:
+        caption += f"; {left_out} files between them are left out"
+    head = ["file", "questions", "base model", "tuned model", "difference"]
+    section.blocks.append(Table(head, cells, caption))
+    return section
+
+
+def _facts(evidence: Evidence) -> Section:
+    section = Section("Data and settings")
+    for name, facts in (("data", evidence.data), ("setting", evidence.settings)):
+        if facts:
+            rows = [
+                [key.replace("_", " ") if name == "data" else key, _value(value)]
+                for key, value in facts.items()
+            ]
+            section.blocks.append(Table([name, "value"], rows))
+    section.blocks.append(Text(f"Made by embedft {__version__}."))
+    return section
+
+
+def _value(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

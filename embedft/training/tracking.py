@@ -1,0 +1,81 @@
+"""What a run's loggers get at its end: settings beside final metrics, and embeddings to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from embedft.evaluation.findings import Findings
+from embedft.model_card import verdict
+from embedft.report.evidence import Evidence
+from embedft.training.run_files import METRIC
+
+MAX_LABEL = 200
+"""Characters of a text in the projector's list."""
+
+
+def log_outcome(loggers: Sequence[Logger], step: int, evidence: Evidence) -> None:
+    """Logs settings and final metrics to each logger, and the projector's files to TensorBoard.
+
+    Args:
+        loggers: Of the trainer.
+        step: Last step of the run.
+        evidence: What was measured.
+    """
+    metrics = final_metrics(evidence)
+    settings = dict(evidence.settings)
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(settings, metrics, step)  # makes a line of the HPARAMS tab
+            logger.experiment.add_text("verdict", verdict(evidence.base, evidence.tuned), step)
+            _project(logger, evidence)
+        else:
+            logger.log_hyperparams(settings)
+            logger.log_metrics(metrics, step)
+        logger.save()
+
+
+def final_metrics(evidence: Evidence) -> dict[str, float]:
+    """``verdict/...``: nDCG@10 of base and best model, and the gain with its interval."""
+    metrics = {}
+    for name, evaluation in (("base", evidence.base), ("best", evidence.tuned)):
+        if evaluation is not None:
+            metrics[f"verdict/{METRIC}_{name}"] = evaluation[METRIC]
+    gain = (evidence.tuned or {}).get("gain")
+    if gain is not None:
+        metrics["verdict/gain"] = gain["mean"]
+        metrics["verdict/gain_low"] = gain["low"]
+        metrics["verdict/gain_high"] = gain["high"]
+    return metrics
+
+
+def _project(logger: TensorBoardLogger, evidence: Evidence) -> None:
+    """Sampled questions and answers with text, file and rank, before and after."""
+    writer: Any = logger.experiment
+    for name, found in evidence.found.items():
+        labels = _labels(found, evidence)
+        writer.add_embedding(
+            torch.cat([found.questions, found.answers]),
+            metadata=labels,
+            metadata_header=["text", "kind", "file", "rank"],
+            tag=name.replace(" ", "_"),
+        )
+
+
+def _labels(found: Findings, evidence: Evidence) -> list[list[str]]:
+    questions, answers = [], []
+    for query in found.sample.tolist():
+        rank = str(int(found.ranks[query]))
+        row = evidence.rows[query]
+        answer = evidence.documents[int(evidence.relevant[query][0])]
+        questions.append([_one_line(row.question), "question", _one_line(row.file_name), rank])
+        answers.append([_one_line(answer.text), "answer", _one_line(answer.file_name), rank])
+    return questions + answers
+
+
+def _one_line(text: str) -> str:
+    """Without what ends a cell or a line of a table by tabs."""
+    return " ".join(text.split())[:MAX_LABEL]

@@ -1,0 +1,93 @@
+"""Pictures of the report and of TensorBoard for the docs, by headless Chromium: see screenshots."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "docs" / "images"
+FIT = [
+    "fit",
+    f"--config={ROOT}/configs/recommended.yaml",
+    f"--config={ROOT}/configs/quickstart.yaml",
+    "--input_jsonl=pairs.jsonl",
+    "--output_dir=out",
+    "--epochs=4",
+    "--evaluation_steps=3",
+    "--trainer.log_every_n_steps=1",
+]
+CHROMIUM = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", "--disable-3d-apis"]
+"""Without WebGL TensorBoard draws its curves as SVG, which a screenshot does not miss."""
+
+
+def shoot(address: str, target: Path, width: int, height: int, wait_ms: int) -> None:
+    """One screenshot, in 128 colours: small, and text stays sharp."""
+    subprocess.run(
+        [
+            *CHROMIUM,
+            f"--window-size={width},{height}",
+            f"--virtual-time-budget={wait_ms}",
+            f"--screenshot={target}",
+            address,
+        ],
+        check=True,
+        capture_output=True,
+        timeout=180,
+    )
+    with Image.open(target) as picture:
+        small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    small.save(target, optimize=True)
+    print(f"{target}: {target.stat().st_size / 1000:.0f} kB")
+
+
+def tensorboard(logs: Path) -> tuple[subprocess.Popen[str], str]:
+    """A server on a free port that has read the logs, and its address."""
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logs), "--port", "0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    address = next(
+        re.findall(r"http://\S+", line)[0] for line in server.stderr if "http://" in line
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(f"{address}data/plugin/scalars/tags") as answer:
+            if json.load(answer):
+                break
+        time.sleep(1)
+    return server, address
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Trains in a temporary folder, or takes the folder of a run that is given."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments:
+            out = Path(arguments[0]).resolve()
+        else:
+            out = Path(folder) / "out"
+            sample = ROOT / "embedft" / "sample_data" / "pairs.jsonl"
+            (Path(folder) / "pairs.jsonl").write_bytes(sample.read_bytes())
+            subprocess.run([sys.executable, "-m", "embedft", *FIT], cwd=folder, check=True)
+        shoot((out / "report.html").as_uri(), IMAGES / "report.png", 1100, 2350, 3000)
+        server, address = tensorboard(out / "logs")
+        try:
+            shoot(
+                f"{address}?smoothing=0#timeseries", IMAGES / "tensorboard.png", 2000, 1250, 20000
+            )
+        finally:
+            server.terminate()
+            server.wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

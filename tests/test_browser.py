@@ -1,0 +1,138 @@
+"""The report in a real browser: it renders, fits, asks nothing of the network, needs no JavaScript."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import sample_rows, write_jsonl
+
+from embedft.cli import main
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH"),
+]
+
+MEASURE = """
+<script>
+const texts = [...document.querySelectorAll("svg")].map(svg => [...svg.querySelectorAll("text")]
+  .filter(text => !/rotate\\(-?[1-9]/.test(text.outerHTML))
+  .map(text => [text.textContent, text.getBoundingClientRect()]));
+const overlaps = texts.flatMap(boxes => boxes.flatMap(([one, a], i) => boxes.slice(i + 1)
+  .filter(([other, b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4)
+  .map(([other]) => one + " | " + other)));
+document.body.textContent = JSON.stringify({
+  width: document.documentElement.scrollWidth, window: innerWidth,
+  texts: texts.flat().length, overlaps,
+});
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """Of a short fit, with the longest words that someone may have."""
+    folder = tmp_path_factory.mktemp("browser")
+    rows = [row | {"file_name": 12 * row["file_name"]} for row in sample_rows()[:60]]
+    main(
+        [
+            "fit",
+            f"--input_jsonl={write_jsonl(folder / 'pairs.jsonl', rows)}",
+            f"--output_dir={folder / 'out'}",
+            f"--base_model={tiny_model}",
+            "--epochs=2",
+            "--batch_size=8",
+            "--learning_rate=1e-3",
+            "--train_split=0.5",
+            "--accelerator=cpu",
+            "--precision=32-true",
+            "--trainer.enable_progress_bar=false",
+            "--trainer.log_every_n_steps=1",
+        ]
+    )
+    return folder / "out" / "report.html"
+
+
+def chromium(page: Path, *flags: str) -> tuple[str, str]:
+    """What it prints, and what it complains of."""
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    command += [f"--user-data-dir={page.parent / 'profile'}", "--enable-logging=stderr"]
+    command += ["--virtual-time-budget=2000", *flags, page.as_uri()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return result.stdout, result.stderr
+
+
+def test_renders_without_network_or_errors(report: Path, tmp_path: Path) -> None:
+    shot, net = tmp_path / "shot.png", tmp_path / "net.json"
+    _, said = chromium(
+        report, f"--screenshot={shot}", f"--log-net-log={net}", "--window-size=1100,3000"
+    )
+    assert "CONSOLE" not in said, "no error of the page, nothing refused by its security policy"
+    asked = set(re.findall(r'"(https?://[^"]+)"', net.read_text()))
+    own = ("google", "gstatic", "gvt1", "chromium")  # the browser's own, which no page asked for
+    assert not [address for address in asked if not any(name in address for name in own)]
+    with Image.open(shot) as picture:
+        assert picture.size == (1100, 3000)
+        colours = picture.convert("RGB").getcolors(1 << 24)
+    assert colours is not None
+    counts = {colour: count for count, colour in colours}
+    assert counts[(255, 255, 255)] > 0.5 * 1100 * 3000
+    for drawn in ((0x2B, 0x86, 0xD9), (0x8A, 0x94, 0xA3)):
+        assert counts[drawn] > 5000, "bars of the tuned and of the base model"
+
+
+def test_dark_mode_is_dark(report: Path, tmp_path: Path) -> None:
+    """Figures take the page's colours: no white left, and letters that can be read."""
+    shot = tmp_path / "dark.png"
+    chromium(
+        report,
+        f"--screenshot={shot}",
+        "--window-size=1100,2000",
+        "--blink-settings=preferredColorScheme=0",
+    )
+    with Image.open(shot) as picture:
+        shades = picture.convert("L").histogram()
+    assert sum(shades[:64]) > 0.7 * sum(shades)
+    assert sum(shades[200:]) > 0.002 * sum(shades)
+
+
+@pytest.mark.parametrize("width", [1100, 500])
+def test_nothing_overlaps_or_sticks_out(report: Path, tmp_path: Path, width: int) -> None:
+    """Asked of the browser's own layout, by a script in a copy of the page."""
+    copy = tmp_path / "copy.html"
+    html = re.sub(r"<meta http-equiv[^>]*>", "", report.read_text())
+    copy.write_text(html.replace("</body>", f"{MEASURE}</body>"))
+    dom, _ = chromium(copy, "--dump-dom", f"--window-size={width},1000")
+    found = re.search(r"<body>(.*)</body>", dom, re.DOTALL)
+    assert found is not None
+    layout = json.loads(found[1])
+    assert layout["texts"] > 80
+    assert layout["overlaps"] == []
+    assert layout["width"] <= layout["window"]
+
+
+def test_the_same_without_javascript(report: Path, tmp_path: Path) -> None:
+    """As it looks in a frame in which no script may run; and it loads with all it holds."""
+    frame = tmp_path / "frame.html"
+    style = "border:0;position:fixed;inset:0;width:1100px;height:3000px"
+    frame.write_text(f'<iframe sandbox src="{report.as_uri()}" style="{style}"></iframe>')
+    pixels = []
+    for page in (report, frame):
+        chromium(page, f"--screenshot={tmp_path / 'shot.png'}", "--window-size=1100,3000")
+        with Image.open(tmp_path / "shot.png") as shot:
+            small = shot.convert("L").resize((55, 150), Image.Resampling.BOX)
+            pixels.append(np.array(small, dtype=np.float64))
+    assert np.abs(pixels[0] - 255).mean() > 5
+    assert np.abs(pixels[0] - pixels[1]).mean() < 1, "but for a pixel here or there"
+    dom, _ = chromium(report, "--dump-dom")
+    for part in ("Verdict", "nDCG@10", "<svg", "held-out questions", "right answer"):
+        assert part in dom
+    assert "<script" not in dom
