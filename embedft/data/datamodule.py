@@ -22,7 +22,15 @@ from embedft.data.batches import (
 )
 from embedft.data.blocks import Positive, ReadSettings
 from embedft.data.keys import Ints
-from embedft.data.pairs import Pairs, pairs_of, retrieval_task, row_keys, train_rows
+from embedft.data.negatives import Negatives
+from embedft.data.pairs import (
+    Pairs,
+    pairs_of,
+    retrieval_task,
+    row_keys,
+    train_negatives,
+    train_rows,
+)
 from embedft.data.plan import BatchPlan, plan_epoch
 from embedft.data.records import OnBadRows, Record, stream_records
 from embedft.data.report import ReadReport
@@ -58,6 +66,8 @@ class EmbeddingDataModule(LightningDataModule):
         eval_batch_size: Texts a rank and step when embedding without training.
         negatives_per_pair: Wrong answers drawn for each pair by the losses that need labels, where
             the file has none.
+        hard_negatives: How many of a row's ``negatives`` in the file a step takes, as further wrong
+            answers; each epoch takes the next ones of the list. 0 for none.
         topic_batches: Batches of questions about like things, by the base model: their in-batch
             negatives are harder. The base model embeds the training questions once.
         num_workers: Processes that prepare batches. Batches are ready-made ids: 0 is fast.
@@ -79,6 +89,7 @@ class EmbeddingDataModule(LightningDataModule):
         batch_size: int = 16,
         eval_batch_size: int = 64,
         negatives_per_pair: int = 1,
+        hard_negatives: int = 1,
         topic_batches: bool = False,
         num_workers: int = 0,
         cache_dir: str | None = None,
@@ -92,6 +103,8 @@ class EmbeddingDataModule(LightningDataModule):
         ):
             if value < 1:
                 raise InputError(f"{name}: is {value}, must be at least 1")
+        if hard_negatives < 0:
+            raise InputError(f"hard_negatives: is {hard_negatives}, must be 0 or more")
         self.input_jsonl = input_jsonl
         self.validation_jsonl = validation_jsonl
         self.guard_jsonl = guard_jsonl
@@ -102,6 +115,7 @@ class EmbeddingDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.negatives_per_pair = negatives_per_pair
+        self.hard_negatives = hard_negatives
         self.topic_batches = topic_batches
         self.topic_place: Ints | None = None
         """(rows,) place of each training row in an order of topics, for ``topic_batches``."""
@@ -151,7 +165,10 @@ class EmbeddingDataModule(LightningDataModule):
                 "repeated_answers": reading.repeated_answers,
             }
             train, validation = self._split(table, rows, settings, stage)
-            self._load_for_training(train, validation, encoder, needs_labels)
+            if train.label is not None and not needs_labels:
+                train = self._only_right(train)
+            negatives = train_negatives(table, train, validation) if stage == "fit" else None
+            self._load_for_training(train, validation, negatives, encoder, needs_labels)
         self._loaded = True
 
     def _read_settings(self, encoder: Encoder, documents: Positive) -> ReadSettings:
@@ -167,6 +184,7 @@ class EmbeddingDataModule(LightningDataModule):
             lower_case=encoder.base.do_lower_case,
             documents=documents,
             context_required=self.positive == "context",
+            negatives=self.hard_negatives > 0,
         )
 
     def _read(
@@ -221,24 +239,34 @@ class EmbeddingDataModule(LightningDataModule):
         held_out = pairs_of(own, own_rows, self.positive).after(len(table.tokens.cut))
         return pairs_of(table, train, self.positive), held_out
 
+    def _only_right(self, train: Pairs) -> Pairs:
+        kept = train.only_right()
+        log.info("labels: %d pairs below 0.5 are not trained on", len(train) - len(kept))
+        if len(kept) < 2:
+            raise InputError(f"{self.input_jsonl}: label: fewer than 2 pairs reach 0.5")
+        return kept
+
     def _load_for_training(
-        self, train: Pairs, validation: Pairs, encoder: Encoder, needs_labels: bool
+        self,
+        train: Pairs,
+        validation: Pairs,
+        negatives: Negatives | None,
+        encoder: Encoder,
+        needs_labels: bool,
     ) -> None:
-        if train.label is not None and not needs_labels:
-            kept = train.only_right()
-            log.info("labels: %d pairs below 0.5 are not trained on", len(train) - len(kept))
-            train = kept
-            if len(kept) < 2:
-                raise InputError(f"{self.input_jsonl}: label: fewer than 2 pairs reach 0.5")
-        self.rows, self.validation_rows = train_rows(train, validation)
+        self.rows, self.validation_rows = train_rows(train, validation, negatives)
         self.task = retrieval_task(self.rows, self.validation_rows, validation.right)
         self.draws = self.negatives_per_pair if needs_labels and self.rows.labels is None else 0
+        most = 0 if negatives is None else int(negatives.counts.max())
+        self.hard = min(self.hard_negatives, most)
         self._plan = self.topic_place = None
         cut = self.tokens.cut
         questions, documents = np.zeros((2, len(cut)), dtype=np.bool_)  # which texts are used
         for rows in (self.rows, self.validation_rows):
             questions[rows.anchor] = True
             documents[rows.positive] = True
+        if negatives is not None:
+            documents[negatives.text] = True
         log.info(
             "max_seq_length %d cuts %.1f%% of the questions and %.1f%% of the documents",
             encoder.max_seq_length,
@@ -315,6 +343,7 @@ class EmbeddingDataModule(LightningDataModule):
             rank=rank,
             world_size=world_size,
             negatives_per_pair=self.draws,
+            hard_negatives=self.hard,
         )
 
     def order_by_topic(self, place: Ints) -> None:

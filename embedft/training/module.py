@@ -1,10 +1,12 @@
 """The LightningModule: wires encoder, loss, optimiser and retrieval metrics; no maths of its own.
 
-Shape suffixes: B pairs of a batch, N negatives a pair, P labelled pairs, D embedding.
+Shape suffixes: B pairs of a batch, N negatives a pair, S = B·N, P labelled pairs,
+D embedding.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 from contextlib import ExitStack
 from typing import Any, Literal
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from embedft.data.batches import EvalBatch, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.negatives import BatchNegatives
 from embedft.data.plan import plan_epoch
 from embedft.data.train_rows import draw_negatives
 from embedft.encoder.encoder import Encoder
@@ -113,7 +116,18 @@ class EmbeddingModule(LightningModule):
     # Training.
 
     def on_fit_start(self) -> None:
-        """Warns of labels that the loss would leave out."""
+        """Warns of labels that the loss would leave out; refuses negatives that it can't take.
+
+        Raises:
+            InputError: The loss can't leave out a negative that a row does not have.
+        """
+        parameters = inspect.signature(self.loss.forward).parameters
+        if self.data.hard and not self.loss.needs_labels and "wrong_BBN" not in parameters:
+            raise InputError(
+                f"loss {type(self.loss).__name__}: takes no hard negatives; give its forward the "
+                "parameters negatives_BND and wrong_BBN, or leave them out with "
+                "--data.hard_negatives 0"
+            )
         labels = self.data.rows.labels
         if isinstance(self.loss, OnlineContrastiveLoss) and labels is not None:
             others = int(((labels != 0) & (labels != 1)).sum())
@@ -143,7 +157,7 @@ class EmbeddingModule(LightningModule):
         rows_GKD = self._all_rows(batch)
         anchor_GD, positive_GD = rows_GKD[:, 0], rows_GKD[:, 1]
         negatives_GND = rows_GKD[:, 2:] if rows_GKD.shape[1] > 2 else None
-        loss = self.loss_of(anchor_GD, positive_GD, negatives_GND, batch.labels)
+        loss = self.loss_of(anchor_GD, positive_GD, negatives_GND, batch.labels, batch.negatives)
         self._require_finite(loss, "loss")
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(rows_GKD))
         if self._logs_this_step():
@@ -156,7 +170,12 @@ class EmbeddingModule(LightningModule):
         embeddings = embed_in_chunks(self.encoder, batch.input_ids, batch.lengths, self.chunk_size)
         count = max(1, len(batch.rows))
         anchor_BD, positive_BD = embeddings[:count], embeddings[count : 2 * count]
-        negatives_BND = embeddings[2 * count :].view(count, -1, embeddings.shape[1])
+        negatives_SD = embeddings[2 * count :]
+        if batch.negatives is not None:  # zeros where a row has fewer
+            slots = count * batch.negatives.present.shape[1]
+            empty_SD = negatives_SD.new_zeros(slots, negatives_SD.shape[1])
+            negatives_SD = empty_SD.index_copy(0, batch.negatives.places, negatives_SD)
+        negatives_BND = negatives_SD.view(count, -1, embeddings.shape[1])
         rows_BKD = torch.cat([torch.stack([anchor_BD, positive_BD], dim=1), negatives_BND], dim=1)
         if self.trainer.world_size == 1:
             return rows_BKD
@@ -195,20 +214,26 @@ class EmbeddingModule(LightningModule):
         positive_BD: Tensor,
         negatives_BND: Tensor | None,
         labels_B: Tensor | None,
+        known: BatchNegatives | None = None,
     ) -> Tensor:
-        """The loss in float32: labelled pairs are the file's, or made of drawn negatives."""
+        """The loss in float32; negatives are pairs of label 0 beside those of the file."""
         with torch.autocast(anchor_BD.device.type, enabled=False):
             if not self.loss.needs_labels:
-                return self.loss(anchor_BD, positive_BD, negatives_BND)  # type: ignore[no-any-return]
-            if labels_B is not None:
-                return self.loss(anchor_BD, positive_BD, labels_B)  # type: ignore[no-any-return]
-            first_PD, second_PD = anchor_BD, positive_BD
-            labels_P = torch.ones(len(anchor_BD), device=anchor_BD.device)
+                wrong_BBN = None if known is None else known.wrong
+                some = () if wrong_BBN is None else (wrong_BBN,)
+                return self.loss(anchor_BD, positive_BD, negatives_BND, *some)  # type: ignore[no-any-return]
+            first_PD, second_PD, labels_P = anchor_BD, positive_BD, labels_B
+            if labels_P is None:
+                labels_P = torch.ones(len(anchor_BD), device=anchor_BD.device)
             if negatives_BND is not None:
-                count = negatives_BND.shape[1]
-                first_PD = torch.cat([first_PD, anchor_BD.repeat_interleave(count, dim=0)])
-                second_PD = torch.cat([second_PD, negatives_BND.flatten(0, 1)])
-                labels_P = torch.cat([labels_P, labels_P.new_zeros(len(anchor_BD) * count)])
+                first_SD = anchor_BD.repeat_interleave(negatives_BND.shape[1], dim=0)
+                second_SD = negatives_BND.flatten(0, 1)
+                if known is not None:
+                    there_S = known.present.flatten()
+                    first_SD, second_SD = first_SD[there_S], second_SD[there_S]
+                first_PD = torch.cat([first_PD, first_SD])
+                second_PD = torch.cat([second_PD, second_SD])
+                labels_P = torch.cat([labels_P, labels_P.new_zeros(len(first_SD))])
             return self.loss(first_PD, second_PD, labels_P)  # type: ignore[no-any-return]
 
     def configure_gradient_clipping(

@@ -100,6 +100,35 @@ def test_multiple_negatives_ranking(
     assert_same(ours, theirs, columns)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("kind", ["random", "zero", "huge"])
+def test_negatives_left_out_have_no_weight(kind: str, symmetric: bool) -> None:
+    """As if each anchor had only the candidates that count for it; the others' gradient is 0."""
+    anchor, positive, *further = [vectors(kind, 6, seed) for seed in range(4)]
+    negatives = torch.stack(further, dim=1)
+    wrong = torch.rand(6, 6, 2, generator=torch.Generator().manual_seed(0)) < 0.5
+    wrong[:, 3, 1] = False
+    ours = MultipleNegativesRankingLoss(5.0, symmetric)(anchor, positive, negatives, wrong)
+    cosine = torch.nn.functional.cosine_similarity
+    terms = []
+    for i in range(6):
+        own = [5.0 * cosine(anchor[i], text, dim=0) for text in positive]
+        rest = [
+            5.0 * cosine(anchor[i], negatives[j, n], dim=0)
+            for j in range(6)
+            for n in range(2)
+            if wrong[i, j, n]
+        ]
+        terms.append(torch.stack(own + rest).logsumexp(0) - own[i])
+    theirs = torch.stack(terms).mean()
+    if symmetric:
+        scores = 5.0 * cosine(positive.unsqueeze(1), anchor, dim=-1)
+        theirs = (theirs + torch.nn.functional.cross_entropy(scores, torch.arange(6))) / 2
+    assert_same(ours, theirs, [anchor, positive, *further])
+    (gradient,) = torch.autograd.grad(ours, further[1])
+    assert torch.equal(gradient[3], torch.zeros(8, dtype=torch.float64))
+
+
 LABELS: dict[str, Callable[[int], Tensor]] = {
     "mixed": lambda rows: torch.arange(rows) % 2,
     "all positive": lambda rows: torch.ones(rows, dtype=torch.int64),
