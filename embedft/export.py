@@ -147,6 +147,8 @@ def export_checkpoint(
         settings["pooling"],
         settings["normalize"],
         settings["max_seq_length"],
+        settings.get("query_prompt"),
+        settings.get("document_prompt"),
     )
     load_weights(encoder, checkpoint, path)
     evaluations = checkpoint.get("callbacks", {}).get("RunFiles", {}).get("evaluations", {})

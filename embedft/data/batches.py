@@ -174,6 +174,7 @@ class TextBatches(Dataset[EvalBatch]):
     ) -> None:
         self.tokens = tokens
         self.texts = texts[np.argsort(-tokens.lengths(texts), kind="stable")]
+        batch_size = max(1, min(batch_size, len(texts) // world_size))  # none for no rank would hang
         self.starts = range(rank * batch_size, len(texts), world_size * batch_size)
         self.batch_size = batch_size
 

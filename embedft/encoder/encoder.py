@@ -51,6 +51,8 @@ class Encoder(nn.Module):
         normalize: Scale embeddings to length 1; None takes what the folder says, else False.
         max_seq_length: Tokens a text at most, special tokens included; None takes what the folder
             says, else the most that the backbone's positions allow.
+        query_prompt: What stands before a question; None takes what the folder says.
+        document_prompt: What stands before a passage; None takes what the folder says.
 
     Raises:
         InputError: The model can't be found, loaded or used so.
@@ -62,9 +64,11 @@ class Encoder(nn.Module):
         pooling: Pooling | None = None,
         normalize: bool | None = None,
         max_seq_length: int | None = None,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
     ) -> None:
         super().__init__()
-        self.base = find_base_model(base_model)
+        self.base = find_base_model(base_model).with_prompts(query_prompt, document_prompt)
         self.pooling = pooling or self.base.pooling
         self.normalize = self.base.normalize if normalize is None else normalize
         self.tokenizer = _load_tokenizer(self.base)
@@ -99,6 +103,33 @@ class Encoder(nn.Module):
             self.backbone.set_input_embeddings(WordEmbedding(words))
         embeddings: nn.Module = self.backbone.embeddings  # type: ignore[assignment]
         embeddings.register_forward_hook(_to_autocast_dtype)
+
+    def freeze(self, layers: int) -> None:
+        """The embeddings and so many of the lowest layers get no gradient.
+
+        Raises:
+            InputError: There are not so many layers above which something is left to train.
+        """
+        total = int(self.base.config.num_hidden_layers)
+        if not 0 <= layers < total:
+            raise InputError(
+                f"freeze_layers: is {layers}, must lie from 0 (the embeddings alone) to "
+                f"{total - 1}: {self.base.name} has {total} layers"
+            )
+        stacks = [
+            module
+            for module in self.backbone.modules()
+            if isinstance(module, nn.ModuleList) and len(module) == total
+        ]
+        embeddings = getattr(self.backbone, "embeddings", None)
+        if embeddings is None or not stacks:
+            raise InputError(f"freeze_layers: {self.base.name} has no layers known to embedft")
+        for module in (embeddings, *stacks[0][:layers]):
+            module.requires_grad_(False)
+        log.info(
+            "frozen: %.1f M parameters",
+            sum(weight.numel() for weight in self.parameters() if not weight.requires_grad) / 1e6,
+        )
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of all weights, on the CPU."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedft.data.batches import EvalBatch, TrainBatch
@@ -28,7 +30,12 @@ from embedft.encoder.pooling import Pooling
 from embedft.errors import InputError, RunFailedError
 from embedft.evaluation.metrics import NAMES, RetrievalMetrics, query_values
 from embedft.evaluation.retrieval import relevant_ranks
-from embedft.losses import Loss, MultipleNegativesRankingLoss, OnlineContrastiveLoss
+from embedft.losses import (
+    Loss,
+    MatryoshkaLoss,
+    MultipleNegativesRankingLoss,
+    OnlineContrastiveLoss,
+)
 from embedft.training.chunks import embed_in_chunks
 from embedft.training.gather import gather_rows
 from embedft.training.resume import SETTINGS, differences, run_settings, set_rate
@@ -63,6 +70,14 @@ class EmbeddingModule(LightningModule):
         base_share: Share of the base model's weights in ``best_model``, from 0 to below 1: a mean
             of both models forgets less. It is halved, twice, and then dropped, as long as less than
             80% of the gain on the held-out questions would be left.
+        query_prompt: What stands before each question, in training, measuring and the exported
+            model (``query: `` for example); None takes what the base model's folder says.
+        document_prompt: Likewise before each answer or context.
+        freeze_layers: The embeddings and so many of the lowest layers keep the base model's
+            weights; 0 freezes the embeddings alone, None nothing.
+        matryoshka_dims: Trains the first so many dimensions of an embedding as embeddings of their
+            own, for each of these numbers, and measures them (Matryoshka); None trains the whole.
+        matryoshka_weights: How much each of them counts in the loss; None is 1 for each.
     """
 
     # Not Lightning's usual key: its command line would let these silently override the user's.
@@ -80,6 +95,11 @@ class EmbeddingModule(LightningModule):
         normalize: bool | None = None,
         chunk_size: int | None = None,
         base_share: float = 0.0,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        freeze_layers: int | None = None,
+        matryoshka_dims: list[int] | None = None,
+        matryoshka_weights: list[float] | None = None,
     ) -> None:
         super().__init__()
         if chunk_size is not None and chunk_size < 1:
@@ -96,9 +116,37 @@ class EmbeddingModule(LightningModule):
         self.warmup_steps = warmup_steps
         self.chunk_size = chunk_size
         self.base_share = base_share
-        self.encoder = Encoder(base_model, pooling, normalize, max_seq_length)
+        self.encoder = Encoder(
+            base_model, pooling, normalize, max_seq_length, query_prompt, document_prompt
+        )
+        if freeze_layers is not None:
+            self.encoder.freeze(freeze_layers)
         self.loss = loss or MultipleNegativesRankingLoss()
+        self.objective: Loss = self.loss
+        if matryoshka_dims is not None:
+            if max(matryoshka_dims, default=0) > self.encoder.embedding_dim:
+                raise InputError(
+                    f"matryoshka_dims: has {max(matryoshka_dims)}, the model has "
+                    f"{self.encoder.embedding_dim} dimensions"
+                )
+            self.objective = MatryoshkaLoss(self.loss, matryoshka_dims, matryoshka_weights)
+            if self.encoder.embedding_dim not in matryoshka_dims:
+                log.warning(
+                    "matryoshka_dims %s: without %d the whole embedding is not trained as one, nor "
+                    "can it be expected to gain",
+                    matryoshka_dims,
+                    self.encoder.embedding_dim,
+                )
+        elif matryoshka_weights is not None:
+            raise InputError("matryoshka_weights: need matryoshka_dims, too")
         self.metrics = RetrievalMetrics()
+        self.metrics_at = nn.ModuleDict(
+            {
+                str(dim): RetrievalMetrics()
+                for dim in matryoshka_dims or ()
+                if dim < self.encoder.embedding_dim
+            }
+        )
         self._around_batches = ExitStack()
         self._noted: tuple[Tensor, str, TrainBatch] | None = None
         self.last_evaluation: dict[str, float] = {}
@@ -221,7 +269,7 @@ class EmbeddingModule(LightningModule):
             if not self.loss.needs_labels:
                 wrong_BBN = None if known is None else known.wrong
                 some = () if wrong_BBN is None else (wrong_BBN,)
-                return self.loss(anchor_BD, positive_BD, negatives_BND, *some)  # type: ignore[no-any-return]
+                return self.objective(anchor_BD, positive_BD, negatives_BND, *some)  # type: ignore[no-any-return]
             first_PD, second_PD, labels_P = anchor_BD, positive_BD, labels_B
             if labels_P is None:
                 labels_P = torch.ones(len(anchor_BD), device=anchor_BD.device)
@@ -234,7 +282,7 @@ class EmbeddingModule(LightningModule):
                 first_PD = torch.cat([first_PD, first_SD])
                 second_PD = torch.cat([second_PD, second_SD])
                 labels_P = torch.cat([labels_P, labels_P.new_zeros(len(first_SD))])
-            return self.loss(first_PD, second_PD, labels_P)  # type: ignore[no-any-return]
+            return self.objective(first_PD, second_PD, labels_P)  # type: ignore[no-any-return]
 
     def configure_gradient_clipping(
         self,
@@ -376,12 +424,30 @@ class EmbeddingModule(LightningModule):
         if self.trainer.world_size > 1:
             ndcg_Q = self.trainer.strategy.reduce(ndcg_Q, reduce_op="sum")
         self.last_ndcg = ndcg_Q.double().cpu().numpy()
-        self.last_evaluation = {**self.metrics.compute(), **self._held_out_losses(embeddings)}
+        self.last_evaluation = {
+            **self.metrics.compute(),
+            **self._metrics_of_first_dimensions(queries_QD, corpus_CD, task.relevant[mine]),
+            **self._held_out_losses(embeddings),
+        }
         del self._embeddings
         self.log_dict(
             {f"{prefix}/{name}": value for name, value in self.last_evaluation.items()},
             prog_bar=False,
         )
+
+    def _metrics_of_first_dimensions(
+        self, queries_QD: Tensor, corpus_CD: Tensor, relevant: Sequence[NDArray[np.int64]]
+    ) -> dict[str, float]:
+        """``ndcg@10/dim_64`` and the like, for each of ``matryoshka_dims``."""
+        found: dict[str, float] = {}
+        for dim, metrics in self.metrics_at.items():
+            assert isinstance(metrics, RetrievalMetrics)
+            metrics.reset()
+            first = slice(int(dim))
+            for ranks in relevant_ranks(queries_QD[:, first], corpus_CD[:, first], relevant):
+                metrics.update(query_values(ranks))
+            found |= {f"{name}/dim_{dim}": value for name, value in metrics.compute().items()}
+        return found
 
     def _held_out_losses(self, embeddings: Tensor) -> dict[str, float]:
         """``loss``, the training loss on held-out batches, and ``cosine_pair_loss``, 1 - cosine."""

@@ -22,7 +22,8 @@ from embedft.training.gather import gather_rows
 pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).parents[1]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+PATHS = f"{TESTS.parent}{os.pathsep}{TESTS}"
+ENVIRONMENT = os.environ | {"PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (2, 1), (1, 0), (0, 1)])
