@@ -60,6 +60,13 @@ class Case(NamedTuple):
 
 
 ACCUMULATE = "--trainer.accumulate_grad_batches=2"
+AVERAGED = (
+    "--trainer.callbacks+=EMAWeightAveraging",
+    "--trainer.callbacks.decay=0.9",
+    "--trainer.callbacks+=EarlyStopping",
+    "--trainer.callbacks.monitor=val/ndcg@10",
+    "--trainer.callbacks.mode=max",
+)
 MINED = "--input_jsonl={mined}"
 TWO_RANKS = ("--batch_size=4", "--devices=2", "--strategy=ddp")
 
@@ -84,6 +91,10 @@ CASES = {
         ("batch:5", "batch:4"), (MINED, "--data.hard_negatives=2", "--model.chunk_size=9")
     ),
     "hard negatives, two ranks": Case(("batch:9",), (MINED, *TWO_RANKS)),
+    "adapters, averaged weights, early stopping": Case(
+        ("batch:5", "validation:1"),
+        (*AVERAGED, "--model.lora.r=4", "--model.lora.lora_dropout=0.1"),
+    ),
     "in chunks": Case(("batch:5",), ("--model.chunk_size=3",)),
     "batches by topic, mixed with the base": Case(
         ("batch:9", "batch:3"), ("--data.topic_batches=true", "--model.base_share=0.4")

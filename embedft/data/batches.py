@@ -174,7 +174,8 @@ class TextBatches(Dataset[EvalBatch]):
     ) -> None:
         self.tokens = tokens
         self.texts = texts[np.argsort(-tokens.lengths(texts), kind="stable")]
-        batch_size = max(1, min(batch_size, len(texts) // world_size))  # none for no rank would hang
+        # Each rank has a batch: Lightning refuses a loader without one, and DDP would wait for it.
+        batch_size = max(1, min(batch_size, len(texts) // world_size))
         self.starts = range(rank * batch_size, len(texts), world_size * batch_size)
         self.batch_size = batch_size
 

@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 from embedft.encoder.attention import NAME as PACKED_ATTENTION
 from embedft.encoder.base_model import BaseModel, find_base_model
 from embedft.encoder.dropout import DropoutMasks, replace_dropout
+from embedft.encoder.lora import add_lora, merged_weights, without_adapters
 from embedft.encoder.mpnet import packed_mpnet
 from embedft.encoder.packing import PackedLayout
 from embedft.encoder.pooling import Pooling, pool, pool_packed
@@ -53,6 +54,7 @@ class Encoder(nn.Module):
             says, else the most that the backbone's positions allow.
         query_prompt: What stands before a question; None takes what the folder says.
         document_prompt: What stands before a passage; None takes what the folder says.
+        lora: Settings of the adapters that are trained in place of the weights; None for none.
 
     Raises:
         InputError: The model can't be found, loaded or used so.
@@ -66,6 +68,7 @@ class Encoder(nn.Module):
         max_seq_length: int | None = None,
         query_prompt: str | None = None,
         document_prompt: str | None = None,
+        lora: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.base = find_base_model(base_model).with_prompts(query_prompt, document_prompt)
@@ -78,6 +81,9 @@ class Encoder(nn.Module):
         self.base_pooler = (getattr(self.backbone, "pooler", None),)
         if self.base_pooler[0] is not None:
             self.backbone.register_module("pooler", None)
+        self.lora = lora
+        if lora is not None:
+            add_lora(self.backbone, lora)
         self._packs = self.base.config.model_type in {*_PACKED, "mpnet"}
         self.masks = DropoutMasks()
         self._prepare()
@@ -90,6 +96,9 @@ class Encoder(nn.Module):
             self.pooling,
             "length 1" if self.normalize else "any length",
         )
+        if lora is not None:
+            trained = sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
+            log.info("lora: %.2f M parameters are trained", trained / 1e6)
 
     def _prepare(self) -> None:
         """Puts faster parts into the backbone, with the same parameters under the same names."""
@@ -110,6 +119,11 @@ class Encoder(nn.Module):
         Raises:
             InputError: There are not so many layers above which something is left to train.
         """
+        if self.lora is not None:
+            raise InputError(
+                "freeze_layers: lora freezes all of the base model; leave one of them out (for "
+                "adapters in some layers alone give lora layers_to_transform)"
+            )
         total = int(self.base.config.num_hidden_layers)
         if not 0 <= layers < total:
             raise InputError(
@@ -138,7 +152,12 @@ class Encoder(nn.Module):
     def base_weights(self) -> dict[str, Tensor]:
         """Those of the base model's files, under the names of :meth:`weights`."""
         base = _load_backbone(self.base).state_dict()
-        return {f"backbone.{name}": base[name] for name in self.backbone.state_dict()}
+        own = {name: weight.cpu() for name, weight in self.backbone.state_dict().items()}
+        return {f"backbone.{name}": weight for name, weight in without_adapters(own, base).items()}
+
+    def plain_weights(self) -> dict[str, Tensor]:
+        """The backbone's weights by the names of the base model's files, adapters merged."""
+        return self.backbone.state_dict() if self.lora is None else merged_weights(self.backbone)
 
     def restore_base_weights(self) -> None:
         """Undoes all training: the weights are again those of the base model's files."""

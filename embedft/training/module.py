@@ -75,6 +75,8 @@ class EmbeddingModule(LightningModule):
         document_prompt: Likewise before each answer or context.
         freeze_layers: The embeddings and so many of the lowest layers keep the base model's
             weights; 0 freezes the embeddings alone, None nothing.
+        lora: Trains low-rank adapters in place of the weights, and merges them at the end. Settings
+            of peft's LoraConfig, for example ``{r: 16, lora_alpha: 32}``; None trains the weights.
         matryoshka_dims: Trains the first so many dimensions of an embedding as embeddings of their
             own, for each of these numbers, and measures them (Matryoshka); None trains the whole.
         matryoshka_weights: How much each of them counts in the loss; None is 1 for each.
@@ -98,6 +100,7 @@ class EmbeddingModule(LightningModule):
         query_prompt: str | None = None,
         document_prompt: str | None = None,
         freeze_layers: int | None = None,
+        lora: dict[str, Any] | None = None,
         matryoshka_dims: list[int] | None = None,
         matryoshka_weights: list[float] | None = None,
     ) -> None:
@@ -117,7 +120,7 @@ class EmbeddingModule(LightningModule):
         self.chunk_size = chunk_size
         self.base_share = base_share
         self.encoder = Encoder(
-            base_model, pooling, normalize, max_seq_length, query_prompt, document_prompt
+            base_model, pooling, normalize, max_seq_length, query_prompt, document_prompt, lora
         )
         if freeze_layers is not None:
             self.encoder.freeze(freeze_layers)
