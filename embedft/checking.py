@@ -52,7 +52,10 @@ def check(
             settings.input_jsonl,
             settings.positive,
             read_settings(
-                encoder, settings.positive, context_required=settings.positive == "context"
+                encoder,
+                settings.positive,
+                context_required=settings.positive == "context",
+                negatives=settings.hard_negatives > 0,
             ),
             encoder.tokenizer.unk_token_id,
         )

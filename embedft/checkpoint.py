@@ -99,8 +99,13 @@ def load_weights(encoder: Encoder, checkpoint: dict[str, Any], path: Path) -> No
     try:
         encoder.load_state_dict(state)
     except RuntimeError:
-        trained = checkpoint["embedft_hyper_parameters"].get("base_model")
+        settings = checkpoint["embedft_hyper_parameters"]
+        if settings.get("lora") != encoder.lora:
+            raise InputError(
+                f"{path}: it was trained with lora {settings.get('lora')}: give the same config "
+                "or --model.lora"
+            ) from None
         raise InputError(
             f"{path}: its weights do not fit base model {encoder.base.name}; "
-            f"it was trained from {trained}: give that as --base_model"
+            f"it was trained from {settings.get('base_model')}: give that as --base_model"
         ) from None

@@ -297,6 +297,12 @@ class EmbedftCLI(LightningCLI):
             "train_split": self.datamodule.train_split,
             "positive": self.datamodule.positive,
             "topic_batches": self.datamodule.topic_batches,
+            "hard_negatives": self.datamodule.hard,
+            **{
+                name: self.model.hparams[name]
+                for name in ("matryoshka_dims", "lora", "freeze_layers")
+                if self.model.hparams[name] is not None
+            },
         }
 
 

@@ -96,7 +96,8 @@ def export_encoder(encoder: Encoder, folder: Path, card: ModelCard) -> None:
 
 def _write_backbone(encoder: Encoder, target: Path) -> None:
     backbone = encoder.backbone
-    state = {name: tensor.float().contiguous() for name, tensor in backbone.state_dict().items()}
+    weights = encoder.plain_weights()
+    state = {name: tensor.float().contiguous() for name, tensor in weights.items()}
     if (pooler := encoder.base_pooler[0]) is not None:  # as the base has it: plain loaders ask
         state |= {f"pooler.{name}": tensor for name, tensor in pooler.state_dict().items()}
     backbone.save_pretrained(target, state_dict=state)
@@ -147,6 +148,9 @@ def export_checkpoint(
         settings["pooling"],
         settings["normalize"],
         settings["max_seq_length"],
+        settings.get("query_prompt"),
+        settings.get("document_prompt"),
+        settings.get("lora"),
     )
     load_weights(encoder, checkpoint, path)
     evaluations = checkpoint.get("callbacks", {}).get("RunFiles", {}).get("evaluations", {})

@@ -122,7 +122,12 @@ def comparison(evaluations: dict[str, dict[str, Any] | None]) -> str:
     if len(known) > 1:
         first, second, *_ = known
         rows[0].append(f"{second} - {first}")
-    for metric in SHOWN:
+    of_dimensions = [
+        name
+        for name in columns[0]
+        if name.startswith("ndcg@10/dim_") and all(name in values for values in columns)
+    ]
+    for metric in (*SHOWN, *of_dimensions):
         cells = [f"{values[metric]:.4f}" for values in columns]
         if len(columns) > 1:
             cells.append(f"{columns[1][metric] - columns[0][metric]:+.4f}")

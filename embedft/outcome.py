@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 
 from embedft.checkpoint import load_weights, read_checkpoint
 from embedft.data.datamodule import EmbeddingDataModule
@@ -56,6 +57,7 @@ def finish_run(
     older = not last.is_file() or read_checkpoint(last)["global_step"] != trainer.global_step
     if trainer.strategy.broadcast(older):  # the first rank's word: hosts may not share the folder
         trainer.save_checkpoint(last)
+    _keep_averaged_weights(trainer, module, last)
     if evaluations.get("last", {}).get("step") != trainer.global_step:
         trainer.validate(module, datamodule=data, verbose=False)  # run_files takes note
         if trainer.is_global_zero:
@@ -122,6 +124,17 @@ def finish_run(
     log_outcome(trainer.loggers, trainer.global_step, evidence)
     write_report(report, f"{module.encoder.base.name} tuned on {data.input_jsonl}", evidence)
     log.log(RESULT, "%s", outcome_in_words(evaluations, guard, folder, report))
+
+
+def _keep_averaged_weights(trainer: Trainer, module: EmbeddingModule, last: Path) -> None:
+    """Lightning's weight averaging would put its weights in place of those that are measured."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
+    others = [callback for callback in callbacks if not isinstance(callback, WeightAveraging)]
+    if len(others) == len(callbacks):
+        return
+    trainer.callbacks = others  # type: ignore[attr-defined]
+    if trainer.is_global_zero:  # a run that had nothing left to do has the others in place
+        load_weights(module.encoder, read_checkpoint(last), last)
 
 
 def outcome_in_words(

@@ -17,7 +17,7 @@ import pytest
 import torch
 from recorder import recorded
 from safetensors.torch import load_file
-from tiny import Command
+from tiny import Command, sample_rows, with_negatives, write_jsonl
 
 from embedft.checkpoint import read_checkpoint
 from embedft.cli import main
@@ -58,6 +58,14 @@ class Case(NamedTuple):
 
 
 ACCUMULATE = "--trainer.accumulate_grad_batches=2"
+AVERAGED = (
+    "--trainer.callbacks+=EMAWeightAveraging",
+    "--trainer.callbacks.decay=0.9",
+    "--trainer.callbacks+=EarlyStopping",
+    "--trainer.callbacks.monitor=val/ndcg@10",
+    "--trainer.callbacks.mode=max",
+)
+MINED = "--input_jsonl={mined}"
 TWO_RANKS = ("--batch_size=4", "--devices=2", "--strategy=ddp")
 
 CASES = {
@@ -77,6 +85,14 @@ CASES = {
     "three times": Case(("batch:4", "validation:1", "saving:1")),
     "two loader workers": Case(("batch:5",), ("--data.num_workers=2",)),
     "drawn negatives": Case(("batch:5",), ("--loss_function=contrastive",)),
+    "hard negatives": Case(
+        ("batch:5", "batch:4"), (MINED, "--data.hard_negatives=2", "--model.chunk_size=9")
+    ),
+    "hard negatives, two ranks": Case(("batch:9",), (MINED, *TWO_RANKS)),
+    "adapters, averaged weights, early stopping": Case(
+        ("batch:5", "validation:1"),
+        (*AVERAGED, "--model.lora.r=4", "--model.lora.lora_dropout=0.1"),
+    ),
     "in chunks": Case(("batch:5",), ("--model.chunk_size=3",)),
     "batches by topic, mixed with the base": Case(
         ("batch:9", "batch:3"), ("--data.topic_batches=true", "--model.base_share=0.4")
@@ -109,7 +125,8 @@ def test_resume_matrix(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     kills, more, signum = CASES[name]
-    flags = [*fit_flags, "--save_steps=3", *more]
+    mined = write_jsonl(tmp_path / "mined.jsonl", with_negatives(sample_rows()[:60]))
+    flags = [*fit_flags, "--save_steps=3", *[flag.format(mined=mined) for flag in more]]
     if more not in wholes:
         folder = tmp_path_factory.mktemp("whole")
         complete([*flags, f"--output_dir={folder}/out", *recorder_flags(folder / "batches")])

@@ -43,6 +43,15 @@ def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
+def with_negatives(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with 0 to 3 other rows' answers as ``negatives``; some are right all the same."""
+    answers = [row["answer"] for row in rows]
+    return [
+        row | {"negatives": [answers[(7 * i + 11 * k + 1) % len(rows)] for k in range(i % 4)]}
+        for i, row in enumerate(rows)
+    ]
+
+
 def _tokenizer(family: str, vocab_size: int = 600) -> PreTrainedTokenizerFast:
     roberta = family in {"mpnet", "xlm-roberta"}
     special = _ROBERTA_TOKENS if roberta else _BERT_TOKENS

@@ -1,7 +1,7 @@
 """Packed batches, made on demand from token ids and a plan.
 
 Shape suffixes: B rows of a batch on this rank, G rows of the batch on all ranks, W ranks,
-N drawn negatives a row, T tokens of a packed batch.
+N negatives a row, T tokens of a packed batch.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, from_numpy
 from torch.utils.data import Dataset, Sampler
 
 from embedft.data.keys import Ints
+from embedft.data.negatives import BatchNegatives
 from embedft.data.plan import BatchPlan
 from embedft.data.tokens import TokenStore
 from embedft.data.train_rows import TrainRows, draw_negatives
@@ -24,15 +25,16 @@ class TrainBatch(NamedTuple):
 
     Attributes:
         input_ids: (T,) int64, the texts one after the other: B anchors, B positives, B·N negatives
-            (the N of the first row, then those of the second, ...). A rank that has no row in a
-            short batch holds the texts of another rank's first row, not to be counted.
-        lengths: (B·(2 + N),) int64, tokens a text.
+            or fewer (those of the first row, then those of the second, ...). A rank that has no row
+            in a short batch holds the texts of another rank's first row, not to be counted.
+        lengths: (B·(2 + N),) int64 or fewer, tokens a text.
         labels: (G,) float32 labels of the file's pairs, of all ranks; None where the file has none.
         rows: (B,) int64, indices of the training rows.
         rows_per_rank: (W,) B of each rank; their sum is G.
         epoch: Epoch, from 0.
         batch_index: Index of the global batch in its epoch, from 0.
         seed: Seed of everything random in this step on this rank.
+        negatives: Which negatives there are, where rows may have fewer than N; else None.
     """
 
     input_ids: Tensor
@@ -43,6 +45,7 @@ class TrainBatch(NamedTuple):
     epoch: int
     batch_index: int
     seed: int
+    negatives: BatchNegatives | None = None
 
 
 def step_seed(seed: int, epoch: int, index: int, rank: int) -> int:
@@ -65,11 +68,13 @@ class EpochBatches(Dataset[TrainBatch]):
         rank: int = 0,
         world_size: int = 1,
         negatives_per_pair: int = 0,
+        hard_negatives: int = 0,
     ) -> None:
         self.rows, self.plan, self.tokens = rows, plan, tokens
         self.seed, self.epoch = seed, epoch
         self.rank, self.world_size = rank, world_size
         self.negatives_per_pair = negatives_per_pair
+        self.hard_negatives = hard_negatives
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -83,11 +88,25 @@ class EpochBatches(Dataset[TrainBatch]):
         local = batch[mine]
         embedded = mine if len(local) else slice(1)
         texts = [self.rows.anchor[batch[embedded]], self.rows.positive[batch[embedded]]]
+        tables = []  # texts and keys of negatives
         if self.negatives_per_pair:
             drawn = draw_negatives(
                 self.rows, planned, self.negatives_per_pair, self.seed, (self.epoch, index)
             )[order]
-            texts.append(self.rows.positive[drawn[embedded].ravel()])
+            tables.append((self.rows.positive[drawn], self.rows.positive_key[drawn]))
+        if self.hard_negatives:
+            assert self.rows.negatives is not None
+            tables.append(self.rows.negatives.turn(batch, self.hard_negatives, self.epoch))
+        negatives = None
+        if tables:
+            texts_GN, keys_GN = (
+                np.concatenate(parts, axis=1) for parts in zip(*tables, strict=True)
+            )
+            own_BN = texts_GN[embedded]
+            texts.append(own_BN[own_BN >= 0])
+            if self.hard_negatives:
+                positive, right = self.rows.positive_key[batch], self.rows.right_of(batch)
+                negatives = BatchNegatives.of(own_BN, texts_GN, keys_GN, positive, right)
         input_ids, lengths = self.tokens.pack(np.concatenate(texts))
         return TrainBatch(
             input_ids,
@@ -98,6 +117,7 @@ class EpochBatches(Dataset[TrainBatch]):
             self.epoch,
             index,
             step_seed(self.seed, self.epoch, index, self.rank),
+            negatives,
         )
 
     def _shares(self, batch: Ints) -> tuple[Ints, tuple[int, ...]]:
@@ -154,6 +174,8 @@ class TextBatches(Dataset[EvalBatch]):
     ) -> None:
         self.tokens = tokens
         self.texts = texts[np.argsort(-tokens.lengths(texts), kind="stable")]
+        # Each rank has a batch: Lightning refuses a loader without one, and DDP would wait for it.
+        batch_size = max(1, min(batch_size, len(texts) // world_size))
         self.starts = range(rank * batch_size, len(texts), world_size * batch_size)
         self.batch_size = batch_size
 

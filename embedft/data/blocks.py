@@ -19,7 +19,7 @@ from embedft.data.report import MAX_REPORTED
 from embedft.data.rows import RowError, normalize_text, parse_row
 from embedft.data.text_tokenizer import TextTokenizer, TokenizedTexts
 
-FORMAT = 1
+FORMAT = 2
 """Version of what is cached on disk."""
 
 Positive = Literal["answer", "context", "both"]
@@ -38,6 +38,7 @@ class ReadSettings:
         lower_case: Texts are lower-cased before the tokenizer.
         documents: Which of answer and context is tokenised beside the question.
         context_required: A row without a context is a bad row.
+        negatives: The rows' negatives are tokenised, too.
     """
 
     tokenizer: str
@@ -48,6 +49,7 @@ class ReadSettings:
     lower_case: bool = False
     documents: Positive = "answer"
     context_required: bool = False
+    negatives: bool = False
 
     def digest(self) -> str:
         """Equal for equal settings."""
@@ -74,6 +76,9 @@ class Block:
         file_key: (good rows,) key of the file name, 0 where there is none.
         row_key: (good rows,) key of every field but ``id``.
         label: (good rows,) float64, NaN where there is none.
+        negatives: (good rows,) how many negatives the row has, of those that are tokenised.
+        negative: (negatives of all rows,) which text of the block each is.
+        negative_key: (negatives of all rows,) keys of the normalised negatives.
         text_key: (texts,) keys of the exact texts with their prompts.
         ids: (total,) uint16 or int32, the ids of the distinct texts one after the other.
         lengths: (texts,) int32, tokens a text.
@@ -94,6 +99,9 @@ class Block:
     file_key: Keys
     row_key: Keys
     label: NDArray[np.float64]
+    negatives: Ints
+    negative: Ints
+    negative_key: Keys
     text_key: Keys
     ids: NDArray[np.generic]
     lengths: NDArray[np.int32]
@@ -114,6 +122,7 @@ class BlockReader:
         place_of: dict[str, int] = {"": 0}
         fields: list[int] = []  # question, answer, context and file name, row after row
         labels: list[float] = []
+        negatives: list[tuple[str, ...]] = []
         bad_rows: list[tuple[int, str]] = []
         line = rows = skipped = first_without_label = 0
         required = self.settings.context_required
@@ -129,17 +138,25 @@ class BlockReader:
                     bad_rows.append((line, str(bad)))
                 continue
             fields += [place_of.setdefault(text, len(place_of)) for text in record[2:6]]
+            negatives.append(record.negatives)
             if record.label is None:
                 first_without_label = first_without_label or line
                 labels.append(math.nan)
             else:
                 labels.append(record.label + 0.0)  # -0.0 is 0.0
+        own_negatives = text_keys(repr(some) if some else "" for some in negatives)
+        if not self.settings.negatives:
+            negatives = [()] * len(negatives)
+        wrong = [place_of.setdefault(text, len(place_of)) for some in negatives for text in some]
+        negative = np.array(wrong, dtype=np.int64)
         texts = list(place_of)
         exact = text_keys(texts)
         normal = text_keys(map(normalize_text, texts))
         question, answer, context, file = np.array(fields, dtype=np.int64).reshape(-1, 4).T
         label = np.array(labels, dtype=np.float64)
-        numbers, text_key, tokens = self._tokenize(texts, exact, question, answer, context)
+        numbers, text_key, tokens = self._tokenize(
+            texts, exact, question, answer, context, negative
+        )
         return Block(
             lines=line,
             rows=rows,
@@ -159,8 +176,12 @@ class BlockReader:
                 exact[context],
                 exact[file],
                 label.view(np.uint64),
+                own_negatives,
             ),
             label=label,
+            negatives=np.fromiter(map(len, negatives), dtype=np.int64, count=len(negatives)),
+            negative=numbers[3],
+            negative_key=normal[negative],
             text_key=text_key,
             ids=tokens.ids,
             lengths=tokens.lengths,
@@ -168,18 +189,25 @@ class BlockReader:
         )
 
     def _tokenize(
-        self, texts: list[str], exact: Keys, question: Ints, answer: Ints, context: Ints
+        self,
+        texts: list[str],
+        exact: Keys,
+        question: Ints,
+        answer: Ints,
+        context: Ints,
+        negative: Ints,
     ) -> tuple[list[Ints], Keys, TokenizedTexts]:
         """Tokenises the texts that are asked for; the same text with another prompt is another.
 
         Returns:
-            (rows,) numbers of the questions, answers and contexts among the tokenised texts, -1
-            for none; the keys of those texts; their tokens.
+            (rows,) numbers of the questions, answers and contexts and (negatives,) of the
+            negatives among the tokenised texts, -1 for none; the keys of those texts; their
+            tokens.
         """
         settings = self.settings
         prompts = [settings.query_prompt, settings.document_prompt]
         apart = len(texts) * (prompts[0] != prompts[1])  # documents count on from here
-        places = [question, answer + apart, context + apart]
+        places = [question, answer + apart, context + apart, negative + apart]
         if settings.documents == "context":
             places[1] = np.full(len(answer), -1)
         places[2] = np.where(context == 0, -1, places[2])
@@ -191,5 +219,6 @@ class BlockReader:
         wanted = [prompts[r] + texts[p] for r, p in zip(role.tolist(), place.tolist(), strict=True)]
         if settings.lower_case:
             wanted = [text.lower() for text in wanted]
-        columns = (numbers[1:] - 1).reshape(3, -1)
-        return list(columns), mixed(exact[place], role), self.tokenizer(wanted)
+        ends = np.cumsum([len(question)] * 3)
+        columns = np.split(numbers[1:] - 1, ends)
+        return columns, mixed(exact[place], role), self.tokenizer(wanted)

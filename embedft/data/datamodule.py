@@ -22,7 +22,15 @@ from embedft.data.batches import (
 )
 from embedft.data.blocks import Positive, ReadSettings
 from embedft.data.keys import Ints
-from embedft.data.pairs import Pairs, pairs_of, retrieval_task, row_keys, train_rows
+from embedft.data.negatives import Negatives
+from embedft.data.pairs import (
+    Pairs,
+    pairs_of,
+    retrieval_task,
+    row_keys,
+    train_negatives,
+    train_rows,
+)
 from embedft.data.plan import BatchPlan, plan_epoch
 from embedft.data.records import OnBadRows, Record, stream_records
 from embedft.data.report import ReadReport
@@ -66,6 +74,8 @@ class EmbeddingDataModule(LightningDataModule):
         eval_batch_size: Texts a rank and step when embedding without training.
         negatives_per_pair: Wrong answers drawn for each pair by the losses that need labels, where
             the file has none.
+        hard_negatives: How many of a row's ``negatives`` in the file a step takes, as further wrong
+            answers; each epoch takes the next ones of the list. 0 for none.
         topic_batches: Batches of questions about like things, by the base model: their in-batch
             negatives are harder. The base model embeds the training questions once.
         num_workers: Processes that prepare batches. Batches are ready-made ids: 0 is fast.
@@ -87,6 +97,7 @@ class EmbeddingDataModule(LightningDataModule):
         batch_size: int = 16,
         eval_batch_size: int = 64,
         negatives_per_pair: int = 1,
+        hard_negatives: int = 1,
         topic_batches: bool = False,
         num_workers: int = 0,
         cache_dir: str | None = None,
@@ -100,6 +111,8 @@ class EmbeddingDataModule(LightningDataModule):
         ):
             if value < 1:
                 raise InputError(f"{name}: is {value}, must be at least 1")
+        if hard_negatives < 0:
+            raise InputError(f"hard_negatives: is {hard_negatives}, must be 0 or more")
         self.input_jsonl = input_jsonl
         self.validation_jsonl = validation_jsonl
         self.guard_jsonl = guard_jsonl
@@ -110,6 +123,7 @@ class EmbeddingDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.negatives_per_pair = negatives_per_pair
+        self.hard_negatives = hard_negatives
         self.topic_batches = topic_batches
         self.topic_place: Ints | None = None
         """(rows,) place of each training row in an order of topics, for ``topic_batches``."""
@@ -142,7 +156,12 @@ class EmbeddingDataModule(LightningDataModule):
         self._loaded = False
         predicting = stage == "predict"
         documents: Positive = "answer" if predicting else self.positive
-        settings = read_settings(encoder, documents, context_required=self.positive == "context")
+        settings = read_settings(
+            encoder,
+            documents,
+            context_required=self.positive == "context",
+            negatives=self.hard_negatives > 0,
+        )
         table, rows, reading = self._read(self.input_jsonl, settings, not predicting)
         for problem in reading.problems:
             log.warning("%s", problem)
@@ -160,7 +179,10 @@ class EmbeddingDataModule(LightningDataModule):
                 "repeated_answers": reading.repeated_answers,
             }
             train, validation = self._split(table, rows, settings, stage)
-            self._load_for_training(train, validation, encoder, needs_labels)
+            if train.label is not None and not needs_labels:
+                train = self._only_right(train)
+            negatives = train_negatives(table, train, validation) if stage == "fit" else None
+            self._load_for_training(train, validation, negatives, encoder, needs_labels)
         self._loaded = True
 
     def _read(
@@ -216,27 +238,37 @@ class EmbeddingDataModule(LightningDataModule):
         held_out = pairs_of(own, own_rows, self.positive).after(len(table.tokens.cut))
         return pairs_of(table, train, self.positive), held_out
 
+    def _only_right(self, train: Pairs) -> Pairs:
+        kept = train.only_right()
+        log.info("labels: %d pairs below 0.5 are not trained on", len(train) - len(kept))
+        if len(kept) < 2:
+            raise InputError(
+                f"{self.input_jsonl}: label: fewer than 2 pairs reach 0.5, which this loss "
+                "needs; try --loss_function CosineSimilarityLoss"
+            )
+        return kept
+
     def _load_for_training(
-        self, train: Pairs, validation: Pairs, encoder: Encoder, needs_labels: bool
+        self,
+        train: Pairs,
+        validation: Pairs,
+        negatives: Negatives | None,
+        encoder: Encoder,
+        needs_labels: bool,
     ) -> None:
-        if train.label is not None and not needs_labels:
-            kept = train.only_right()
-            log.info("labels: %d pairs below 0.5 are not trained on", len(train) - len(kept))
-            train = kept
-            if len(kept) < 2:
-                raise InputError(
-                    f"{self.input_jsonl}: label: fewer than 2 pairs reach 0.5, which this loss "
-                    "needs; try --loss_function CosineSimilarityLoss"
-                )
-        self.rows, self.validation_rows = train_rows(train, validation)
+        self.rows, self.validation_rows = train_rows(train, validation, negatives)
         self.task = retrieval_task(self.rows, self.validation_rows, validation.right)
         self.draws = self.negatives_per_pair if needs_labels and self.rows.labels is None else 0
+        most = 0 if negatives is None else int(negatives.counts.max())
+        self.hard = min(self.hard_negatives, most)
         self._plan = self.topic_place = None
         cut = self.tokens.cut
         questions, documents = np.zeros((2, len(cut)), dtype=np.bool_)  # which texts are used
         for rows in (self.rows, self.validation_rows):
             questions[rows.anchor] = True
             documents[rows.positive] = True
+        if negatives is not None:
+            documents[negatives.text] = True
         log.info(
             "max_seq_length %d cuts %.1f%% of the questions and %.1f%% of the documents",
             encoder.max_seq_length,
@@ -340,6 +372,7 @@ class EmbeddingDataModule(LightningDataModule):
             rank=rank,
             world_size=world_size,
             negatives_per_pair=self.draws,
+            hard_negatives=self.hard,
         )
 
     def order_by_topic(self, place: Ints) -> None:
@@ -454,7 +487,9 @@ class EmbeddingDataModule(LightningDataModule):
         }
 
 
-def read_settings(encoder: Encoder, documents: Positive, *, context_required: bool) -> ReadSettings:
+def read_settings(
+    encoder: Encoder, documents: Positive, *, context_required: bool, negatives: bool = False
+) -> ReadSettings:
     """How a file is read for an encoder: its tokenizer, length limit and prompts."""
     backend = encoder.tokenizer.backend_tokenizer
     backend.no_truncation()  # settings of an earlier call are not part of the tokenizer
@@ -468,6 +503,7 @@ def read_settings(encoder: Encoder, documents: Positive, *, context_required: bo
         lower_case=encoder.base.do_lower_case,
         documents=documents,
         context_required=context_required,
+        negatives=negatives,
     )
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedft.data.blocks import Positive
-from embedft.data.keys import Ints, Keys, Mask, codes, first_equal
+from embedft.data.keys import Ints, Keys, Mask, codes, first_equal, mixed, repeats
+from embedft.data.negatives import Negatives
 from embedft.data.splits import RowKeys
 from embedft.data.table import Table
 from embedft.data.train_rows import TrainRows
 from embedft.errors import InputError
 from embedft.evaluation.retrieval import Relevant, RetrievalTask
+
+log = logging.getLogger(__name__)
 
 RIGHT = 0.5
 """Label from which a positive is a right answer."""
@@ -107,14 +111,56 @@ def pairs_of(table: Table, rows: Ints, positive: Positive) -> Pairs:
     )
 
 
-def train_rows(train: Pairs, validation: Pairs) -> tuple[TrainRows, TrainRows]:
+def train_negatives(table: Table, train: Pairs, held_out: Pairs) -> Negatives | None:
+    """The negatives of the training pairs' rows that may be trained on, a list a pair.
+
+    Left out are right answers to the question, in whatever row of the file they stand, and the
+    answers of the held-out side, so that no text of it is trained on in any role.
+    """
+    if table.negatives is None:
+        return None
+    negatives = table.negatives.of(train.row)
+    owner = negatives.owner
+    right_rows = np.arange(len(table))
+    if table.label is not None:
+        right_rows = np.flatnonzero(table.label >= RIGHT)
+    right = [table.answer_key, *([] if table.context_key is None else [table.context_key])]
+    is_right = np.isin(
+        mixed(train.anchor_key[owner], negatives.key),
+        [mixed(table.question_key[right_rows], answer[right_rows]) for answer in right],
+    )
+    is_held_out = ~is_right & np.isin(negatives.key, held_out.positive_key)
+    is_twice = repeats(mixed(owner.astype(np.uint64), negatives.key))
+    kept = negatives.only(~(is_right | is_held_out | is_twice))
+    log.info(
+        "hard negatives: %d for %d of %d pairs; left out: %d that are right answers to their "
+        "question, %d that are answers of the held-out side",
+        len(kept.text),
+        np.count_nonzero(kept.counts),
+        len(train),
+        np.count_nonzero(is_right),
+        np.count_nonzero(is_held_out),
+    )
+    return kept if len(kept.text) else None
+
+
+def train_rows(
+    train: Pairs, validation: Pairs, negatives: Negatives | None = None
+) -> tuple[TrainRows, TrainRows]:
     """Training and held-out pairs, with codes that are equal for equal texts of both.
 
+    Negatives have the codes of the positives that they equal, others of their own.
     Labels of the held-out pairs are kept only where the training pairs have some.
     """
     count = len(train)
     anchor_key = codes(np.concatenate([train.anchor_key, validation.anchor_key]))
     positive_key = codes(np.concatenate([train.positive_key, validation.positive_key]))
+    if negatives is not None:
+        known = np.unique(np.concatenate([train.positive_key, validation.positive_key]))
+        place = np.searchsorted(known, negatives.key)
+        is_known = known[np.minimum(place, len(known) - 1)] == negatives.key
+        others = len(known) + np.unique(negatives.key, return_inverse=True)[1]
+        negatives = negatives.with_keys(np.where(is_known, place, others))
     labels = validation_labels = None
     if train.label is not None:
         labels = train.label.astype(np.float32)
@@ -130,6 +176,7 @@ def train_rows(train: Pairs, validation: Pairs) -> tuple[TrainRows, TrainRows]:
             file=codes(train.file_key),
             labels=labels,
             row=train.row,
+            negatives=negatives,
         ),
         TrainRows(
             anchor=validation.anchor,

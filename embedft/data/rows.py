@@ -21,6 +21,7 @@ class Record(NamedTuple):
         context: The passage the answer comes from; empty where there is none.
         file_name: The document the pair comes from; empty where there is none.
         label: How well the pair fits, in [0, 1]; None where the file gives none.
+        negatives: Wrong answers to the question, stripped, none empty.
     """
 
     line: int
@@ -30,6 +31,7 @@ class Record(NamedTuple):
     context: str = ""
     file_name: str = ""
     label: float | None = None
+    negatives: tuple[str, ...] = ()
 
 
 class RowError(ValueError):
@@ -94,6 +96,7 @@ def _parse(line: bytes, number: int) -> Record:
         file_name=_text(row, "file_name", required=False),
         id=_id(row, number),
         label=_label(row),
+        negatives=_negatives(row),
     )
 
 
@@ -138,14 +141,34 @@ def _text(row: dict[str, Any], name: str, *, required: bool) -> str:
     value = row[name]
     if value is None and not required:
         return ""
+    text = _checked(name, value)
+    if required and not text:
+        raise RowError(f"{name}: is empty; give a text")
+    return text
+
+
+def _checked(name: str, value: Any) -> str:
+    """A text, stripped."""
     if not isinstance(value, str):
         raise RowError(f"{name}: is {_kind(value)}, must be a text")
     if not value.isascii():
         _check_surrogates(name, value)
-    value = value.strip()
-    if required and not value:
-        raise RowError(f"{name}: is empty; give a text")
-    return value
+    return value.strip()
+
+
+def _negatives(row: dict[str, Any]) -> tuple[str, ...]:
+    values = row.get("negatives")
+    if values is None:
+        return ()
+    if not isinstance(values, list):
+        raise RowError(f"negatives: is {_kind(values)}, must be a list of texts")
+    texts = tuple(
+        _checked(f"negatives: number {place}", value) for place, value in enumerate(values, 1)
+    )
+    if "" in texts:
+        place = texts.index("") + 1
+        raise RowError(f"negatives: number {place} is empty; give a text or leave it out")
+    return texts
 
 
 def _check_surrogates(name: str, value: str) -> None:

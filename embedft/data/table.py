@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from embedft.data.blocks import ReadSettings
 from embedft.data.column_files import column_path, open_column
 from embedft.data.keys import Ints, Keys, Mask
+from embedft.data.negatives import Negatives
 from embedft.data.records import OnBadRows, unreadable
 from embedft.data.report import ReadReport
 from embedft.data.table_building import BLOCK_BYTES, META, build_table
@@ -49,6 +50,7 @@ class Table:
         file_key: (rows,) keys of the file names, 0 for none.
         label: (rows,) float64, NaN for none; None where no row has one.
         duplicate: (rows,) an earlier row agrees in every field but ``id``.
+        negatives: The rows' negatives; None where there are none or they are not asked for.
         tokens: The texts' ids.
     """
 
@@ -63,6 +65,7 @@ class Table:
     file_key: Keys
     label: NDArray[np.float64] | None
     duplicate: Mask
+    negatives: Negatives | None
     tokens: TokenStore
 
     def __len__(self) -> int:
@@ -231,8 +234,16 @@ def _open(path: str, folder: Path, fingerprint: str) -> Table:
         file_key=columns["file_key"],
         label=columns.get("label"),
         duplicate=columns["duplicate"],
+        negatives=_negatives(columns),
         tokens=tokens,
     )
+
+
+def _negatives(columns: dict[str, NDArray[Any]]) -> Negatives | None:
+    if "negative" not in columns:
+        return None
+    offsets = np.append(0, np.cumsum(columns["negatives"]))
+    return Negatives(columns["negative"], columns["negative_key"], offsets)
 
 
 @contextmanager

@@ -24,9 +24,9 @@ BLOCK_BYTES = 4 << 20  # some ten thousand rows: what a process holds as text at
 LARGE_FILE = 32 << 20  # from here on several processes are faster, their start included
 
 _TEXTS: dict[Positive, list[str]] = {
-    "answer": ["question", "answer"],
-    "context": ["question", "context"],
-    "both": ["question", "answer", "context"],
+    "answer": ["question", "answer", "negative"],
+    "context": ["question", "context", "negative"],
+    "both": ["question", "answer", "context", "negative"],
 }
 
 
@@ -93,6 +93,7 @@ def _append_all(
 ) -> dict[str, Any]:
     """Appends block after block, whose lines and texts count on from those before."""
     names = ["question_key", "answer_key", "file_key", "row_key", "label", "text_key", "cut", "ids"]
+    names += ["negatives", "negative_key"]
     if settings.documents != "answer":
         names.append("context_key")
     lines = rows = texts = tokens = first_without_label = 0
@@ -131,6 +132,9 @@ def _finish(columns: ColumnFiles, settings: ReadSettings) -> dict[str, int]:
     columns.remove("row_key")
     if np.isnan(columns.read("label")).all():
         columns.remove("label")
+    if not len(columns.read("negative")):
+        for name in ("negatives", "negative", "negative_key"):
+            columns.remove(name)
     return {
         "duplicates": int(duplicate.sum()),
         "distinct_questions": int((~repeats(columns.read("question_key"))).sum()),

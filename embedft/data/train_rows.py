@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedft.data.keys import Ints
+from embedft.data.negatives import Negatives
 from embedft.errors import InputError
 
 
@@ -24,6 +25,8 @@ class TrainRows:
         file: (rows,) equal where two rows come from one file; -1 where the row names none.
         labels: (rows,) float32, or None.
         row: (rows,) which good row of the file the pair is of, from 0.
+        negatives: Wrong answers that the file names, with keys among those of the positives; None
+            where there are none.
     """
 
     anchor: Ints
@@ -33,6 +36,7 @@ class TrainRows:
     file: Ints
     labels: NDArray[np.float32] | None
     row: Ints
+    negatives: Negatives | None = None
 
     def __len__(self) -> int:
         return len(self.anchor)
@@ -41,6 +45,15 @@ class TrainRows:
     def right(self) -> Ints:
         """Ascending (anchor, positive) pairs of the rows, each as one number."""
         return np.unique(self.pairs(self.anchor_key, self.positive_key))
+
+    def right_of(self, batch: Ints) -> tuple[Ints, Ints]:
+        """The right answers to some rows' questions: places in the batch, and keys."""
+        width = int(self.positive_key.max()) + 1
+        first = np.searchsorted(self.right, self.anchor_key[batch] * width)
+        counts = np.searchsorted(self.right, (self.anchor_key[batch] + 1) * width) - first
+        row = np.repeat(np.arange(len(batch)), counts)
+        shift = np.repeat(first - (np.cumsum(counts) - counts), counts)
+        return row, self.right[shift + np.arange(len(row))] % width
 
     def pairs(self, anchor_key: Ints, positive_key: Ints) -> Ints:
         """Pairs of keys, each as one number."""

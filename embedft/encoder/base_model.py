@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,12 @@ class BaseModel:
     do_lower_case: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
+
+    def with_prompts(self, query: str | None, document: str | None) -> BaseModel:
+        """The same with other prompts for questions and documents; None leaves one as it is."""
+        asked = {"query": query, "document": document}
+        prompts = {name: text for name, text in asked.items() if text is not None}
+        return replace(self, prompts=self.prompts | prompts)
 
 
 def find_base_model(name: str) -> BaseModel:

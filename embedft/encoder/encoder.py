@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 from embedft.encoder.attention import NAME as PACKED_ATTENTION
 from embedft.encoder.base_model import OTHER_MODEL, BaseModel, find_base_model
 from embedft.encoder.dropout import DropoutMasks, replace_dropout
+from embedft.encoder.lora import add_lora, merged_weights, without_adapters
 from embedft.encoder.mpnet import packed_mpnet
 from embedft.encoder.packing import PackedLayout
 from embedft.encoder.pooling import Pooling, pool, pool_packed
@@ -51,6 +52,9 @@ class Encoder(nn.Module):
         normalize: Scale embeddings to length 1; None takes what the folder says, else False.
         max_seq_length: Tokens a text at most, special tokens included; None takes what the folder
             says, else the most that the backbone's positions allow.
+        query_prompt: What stands before a question; None takes what the folder says.
+        document_prompt: What stands before a passage; None takes what the folder says.
+        lora: Settings of the adapters that are trained in place of the weights; None for none.
 
     Raises:
         InputError: The model can't be found, loaded or used so.
@@ -62,9 +66,12 @@ class Encoder(nn.Module):
         pooling: Pooling | None = None,
         normalize: bool | None = None,
         max_seq_length: int | None = None,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        lora: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.base = find_base_model(base_model)
+        self.base = find_base_model(base_model).with_prompts(query_prompt, document_prompt)
         self.pooling = pooling or self.base.pooling
         self.normalize = self.base.normalize if normalize is None else normalize
         self.tokenizer = _load_tokenizer(self.base)
@@ -74,6 +81,9 @@ class Encoder(nn.Module):
         self.base_pooler = (getattr(self.backbone, "pooler", None),)
         if self.base_pooler[0] is not None:
             self.backbone.register_module("pooler", None)
+        self.lora = lora
+        if lora is not None:
+            add_lora(self.backbone, lora)
         self._packs = self.base.config.model_type in {*_PACKED, "mpnet"}
         self.masks = DropoutMasks()
         self._prepare()
@@ -86,6 +96,9 @@ class Encoder(nn.Module):
             self.pooling,
             "length 1" if self.normalize else "any length",
         )
+        if lora is not None:
+            trained = sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
+            log.info("lora: %.2f M parameters are trained", trained / 1e6)
 
     def _prepare(self) -> None:
         """Puts faster parts into the backbone, with the same parameters under the same names."""
@@ -100,6 +113,38 @@ class Encoder(nn.Module):
         embeddings: nn.Module = self.backbone.embeddings  # type: ignore[assignment]
         embeddings.register_forward_hook(_to_autocast_dtype)
 
+    def freeze(self, layers: int) -> None:
+        """The embeddings and so many of the lowest layers get no gradient.
+
+        Raises:
+            InputError: There are not so many layers above which something is left to train.
+        """
+        if self.lora is not None:
+            raise InputError(
+                "freeze_layers: lora freezes all of the base model; leave one of them out (for "
+                "adapters in some layers alone give lora layers_to_transform)"
+            )
+        total = int(self.base.config.num_hidden_layers)
+        if not 0 <= layers < total:
+            raise InputError(
+                f"freeze_layers: is {layers}, must lie from 0 (the embeddings alone) to "
+                f"{total - 1}: {self.base.name} has {total} layers"
+            )
+        stacks = [
+            module
+            for module in self.backbone.modules()
+            if isinstance(module, nn.ModuleList) and len(module) == total
+        ]
+        embeddings = getattr(self.backbone, "embeddings", None)
+        if embeddings is None or not stacks:
+            raise InputError(f"freeze_layers: {self.base.name} has no layers known to embedft")
+        for module in (embeddings, *stacks[0][:layers]):
+            module.requires_grad_(False)
+        log.info(
+            "frozen: %.1f M parameters",
+            sum(weight.numel() for weight in self.parameters() if not weight.requires_grad) / 1e6,
+        )
+
     def weights(self) -> dict[str, Tensor]:
         """A copy of all weights, on the CPU."""
         return {name: weight.cpu().clone() for name, weight in self.state_dict().items()}
@@ -107,7 +152,12 @@ class Encoder(nn.Module):
     def base_weights(self) -> dict[str, Tensor]:
         """Those of the base model's files, under the names of :meth:`weights`."""
         base = _load_backbone(self.base).state_dict()
-        return {f"backbone.{name}": base[name] for name in self.backbone.state_dict()}
+        own = {name: weight.cpu() for name, weight in self.backbone.state_dict().items()}
+        return {f"backbone.{name}": weight for name, weight in without_adapters(own, base).items()}
+
+    def plain_weights(self) -> dict[str, Tensor]:
+        """The backbone's weights by the names of the base model's files, adapters merged."""
+        return self.backbone.state_dict() if self.lora is None else merged_weights(self.backbone)
 
     def restore_base_weights(self) -> None:
         """Undoes all training: the weights are again those of the base model's files."""

@@ -49,7 +49,11 @@ class MultipleNegativesRankingLoss(Loss):
         self.symmetric = symmetric
 
     def forward(
-        self, anchor_BD: Tensor, positive_BD: Tensor, negatives_BND: Tensor | None = None
+        self,
+        anchor_BD: Tensor,
+        positive_BD: Tensor,
+        negatives_BND: Tensor | None = None,
+        wrong_BBN: Tensor | None = None,
     ) -> Tensor:
         """The loss of a batch.
 
@@ -57,6 +61,8 @@ class MultipleNegativesRankingLoss(Loss):
             anchor_BD: (B, D) floating point, any length.
             positive_BD: (B, D), row i belongs to anchor i.
             negatives_BND: (B, N, D) further wrong candidates, for all anchors; or None.
+            wrong_BBN: (B, B, N) bool, where False at [i, j, n] negative n of row j is no candidate
+                of anchor i: it has no weight and no gradient. None where all are.
 
         Returns:
             Scalar, in the dtype of the inputs.
@@ -80,6 +86,10 @@ class MultipleNegativesRankingLoss(Loss):
         anchor_BD = functional.normalize(anchor_BD, dim=-1)
         candidates_CD = functional.normalize(candidates_CD, dim=-1)
         scores_BC = self.scale * (anchor_BD @ candidates_CD.T)
+        if wrong_BBN is not None:
+            own_BB, further_BC = scores_BC.tensor_split([len(anchor_BD)], dim=1)
+            further_BC = further_BC.masked_fill(~wrong_BBN.flatten(1), -torch.inf)
+            scores_BC = torch.cat([own_BB, further_BC], dim=1)
         target_B = torch.arange(len(anchor_BD), device=anchor_BD.device)
         loss = functional.cross_entropy(scores_BC, target_B)
         if self.symmetric:

@@ -50,6 +50,7 @@ def mixed_with_base(
     if trainer.is_global_zero:
         load_weights(encoder, read_checkpoint(best), best)
     tuned = trainer.strategy.broadcast(encoder.weights())
+    encoder.load_state_dict(tuned)
     untrained = encoder.base_weights()
     base = evaluations.get("base", {}).get(METRIC, 0.0)
     gain = evaluations["best"][METRIC] - base

@@ -1,10 +1,12 @@
 """The LightningModule: wires encoder, loss, optimiser and retrieval metrics; no maths of its own.
 
-Shape suffixes: B pairs of a batch, N negatives a pair, P labelled pairs, D embedding.
+Shape suffixes: B pairs of a batch, N negatives a pair, S = B·N, P labelled pairs,
+D embedding.
 """
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
 from contextlib import ExitStack
@@ -19,14 +21,21 @@ from torch import Tensor, nn
 
 from embedft.data.batches import EvalBatch, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.negatives import BatchNegatives
 from embedft.data.plan import plan_epoch
 from embedft.data.train_rows import draw_negatives
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.pooling import Pooling
 from embedft.errors import InputError, RunFailedError
 from embedft.evaluation.findings import Findings, find
-from embedft.evaluation.metrics import RetrievalMetrics
-from embedft.losses import Loss, MultipleNegativesRankingLoss, OnlineContrastiveLoss
+from embedft.evaluation.metrics import RetrievalMetrics, query_values
+from embedft.evaluation.retrieval import RetrievalTask, search
+from embedft.losses import (
+    Loss,
+    MatryoshkaLoss,
+    MultipleNegativesRankingLoss,
+    OnlineContrastiveLoss,
+)
 from embedft.training.chunks import embed_in_chunks
 from embedft.training.gather import gather_rows
 from embedft.training.resume import SETTINGS, differences, run_settings, set_rate
@@ -61,6 +70,16 @@ class EmbeddingModule(LightningModule):
         base_share: Share of the base model's weights in ``best_model``, from 0 to below 1: a mean
             of both models forgets less. It is halved, twice, and then dropped, as long as less than
             80% of the gain on the held-out questions would be left.
+        query_prompt: What stands before each question, in training, measuring and the exported
+            model (``query: `` for example); None takes what the base model's folder says.
+        document_prompt: Likewise before each answer or context.
+        freeze_layers: The embeddings and so many of the lowest layers keep the base model's
+            weights; 0 freezes the embeddings alone, None nothing.
+        lora: Trains low-rank adapters in place of the weights, and merges them at the end. Settings
+            of peft's LoraConfig, for example ``{r: 16, lora_alpha: 32}``; None trains the weights.
+        matryoshka_dims: Trains the first so many dimensions of an embedding as embeddings of their
+            own, for each of these numbers, and measures them (Matryoshka); None trains the whole.
+        matryoshka_weights: How much each of them counts in the loss; None is 1 for each.
     """
 
     # Not Lightning's usual key: its command line would let these silently override the user's.
@@ -78,6 +97,12 @@ class EmbeddingModule(LightningModule):
         normalize: bool | None = None,
         chunk_size: int | None = None,
         base_share: float = 0.0,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        freeze_layers: int | None = None,
+        lora: dict[str, Any] | None = None,
+        matryoshka_dims: list[int] | None = None,
+        matryoshka_weights: list[float] | None = None,
     ) -> None:
         super().__init__()
         if chunk_size is not None and chunk_size < 1:
@@ -94,9 +119,37 @@ class EmbeddingModule(LightningModule):
         self.warmup_steps = warmup_steps
         self.chunk_size = chunk_size
         self.base_share = base_share
-        self.encoder = Encoder(base_model, pooling, normalize, max_seq_length)
+        self.encoder = Encoder(
+            base_model, pooling, normalize, max_seq_length, query_prompt, document_prompt, lora
+        )
+        if freeze_layers is not None:
+            self.encoder.freeze(freeze_layers)
         self.loss = loss or MultipleNegativesRankingLoss()
+        self.objective: Loss = self.loss
+        if matryoshka_dims is not None:
+            if max(matryoshka_dims, default=0) > self.encoder.embedding_dim:
+                raise InputError(
+                    f"matryoshka_dims: has {max(matryoshka_dims)}, the model has "
+                    f"{self.encoder.embedding_dim} dimensions"
+                )
+            self.objective = MatryoshkaLoss(self.loss, matryoshka_dims, matryoshka_weights)
+            if self.encoder.embedding_dim not in matryoshka_dims:
+                log.warning(
+                    "matryoshka_dims %s: without %d the whole embedding is not trained as one, nor "
+                    "can it be expected to gain",
+                    matryoshka_dims,
+                    self.encoder.embedding_dim,
+                )
+        elif matryoshka_weights is not None:
+            raise InputError("matryoshka_weights: need matryoshka_dims, too")
         self.metrics = RetrievalMetrics()
+        self.metrics_at = nn.ModuleDict(
+            {
+                str(dim): RetrievalMetrics()
+                for dim in matryoshka_dims or ()
+                if dim < self.encoder.embedding_dim
+            }
+        )
         self._around_batches = ExitStack()
         self._noted: tuple[Tensor, str, TrainBatch] | None = None
         self.last_evaluation: dict[str, float] = {}
@@ -114,7 +167,18 @@ class EmbeddingModule(LightningModule):
     # Training.
 
     def on_fit_start(self) -> None:
-        """Warns of labels that the loss would leave out."""
+        """Warns of labels that the loss would leave out; refuses negatives that it can't take.
+
+        Raises:
+            InputError: The loss can't leave out a negative that a row does not have.
+        """
+        parameters = inspect.signature(self.loss.forward).parameters
+        if self.data.hard and not self.loss.needs_labels and "wrong_BBN" not in parameters:
+            raise InputError(
+                f"loss {type(self.loss).__name__}: takes no hard negatives; give its forward the "
+                "parameters negatives_BND and wrong_BBN, or leave them out with "
+                "--data.hard_negatives 0"
+            )
         labels = self.data.rows.labels
         if isinstance(self.loss, OnlineContrastiveLoss) and labels is not None:
             others = int(((labels != 0) & (labels != 1)).sum())
@@ -144,7 +208,7 @@ class EmbeddingModule(LightningModule):
         rows_GKD = self._all_rows(batch)
         anchor_GD, positive_GD = rows_GKD[:, 0], rows_GKD[:, 1]
         negatives_GND = rows_GKD[:, 2:] if rows_GKD.shape[1] > 2 else None
-        loss = self.loss_of(anchor_GD, positive_GD, negatives_GND, batch.labels)
+        loss = self.loss_of(anchor_GD, positive_GD, negatives_GND, batch.labels, batch.negatives)
         self._require_finite(loss, "loss")
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(rows_GKD))
         if self._logs_this_step():
@@ -157,7 +221,12 @@ class EmbeddingModule(LightningModule):
         embeddings = embed_in_chunks(self.encoder, batch.input_ids, batch.lengths, self.chunk_size)
         count = max(1, len(batch.rows))
         anchor_BD, positive_BD = embeddings[:count], embeddings[count : 2 * count]
-        negatives_BND = embeddings[2 * count :].view(count, -1, embeddings.shape[1])
+        negatives_SD = embeddings[2 * count :]
+        if batch.negatives is not None:  # zeros where a row has fewer
+            slots = count * batch.negatives.present.shape[1]
+            empty_SD = negatives_SD.new_zeros(slots, negatives_SD.shape[1])
+            negatives_SD = empty_SD.index_copy(0, batch.negatives.places, negatives_SD)
+        negatives_BND = negatives_SD.view(count, -1, embeddings.shape[1])
         rows_BKD = torch.cat([torch.stack([anchor_BD, positive_BD], dim=1), negatives_BND], dim=1)
         if self.trainer.world_size == 1:
             return rows_BKD
@@ -196,21 +265,27 @@ class EmbeddingModule(LightningModule):
         positive_BD: Tensor,
         negatives_BND: Tensor | None,
         labels_B: Tensor | None,
+        known: BatchNegatives | None = None,
     ) -> Tensor:
-        """The loss in float32: labelled pairs are the file's, or made of drawn negatives."""
+        """The loss in float32; negatives are pairs of label 0 beside those of the file."""
         with torch.autocast(anchor_BD.device.type, enabled=False):
             if not self.loss.needs_labels:
-                return self.loss(anchor_BD, positive_BD, negatives_BND)  # type: ignore[no-any-return]
-            if labels_B is not None:
-                return self.loss(anchor_BD, positive_BD, labels_B)  # type: ignore[no-any-return]
-            first_PD, second_PD = anchor_BD, positive_BD
-            labels_P = torch.ones(len(anchor_BD), device=anchor_BD.device)
+                wrong_BBN = None if known is None else known.wrong
+                some = () if wrong_BBN is None else (wrong_BBN,)
+                return self.objective(anchor_BD, positive_BD, negatives_BND, *some)  # type: ignore[no-any-return]
+            first_PD, second_PD, labels_P = anchor_BD, positive_BD, labels_B
+            if labels_P is None:
+                labels_P = torch.ones(len(anchor_BD), device=anchor_BD.device)
             if negatives_BND is not None:
-                count = negatives_BND.shape[1]
-                first_PD = torch.cat([first_PD, anchor_BD.repeat_interleave(count, dim=0)])
-                second_PD = torch.cat([second_PD, negatives_BND.flatten(0, 1)])
-                labels_P = torch.cat([labels_P, labels_P.new_zeros(len(anchor_BD) * count)])
-            return self.loss(first_PD, second_PD, labels_P)  # type: ignore[no-any-return]
+                first_SD = anchor_BD.repeat_interleave(negatives_BND.shape[1], dim=0)
+                second_SD = negatives_BND.flatten(0, 1)
+                if known is not None:
+                    there_S = known.present.flatten()
+                    first_SD, second_SD = first_SD[there_S], second_SD[there_S]
+                first_PD = torch.cat([first_PD, first_SD])
+                second_PD = torch.cat([second_PD, second_SD])
+                labels_P = torch.cat([labels_P, labels_P.new_zeros(len(first_SD))])
+            return self.objective(first_PD, second_PD, labels_P)  # type: ignore[no-any-return]
 
     def configure_gradient_clipping(
         self,
@@ -327,7 +402,11 @@ class EmbeddingModule(LightningModule):
         self.last_findings = find(embeddings, task, self.data.task_name, mine, self._over_ranks)
         for values in self.last_findings.values[mine]:
             self.metrics.update(values)
-        self.last_evaluation = {**self.metrics.compute(), **self._held_out_losses(embeddings)}
+        self.last_evaluation = {
+            **self.metrics.compute(),
+            **self._metrics_of_first_dimensions(embeddings, task, mine),
+            **self._held_out_losses(embeddings),
+        }
         del self._embeddings
         self.log_dict(
             {f"{prefix}/{name}": value for name, value in self.last_evaluation.items()},
@@ -341,6 +420,23 @@ class EmbeddingModule(LightningModule):
         strategy = self.trainer.strategy
         summed = strategy.reduce(tensor.to(strategy.root_device), reduce_op="sum")
         return summed.cpu()
+
+    def _metrics_of_first_dimensions(
+        self, embeddings: Tensor, task: RetrievalTask, mine: slice
+    ) -> dict[str, float]:
+        """``ndcg@10/dim_64`` and the like, for each of ``matryoshka_dims``."""
+        found: dict[str, float] = {}
+        texts = task.texts
+        for dim, metrics in self.metrics_at.items():
+            assert isinstance(metrics, RetrievalMetrics)
+            metrics.reset()
+            first = embeddings[:, : int(dim)]
+            queries_QD = first[torch.from_numpy(np.searchsorted(texts, task.queries[mine]))]
+            corpus_CD = first[torch.from_numpy(np.searchsorted(texts, task.corpus))]
+            for query in search(queries_QD, corpus_CD, task.relevant[mine]):
+                metrics.update(query_values(query.ranks))
+            found |= {f"{name}/dim_{dim}": value for name, value in metrics.compute().items()}
+        return found
 
     def _held_out_losses(self, embeddings: Tensor) -> dict[str, float]:
         """``loss``, the training loss on held-out batches, and ``cosine_pair_loss``, 1 - cosine."""

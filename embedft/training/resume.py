@@ -40,6 +40,7 @@ def run_settings(
         "precision": trainer.precision,
         **data.plan_settings(),
         "negatives_per_pair": data.draws,
+        "hard_negatives": data.hard,
         "device": _device(trainer),
         **_versions(),
     }

@@ -90,6 +90,22 @@ def test_unicode_line_separators_do_not_end_a_row(tmp_path: Path, separator: str
         ('{"question": "q", "answer": "a", "score": NaN}', "row: holds NaN, which is not JSON"),
         ('{"question": "q", "answer": "a", "score": 1e999}', "score: is inf, must lie from 0 to 1"),
         ('{"question": "q", "answer": "a", "label": 0, "score": 1}', "label: differs from score"),
+        (
+            '{"question": "q", "answer": "a", "negatives": "n"}',
+            "negatives: is a text, must be a list",
+        ),
+        (
+            '{"question": "q", "answer": "a", "negatives": ["n", 1]}',
+            "negatives: number 2: is a number, must be a text",
+        ),
+        (
+            '{"question": "q", "answer": "a", "negatives": ["n", " "]}',
+            "negatives: number 2 is empty; give a text",
+        ),
+        (
+            '{"question": "q", "answer": "a", "negatives": ["\\ud800"]}',
+            "negatives: number 1: holds half a surrogate pair (\\ud800)",
+        ),
         ('["q", "a"]', "row: is an array, must be an object"),
         ('"q"', "row: is a text, must be an object"),
         ('{"question": "q", "answer": "a"', "row: not valid JSON: Expecting ',' delimiter"),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from tiny import sample_rows, write_jsonl
+from tiny import sample_rows, with_negatives, write_jsonl
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
@@ -53,7 +53,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> ReadSettings:
     tokenizer = AutoTokenizer.from_pretrained(
         tiny.build_plain(tmp_path_factory.mktemp("model") / "bert")
     )
-    return ReadSettings(tokenizer.backend_tokenizer.to_str(), 24, documents="both")
+    return ReadSettings(tokenizer.backend_tokenizer.to_str(), 24, documents="both", negatives=True)
 
 
 def untidy_rows() -> list[Row]:
@@ -64,6 +64,7 @@ def untidy_rows() -> list[Row]:
         row |= {"file_name": f"{number // 5}.pdf", "context": f"Passage\u2028{number // 3}."}
         if number % 7 == 0:
             del row["context"]
+    rows = with_negatives(rows)
     rows += [row | {"id": f"again {i}"} for i, row in enumerate(rng.sample(rows, 40))]
     rows += [row | {"question": row["question"].upper()} for row in rng.sample(rows, 20)]
     return rows
@@ -80,6 +81,11 @@ def same(a: Table, b: Table) -> bool:
         if (first is None) != (second is None):
             return False
         if first is not None and not np.array_equal(first, second, equal_nan=name == "label"):
+            return False
+    assert a.negatives is not None
+    assert b.negatives is not None
+    for name in ("text", "key", "offsets"):
+        if not np.array_equal(getattr(a.negatives, name), getattr(b.negatives, name)):
             return False
     places = [np.arange(len(table.tokens.ids)) for table in (a, b)]
     return (
@@ -103,12 +109,17 @@ def test_a_table_holds_what_the_records_say(tmp_path: Path, settings: ReadSettin
         tokenizer = tiny_ids(settings)
         assert table.answer is not None
         assert table.context is not None
+        assert table.negatives is not None
         for row, record in zip(rows.tolist(), records, strict=True):
             assert ids_of(table, table.question[row]) == tokenizer(record.question)
             assert ids_of(table, table.answer[row]) == tokenizer(record.answer)
             assert (table.context[row] < 0) == (not record.context)
             if record.context:
                 assert ids_of(table, table.context[row]) == tokenizer(record.context)
+            negatives = table.negatives.of(np.array([row])).text
+            assert [ids_of(table, text) for text in negatives] == [
+                tokenizer(text) for text in record.negatives
+            ]
         for column, key, texts in (
             (table.question, table.question_key, [r.question for r in records]),
             (table.answer, table.answer_key, [r.answer for r in records]),
@@ -139,13 +150,15 @@ def test_duplicates_far_apart_are_found(tmp_path: Path, settings: ReadSettings) 
     rows = [{"question": f"q{i}", "answer": f"a{i}", "label": 0} for i in range(200)]
     rows[150] = rows[3] | {"id": 9, "label": -0.0}
     rows[170] = rows[3] | {"label": 1}  # another label: another row
+    rows[175] = rows[3] | {"negatives": ["n"]}  # likewise
+    rows[176] = rows[3] | {"negatives": ["n", "m"]}
     rows[180] = {"question": " Q7", "answer": "A8 ", "label": 0}
     table = read_table(
         str(write_jsonl(tmp_path / "p.jsonl", rows)), settings, None, block_bytes=100, workers=2
     )
     assert np.flatnonzero(table.duplicate).tolist() == [150]
     report = table.report(drop_duplicates=True)
-    assert (report.duplicates, report.repeated_questions, report.repeated_answers) == (1, 2, 2)
+    assert (report.duplicates, report.repeated_questions, report.repeated_answers) == (1, 4, 4)
     assert table.question_key[180] == table.question_key[7]
     assert table.question[150] == table.question[170] == table.question[3]
 
@@ -209,6 +222,7 @@ def test_the_cache_is_keyed_by_all_that_matters(tmp_path: Path, settings: ReadSe
         replace(settings, lower_case=True),
         replace(settings, truncation_side="left"),
         replace(settings, documents="answer"),
+        replace(settings, negatives=False),
         replace(settings, tokenizer=settings.tokenizer.replace('"##e"', '"##€"')),
     ]
     fingerprints = {

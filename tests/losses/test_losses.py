@@ -15,6 +15,9 @@ from sentence_transformers.sentence_transformer.losses import (
     CosineSimilarityLoss as PeerCosine,
 )
 from sentence_transformers.sentence_transformer.losses import (
+    MatryoshkaLoss as PeerMatryoshka,
+)
+from sentence_transformers.sentence_transformer.losses import (
     MultipleNegativesRankingLoss as PeerRanking,
 )
 from sentence_transformers.sentence_transformer.losses import (
@@ -27,6 +30,7 @@ from embedft.losses import (
     ContrastiveLoss,
     CosineSimilarityLoss,
     Loss,
+    MatryoshkaLoss,
     MultipleNegativesRankingLoss,
     OnlineContrastiveLoss,
 )
@@ -100,6 +104,35 @@ def test_multiple_negatives_ranking(
     assert_same(ours, theirs, columns)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("kind", ["random", "opposite", "huge"])
+def test_negatives_left_out_have_no_weight(kind: str, symmetric: bool) -> None:
+    """As if each anchor had only the candidates that count for it; the others' gradient is 0."""
+    anchor, positive, *further = [vectors(kind, 6, seed) for seed in range(4)]
+    negatives = torch.stack(further, dim=1)
+    wrong = torch.rand(6, 6, 2, generator=torch.Generator().manual_seed(0)) < 0.5
+    wrong[:, 3, 1] = False
+    ours = MultipleNegativesRankingLoss(5.0, symmetric)(anchor, positive, negatives, wrong)
+    cosine = torch.nn.functional.cosine_similarity
+    terms = []
+    for i in range(6):
+        own = [5.0 * cosine(anchor[i], text, dim=0) for text in positive]
+        rest = [
+            5.0 * cosine(anchor[i], negatives[j, n], dim=0)
+            for j in range(6)
+            for n in range(2)
+            if wrong[i, j, n]
+        ]
+        terms.append(torch.stack(own + rest).logsumexp(0) - own[i])
+    theirs = torch.stack(terms).mean()
+    if symmetric:
+        scores = 5.0 * cosine(positive.unsqueeze(1), anchor, dim=-1)
+        theirs = (theirs + torch.nn.functional.cross_entropy(scores, torch.arange(6))) / 2
+    (gradient,) = torch.autograd.grad(ours, further[1], retain_graph=True)
+    assert_same(ours, theirs, [anchor, positive, *further])
+    assert torch.equal(gradient[3], torch.zeros(8, dtype=torch.float64))
+
+
 LABELS: dict[str, Callable[[int], Tensor]] = {
     "mixed": lambda rows: torch.arange(rows) % 2,
     "all positive": lambda rows: torch.ones(rows, dtype=torch.int64),
@@ -149,6 +182,44 @@ def test_online_contrastive(kind: str, labels: str, rows: int, margin: float, me
     check_pair_loss(loss, peer, kind, labels, rows)
 
 
+class Ready(torch.nn.Module):
+    """The peer's model: its embeddings are ready."""
+
+    similarity_fct = None
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return dict(features)
+
+    def get_embedding_dimension(self) -> int:
+        return 8
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 3.0]])
+@pytest.mark.parametrize("kind", ["random", "huge", "duplicates"])
+@pytest.mark.parametrize("name", ["ranking", "contrastive", "euclidean", "cosine", "online"])
+def test_matryoshka(name: str, kind: str, weights: list[float] | None) -> None:
+    dims = [8, 2, 5]
+    model = Ready()
+    metric = PEER_DISTANCE["euclidean"]
+    loss, peer = {
+        "ranking": (MultipleNegativesRankingLoss(), PeerRanking(model)),
+        "contrastive": (ContrastiveLoss(), PeerContrastive(model)),
+        "euclidean": (
+            ContrastiveLoss(distance_metric="euclidean"),
+            PeerContrastive(model, distance_metric=metric),
+        ),
+        "cosine": (CosineSimilarityLoss(), PeerCosine(model)),
+        "online": (OnlineContrastiveLoss(), PeerOnline(model)),
+    }[name]
+    columns = [vectors(kind, 9, seed) for seed in range(4 if name == "ranking" else 2)]
+    labels = LABELS["mixed"](9)
+    rest = torch.stack(columns[2:], dim=1) if name == "ranking" else labels
+    ours = MatryoshkaLoss(loss, dims, weights)(*columns[:2], rest)
+    features = [{"sentence_embedding": column} for column in columns]
+    theirs = PeerMatryoshka(model, peer, dims, weights)(features, labels)
+    assert_same(ours, theirs, columns)
+
+
 def test_online_contrastive_without_any_whole_label_is_zero() -> None:
     columns = [vectors("random", 4, seed) for seed in range(2)]
     loss = OnlineContrastiveLoss()(*columns, torch.full((4,), 0.5))
@@ -190,6 +261,15 @@ def test_formula_by_hand() -> None:
     ("make", "message"),
     [
         (lambda: MultipleNegativesRankingLoss(scale=0.0), "scale: is 0.0"),
+        (lambda: MatryoshkaLoss(MultipleNegativesRankingLoss(), []), "matryoshka_dims: is"),
+        (lambda: MatryoshkaLoss(MultipleNegativesRankingLoss(), [0, 4]), "matryoshka_dims: is"),
+        (lambda: MatryoshkaLoss(MultipleNegativesRankingLoss(), [4, 4]), "matryoshka_dims: is"),
+        (lambda: MatryoshkaLoss(CosineSimilarityLoss(), [8, 4], [1.0]), "must be 2 numbers above"),
+        (lambda: MatryoshkaLoss(CosineSimilarityLoss(), [4], [0.0]), "must be 1 numbers above"),
+        (
+            lambda: MatryoshkaLoss(MultipleNegativesRankingLoss(), [4])(*[torch.ones(2, 3)] * 2),
+            "has 4, the embeddings have 3 dim",
+        ),
         (lambda: ContrastiveLoss(margin=-1.0), "margin: is -1.0"),
         (lambda: OnlineContrastiveLoss(margin=float("nan")), "margin: is nan"),
         (lambda: MultipleNegativesRankingLoss()(torch.ones(2, 3), torch.ones(3, 3)), "anchors and"),

@@ -15,6 +15,7 @@ import pytest
 import torch
 from recorder import recorded
 from safetensors.torch import load_file
+from tiny import sample_rows, with_negatives, write_jsonl
 
 from embedft.cli import main
 from embedft.training.gather import gather_rows
@@ -22,7 +23,8 @@ from embedft.training.gather import gather_rows
 pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).parents[1]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+PATHS = f"{TESTS.parent}{os.pathsep}{TESTS}"
+ENVIRONMENT = os.environ | {"PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (2, 1), (1, 0), (0, 1)])
@@ -60,6 +62,7 @@ VARIANTS = {
     "plain": [],
     "symmetric": ["--model.loss.symmetric=true"],
     "extra negatives": ["--trainer.callbacks.negatives=3"],
+    "hard negatives": ["--input_jsonl={mined}", "--data.hard_negatives=2"],
     "chunked": ["--model.chunk_size=3"],
     "accumulated": ["--trainer.accumulate_grad_batches=2"],
     "sum": ["--model.loss.size_average=false"],
@@ -96,8 +99,13 @@ def test_gradients_of_two_ranks(
         "--overwrite=true",
         f"--output_dir={tmp_path}/out",
     ]
+    mined = write_jsonl(tmp_path / "mined.jsonl", with_negatives(sample_rows()[:60]))
     jobs = {
-        (loss, variant): [*flags, *more, f"--trainer.callbacks.path={tmp_path}/{loss}-{variant}"]
+        (loss, variant): [
+            *flags,
+            *[flag.format(mined=mined) for flag in more],
+            f"--trainer.callbacks.path={tmp_path}/{loss}-{variant}",
+        ]
         for loss, variant, more in combinations()
     }
     for job in jobs.values():
