@@ -56,6 +56,8 @@ LOSSES = {
     "OnlineContrastiveLoss": ("onlinecontrastive",),
 }
 
+_SWITCHES = {"--overwrite", "--onnx", "--private", "--dry_run"}
+
 _SECTIONS = {"model", "data", "trainer"}
 
 
@@ -66,7 +68,7 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
         InputError: A flat config has an unknown key, or a loss is unknown.
     """
     expanded: list[str] = []
-    rest = complete_overwrite(args)
+    rest = complete_switches(args)
     while rest:
         arg = rest.pop(0)
         flag, equals, value = arg.partition("=")
@@ -87,10 +89,10 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
     return expanded
 
 
-def complete_overwrite(args: Sequence[str]) -> list[str]:
-    """Arguments in which ``--overwrite`` alone has become ``--overwrite=true``."""
+def complete_switches(args: Sequence[str]) -> list[str]:
+    """Arguments in which a switch alone, as ``--overwrite``, has become ``--overwrite=true``."""
     return [
-        "--overwrite=true" if arg == "--overwrite" and following not in {"true", "false"} else arg
+        f"{arg}=true" if arg in _SWITCHES and following not in {"true", "false"} else arg
         for arg, following in zip_longest(args, args[1:])
     ]
 

@@ -16,14 +16,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_only
 
 from embedft import __version__
-from embedft.arguments import SHORT_FLAGS, complete_overwrite, expand_arguments, explain
+from embedft.arguments import SHORT_FLAGS, complete_switches, expand_arguments, explain
 from embedft.checkpoint import load_weights
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
-from embedft.export import export_checkpoint
 from embedft.files import replacing_file
 from embedft.mining import mine
 from embedft.outcome import finish_run
+from embedft.publishing import export
 from embedft.run_folder import RunFolder
 from embedft.run_log import log_to_file, start_log
 from embedft.training.checkpoints import RunCheckpoints
@@ -42,6 +42,7 @@ Fine-tune a sentence-embedding model on question/answer pairs, and measure it be
   python -m embedft test    --input_jsonl pairs.jsonl --output_dir out --ckpt_path best
   python -m embedft predict --input_jsonl pairs.jsonl --base_model out/best_model --output_dir emb
   python -m embedft export  --ckpt_path out/checkpoints/best.ckpt --output_dir folder
+  python -m embedft export  --model out/best_model --push_to_hub ORG/NAME --dry_run
   python -m embedft mine    --input_jsonl pairs.jsonl --output_jsonl mined.jsonl
 
 Settings can also stand in a YAML file, --config FILE; flags after it win. A subcommand followed by
@@ -271,7 +272,10 @@ def _seed(seed_everything: bool | int) -> int:
 
 # Subcommands that need no trainer of the user's, and what they do in words.
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
-    "export": (export_checkpoint, "Write the sentence-transformers folder of a checkpoint."),
+    "export": (
+        export,
+        "Write the sentence-transformers folder of a checkpoint, as ONNX too; put it on the hub.",
+    ),
     "mine": (mine, "Find, for each question of a file, the wrong answers that a model ranks high."),
 }
 
@@ -291,7 +295,7 @@ def main(args: list[str] | None = None) -> None:
     start_log()
     try:
         if arguments[0] in COMMANDS:
-            _command(arguments[0], complete_overwrite(arguments[1:]))
+            _command(arguments[0], complete_switches(arguments[1:]))
             return
         EmbedftCLI(
             EmbeddingModule,
