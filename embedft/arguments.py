@@ -58,11 +58,10 @@ LOSSES = {
 
 # Flags that may stand alone, what they then mean, and which next argument is their value. A
 # question after --compare is none: a name of a model has no blank.
-VALUE_ALONE = {"--overwrite": "true", "--json": "true", "--compare": "auto"}
-VALUE = {
-    "--overwrite": re.compile("true|false"),
-    "--json": re.compile("true|false"),
-    "--compare": re.compile(r"(?!-)[\w.~/:-]+", re.ASCII),
+_SWITCHES = ("--overwrite", "--json", "--onnx", "--private", "--dry_run")
+VALUE_ALONE = dict.fromkeys(_SWITCHES, "true") | {"--compare": "auto"}
+VALUE = dict.fromkeys(_SWITCHES, re.compile("true|false")) | {
+    "--compare": re.compile(r"(?!-)[\w.~/:-]+", re.ASCII)
 }
 
 _SECTIONS = {"model", "data", "trainer"}

@@ -23,7 +23,6 @@ from embedft.checkpoint import load_weights
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
 from embedft.explain import explain, nearest
-from embedft.export import export_checkpoint
 from embedft.files import replacing_file
 from embedft.help import (
     PROG,
@@ -38,6 +37,7 @@ from embedft.measured import report_measured
 from embedft.mining import mine
 from embedft.outcome import finish_run
 from embedft.progress import be_quiet
+from embedft.publishing import export
 from embedft.run_folder import RunFolder
 from embedft.run_log import log_to_file, start_log
 from embedft.searching import search
@@ -312,7 +312,10 @@ def _seed(seed_everything: bool | int) -> int:
 
 # Subcommands that need no trainer of the user's, and what they do in words.
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
-    "export": (export_checkpoint, "Write the sentence-transformers folder of a checkpoint."),
+    "export": (
+        export,
+        "Write the sentence-transformers folder of a checkpoint, as ONNX too; put it on the hub.",
+    ),
     "mine": (mine, "Find, for each question of a file, the wrong answers that a model ranks high."),
     "search": (search, "Print the answers of a file that a model finds for a question of yours."),
 }

@@ -161,12 +161,12 @@ def export_checkpoint(
     ]
     card = ModelCard(
         base_model=settings["base_model"],
+        hub_id=encoder.base.hub_id,
         embedding_dim=encoder.embedding_dim,
         max_seq_length=encoder.max_seq_length,
-        hyperparameters=settings,
+        hyperparameters={key: settings[key] for key in settings if key != "base_model"},
         base=evaluations.get("base"),
         tuned=measured[-1] if measured else None,
         prompts=encoder.base.prompts,
     )
     export_encoder(encoder, folder, card)
-    print(f"{folder}: written; load it with SentenceTransformer(folder)")

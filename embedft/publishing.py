@@ -1,0 +1,187 @@
+"""The ``export`` command: from a checkpoint or an exported folder to a folder, ONNX, the hub."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from embedft.errors import InputError, RunFailedError
+from embedft.export import export_checkpoint
+from embedft.model_card import FOLDER
+from embedft.onnx_export import check_onnx_installed, write_onnx
+
+
+def export(
+    ckpt_path: str | None = None,
+    output_dir: str | None = None,
+    base_model: str | None = None,
+    overwrite: bool = False,
+    model: str | None = None,
+    onnx: bool = False,
+    push_to_hub: str | None = None,
+    private: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Writes the sentence-transformers folder of a checkpoint, and puts it on the hub.
+
+    Args:
+        ckpt_path: Checkpoint file, for example out/checkpoints/best.ckpt.
+        output_dir: Folder to write; may be left out with --push_to_hub.
+        base_model: The base model's folder or hub id, if it has moved since the training.
+        overwrite: Replace an existing folder, or an existing ONNX file.
+        model: Instead of a checkpoint: a folder that is exported already, as out/best_model.
+        onnx: Write onnx/model.onnx into the folder too.
+        push_to_hub: Upload to this repository of the Hugging Face hub, ORG/NAME; it is made if
+            there is none.
+        private: Make that repository private.
+        dry_run: Upload nothing and write nothing, list what would be uploaded.
+
+    Raises:
+        InputError: Flags do not fit together, or checkpoint, model or folder can't be used.
+        RunFailedError: The hub refuses, or can't be reached.
+    """
+    if (ckpt_path is None) == (model is None):
+        raise InputError("give either --ckpt_path FILE, or --model FOLDER (as out/best_model)")
+    if model is not None and (output_dir is not None or base_model is not None):
+        raise InputError("--output_dir and --base_model go with --ckpt_path, not with --model")
+    if push_to_hub is None and (dry_run or private):
+        raise InputError("--dry_run and --private are about --push_to_hub ORG/NAME; give that too")
+    if push_to_hub is None and model is not None and not onnx:
+        raise InputError("with --model, say what to do: --push_to_hub ORG/NAME, or --onnx")
+    if push_to_hub is None and ckpt_path is not None and output_dir is None:
+        raise InputError("give --output_dir FOLDER, or --push_to_hub ORG/NAME")
+    if model is not None:
+        _check_model(Path(model))
+    if push_to_hub is not None:
+        _check_repo_id(push_to_hub)
+        if not dry_run:
+            _check_token()
+    if onnx:
+        check_onnx_installed()
+    with tempfile.TemporaryDirectory() as scratch:
+        if model is not None:
+            folder = Path(model)
+            if onnx and (folder / "onnx" / "model.onnx").exists() and not overwrite:
+                raise InputError(f"{folder}/onnx/model.onnx: exists already; give --overwrite")
+            if onnx and dry_run:
+                folder = Path(shutil.copytree(folder, Path(scratch) / "model"))
+        else:
+            kept = output_dir if not dry_run else None
+            folder = Path(kept or Path(scratch) / "model")
+            export_checkpoint(str(ckpt_path), str(folder), base_model, overwrite)
+            if kept:
+                print(f"{folder}: written; load it with SentenceTransformer(folder)")
+        if onnx:
+            path = write_onnx(folder)
+            if not dry_run:
+                print(f"{path}: written, equal to torch's numbers")
+        if push_to_hub is not None and dry_run:
+            print(_plan(folder, push_to_hub, private))
+        elif push_to_hub is not None:
+            print(f"uploaded: {_upload(folder, push_to_hub, private)}")
+
+
+def files_to_upload(folder: Path) -> dict[str, Path]:
+    """The files of a model by their path on the hub; hidden ones stay here."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    return {
+        name: path
+        for name, path in sorted(files.items())
+        if path.is_file() and not any(part.startswith(".") for part in name.split("/"))
+    }
+
+
+def _check_repo_id(repo_id: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        raise InputError(
+            f"push_to_hub: {repo_id!r} is not ORG/NAME (letters, digits, '-', '_', '.', 96 at most)"
+        ) from None
+
+
+def _check_token() -> None:
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        raise InputError("push_to_hub: HF_HUB_OFFLINE is set; unset it, or try --dry_run")
+    if get_token() is None:
+        raise InputError(
+            "push_to_hub: no token for the hub; type: hf auth login, or set HF_TOKEN to one with "
+            "write access (https://huggingface.co/settings/tokens); --dry_run needs none"
+        )
+
+
+def _check_model(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"model: {folder}: no such folder")
+    if not (folder / "modules.json").is_file():
+        inner = folder / "best_model"
+        hint = f"; did you mean {inner}?" if (inner / "modules.json").is_file() else ""
+        raise InputError(f"model: {folder} is not an exported model: it has no modules.json{hint}")
+
+
+def _card(folder: Path, repo_id: str) -> str:
+    """The card, in which the model has its id."""
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return text.replace(f'"{FOLDER}"', f'"{repo_id}"')
+
+
+def _plan(folder: Path, repo_id: str, private: bool) -> str:
+    """What would be uploaded, and where to."""
+    from huggingface_hub import ModelCard, constants
+
+    sizes = {name: path.stat().st_size for name, path in files_to_upload(folder).items()}
+    metadata: Any = ModelCard(_card(folder, repo_id), ignore_metadata_errors=True).data
+    lines = [
+        f"would upload to {constants.ENDPOINT}/{repo_id} ({'private' if private else 'public'}), "
+        "in one commit:",
+        *(f"{size / 1e3:12,.1f} kB  {name}" for name, size in sizes.items()),
+        f"{sum(sizes.values()) / 1e3:12,.1f} kB  in {len(sizes)} files",
+    ]
+    if metadata.license is None:
+        lines.append(
+            "README.md names no license: look at those of the base model and of your data, and add "
+            "a line such as license: apache-2.0 to its head"
+        )
+    return "\n".join(lines)
+
+
+def _upload(folder: Path, repo_id: str, private: bool) -> str:
+    """Makes the repository if there is none, and commits all files at once; returns its URL."""
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    contents: dict[str, Any] = files_to_upload(folder)
+    contents["README.md"] = _card(folder, repo_id).encode()
+    api = HfApi(library_name="embedft")
+    try:
+        if not sys.stderr.isatty():
+            disable_progress_bars()
+        url = api.create_repo(repo_id, private=private or None, exist_ok=True)
+        if private and not api.model_info(repo_id).private:
+            raise InputError(f"push_to_hub: {url} exists and is public; nothing was uploaded")
+        api.create_commit(
+            repo_id,
+            [CommitOperationAdd(name, content) for name, content in contents.items()],
+            commit_message="Upload a model fine-tuned with embedft",
+        )
+    except InputError:
+        raise
+    except Exception as error:  # of its own, of HTTP and of files; all mean the same to the user
+        causes = [error] if error.__cause__ is None else [error, error.__cause__]
+        reason = " ".join(" ".join(str(cause) or repr(cause) for cause in causes).split())[:300]
+        raise RunFailedError(f"{repo_id}: not uploaded: {reason}") from None
+    finally:
+        enable_progress_bars()
+    return str(url)
