@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import signal
 import sys
@@ -16,6 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
+from torch import distributed
 
 from embedft import __version__
 from embedft.arguments import SHORT_FLAGS, complete_flags, expand_arguments
@@ -437,6 +439,7 @@ def main(args: list[str] | None = None) -> None:
     """Runs a command line; wrong input ends with one clear line and exit status 2."""
     try:
         run(sys.argv[1:] if args is None else list(args))
+        _wait_for_all_ranks()
     except StoppedError as error:
         # A rank that ends with an error makes Lightning's launcher kill the others as they save.
         _fail(str(error), 0 if rank_zero_only.rank else error.exit_status)
@@ -444,6 +447,23 @@ def main(args: list[str] | None = None) -> None:
         _fail(str(error), error.exit_status)
     except KeyboardInterrupt:
         _fail("stopped by SIGINT before there was anything to save", 128 + signal.SIGINT)
+
+
+def _wait_for_all_ranks() -> None:
+    """Lets the processes of a run end together, each without threads at work.
+
+    One that ends earlier is aborted with its threads, and torchrun then stops the first rank, which
+    may still be writing the models.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        atexit.unregister(_leave_group)
+        atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def out_of_memory(error: BaseException) -> bool:

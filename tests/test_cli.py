@@ -177,7 +177,8 @@ def test_flat_config_trains(
             ["nothing"],
             "nothing: no such subcommand; there are check, fit, validate, test, predict, ",
         ),
-        (["export"], "--ckpt_path, --output_dir: missing; for example: python "),
+        (["export"], "give either --ckpt_path FILE, or --model FOLDER"),
+        (["mine"], "--input_jsonl, --output_jsonl: missing; for example: python "),
         (
             ["test", "--input_jsonl=a", "--ckpt_path=best", "--output_dir=nowhere"],
             "nowhere/checkpoints/best.ckpt: no such checkpoint",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embedft.arguments import SHORT_FLAGS
+from embedft.arguments import SHORT_FLAGS, complete_flags
 from embedft.cli import COMMANDS, command_parser, main
 from embedft.explain import explain
 from embedft.help import EXAMPLES, FLAGS, SCREENS
@@ -99,10 +99,7 @@ def test_every_example_parses(capsys: Capture) -> None:
     assert COMMANDS.keys() <= EXAMPLES.keys()
     for name in COMMANDS:
         for example in EXAMPLES[name]:
-            args = shlex.split(example)
-            if args[-1] == "--overwrite":
-                args.append("true")
-            command_parser(name).parse_args(args)
+            command_parser(name).parse_args(complete_flags(shlex.split(example)))
 
 
 @pytest.mark.parametrize(

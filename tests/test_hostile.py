@@ -363,7 +363,9 @@ FLAGS = {
     "batch of 0": Case("batch_size: is 0", flags("--batch_size=0")),
     "text as number": Case("", flags("--batch_size=many")),
     "negative rate": Case("learning_rate: is -1", flags("--learning_rate=-1")),
-    "rate that is no number": Case("model.learning_rate: is nan", flags("--learning_rate=nan")),
+    "rate that is no number": Case(
+        "model.learning_rate (--learning_rate): is nan", flags("--learning_rate=nan")
+    ),
     "negative warm-up": Case("warmup_steps: is -3", flags("--warmup_steps=-3")),
     "split above 1": Case("train_split: is 1.5", flags("--train_split=1.5")),
     "unknown loss": Case("loss_function: there is no hinge", flags("--loss_function=hinge")),
