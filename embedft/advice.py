@@ -64,7 +64,7 @@ def about_run(
     yield from _lengths(data, module, settings)
     yield from _languages(data, module)
     yield from _labels(data, module)
-    if settings.topic_batches and found["several_answers"].share > 0.02:
+    if settings.topic_batches is True and found["several_answers"].share > 0.02:
         yield (
             f"{found['several_answers'].share:.0%} of the questions have several answers: "
             "--data.topic_batches false, or they count as wrong for each other"

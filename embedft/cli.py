@@ -298,7 +298,7 @@ class EmbedftCLI(LightningCLI):
             "split_seed": self.datamodule.split_seed,
             "train_split": self.datamodule.train_split,
             "positive": self.datamodule.positive,
-            "topic_batches": self.datamodule.topic_batches,
+            "topic_batches": self.datamodule.by_topic,
             "hard_negatives": self.datamodule.hard,
             **{
                 name: self.model.hparams[name]

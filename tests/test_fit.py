@@ -409,3 +409,24 @@ def test_without_sentence_transformers(fit_flags: list[str], tmp_path: Path) -> 
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert (tmp_path / "out" / "again" / "model.safetensors").is_file()
     assert (tmp_path / "out" / "emb" / "ids.jsonl").is_file()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_topics_where_a_question_has_one_answer(
+    fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture, several: bool
+) -> None:
+    """``auto`` is ``true`` where no question has two answers, and ``false`` where one has."""
+    rows = sample_rows()[:60]
+    if several:
+        rows[1]["question"] = rows[0]["question"].upper()
+    write_jsonl(pairs, rows)
+    out = fit("--data.topic_batches=auto", "--epochs=1")
+    said = capsys.readouterr().out
+    assert f"topic_batches auto: {'at random' if several else 'by topic'}, " in said
+    same, other = (
+        fit(f"--data.topic_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
+        for value in ([False, True] if several else [True, False])
+    )
+    weights = [load_file(f / "final_model" / "model.safetensors") for f in (out, same, other)]
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from embedft.data.records import OnBadRows, Record, stream_records
 from embedft.data.report import ReadReport
 from embedft.data.splits import all_held_out, drop_leaking_rows, split_rows
 from embedft.data.table import Table, read_table
+from embedft.data.topics import FEW_SEVERAL_ANSWERS, several_answers
 from embedft.errors import InputError
 from embedft.evaluation.findings import task_name
 
@@ -77,7 +78,8 @@ class EmbeddingDataModule(LightningDataModule):
         hard_negatives: How many of a row's ``negatives`` in the file a step takes, as further wrong
             answers; each epoch takes the next ones of the list. 0 for none.
         topic_batches: Batches of questions about like things, by the base model: their in-batch
-            negatives are harder. The base model embeds the training questions once.
+            negatives are harder. The base model embeds the training questions once. ``auto`` makes
+            them where hardly any question has several answers, which would be negatives there.
         num_workers: Processes that prepare batches. Batches are ready-made ids: 0 is fast.
         cache_dir: Folder of tokenised texts; default ``$XDG_CACHE_HOME/embedft`` or
             ``~/.cache/embedft``.
@@ -98,7 +100,7 @@ class EmbeddingDataModule(LightningDataModule):
         eval_batch_size: int = 64,
         negatives_per_pair: int = 1,
         hard_negatives: int = 1,
-        topic_batches: bool = False,
+        topic_batches: bool | Literal["auto"] = False,
         num_workers: int = 0,
         cache_dir: str | None = None,
         seed: int = 42,
@@ -125,6 +127,8 @@ class EmbeddingDataModule(LightningDataModule):
         self.negatives_per_pair = negatives_per_pair
         self.hard_negatives = hard_negatives
         self.topic_batches = topic_batches
+        self.by_topic = False
+        """Whether batches are made by topic, once the data is read."""
         self.topic_place: Ints | None = None
         """(rows,) place of each training row in an order of topics, for ``topic_batches``."""
         self.num_workers = num_workers
@@ -262,6 +266,15 @@ class EmbeddingDataModule(LightningDataModule):
         most = 0 if negatives is None else int(negatives.counts.max())
         self.hard = min(self.hard_negatives, most)
         self._plan = self.topic_place = None
+        self.by_topic = self.topic_batches is True
+        if self.topic_batches == "auto" and not needs_labels:
+            share = several_answers(train.anchor_key, train.row)
+            self.by_topic = share < FEW_SEVERAL_ANSWERS
+            log.info(
+                "topic_batches auto: %s, %.2f%% of the questions have several answers",
+                "by topic" if self.by_topic else "at random",
+                100 * share,
+            )
         cut = self.tokens.cut
         questions, documents = np.zeros((2, len(cut)), dtype=np.bool_)  # which texts are used
         for rows in (self.rows, self.validation_rows):
@@ -470,7 +483,7 @@ class EmbeddingDataModule(LightningDataModule):
                     )
         self.position = (state_dict["epoch"], state_dict["batch"])
         place = state_dict.get("topic_place")
-        if self.topic_batches and place is not None and len(place) == len(self.rows):
+        if self.by_topic and place is not None and len(place) == len(self.rows):
             self.order_by_topic(place.numpy())
 
     def plan_settings(self) -> dict[str, Any]:
@@ -483,7 +496,7 @@ class EmbeddingDataModule(LightningDataModule):
             "train_split": self.train_split,
             "split_seed": self.split_seed,
             "positive": self.positive,
-            "topic_batches": self.topic_batches,
+            "topic_batches": self.by_topic,
         }
 
 

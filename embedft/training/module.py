@@ -321,7 +321,7 @@ class EmbeddingModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with linear warm-up and decay over the exact number of steps."""
         trainer, data = self.trainer, self.data
-        if data.topic_batches and data.topic_place is None:  # a resumed run brings its own
+        if data.by_topic and data.topic_place is None:  # a resumed run brings its own
             data.order_by_topic(question_places(self.encoder, data, trainer))
         total = steps_of_run(trainer, data)
         warmup = warmup_length(self.warmup_steps, total)

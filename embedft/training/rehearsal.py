@@ -128,9 +128,9 @@ def _speeds(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    topics, data.topic_batches = data.topic_batches, False  # all questions would be embedded first
+    topics, data.by_topic = data.by_topic, False  # all questions would be embedded first
     alone.fit(module, datamodule=data)
-    data.topic_batches = topics
+    data.by_topic = topics
     train_speed = clock.tokens_per_second()
     texts = data.task.texts
     few = int(_SECONDS * train_speed / data.tokens.lengths(texts).mean())  # embedding is faster
