@@ -1,5 +1,6 @@
-"""The commands of docs/tutorial.md and what they print: ``python scripts/transcript.py`` runs them
-again and writes what they print into the page. A test runs them, and compares.
+"""Runs the commands of docs/tutorial.md again and writes what they print into the page.
+
+``python scripts/transcript.py`` does so; a test runs them too, and compares.
 
 A step is a block of ``bash`` (one command) or ``python``; what it prints is the block of ``text``
 right after it. A step without such a block prints nothing, or is not run: :data:`NOT_RUN`.

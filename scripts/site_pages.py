@@ -1,0 +1,90 @@
+"""What mkdocs.yml asks of the site beyond its pages: three pages from elsewhere, and formulas.
+
+README.md and CONTRIBUTING.md become pages, and so does what ``--help`` and ``--help_all`` print.
+Formulas become MathML, which browsers show without a script.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import io
+import os
+import re
+from pathlib import Path
+from unittest.mock import patch
+
+from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+PAGES = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md"}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the pages that are made of something else."""
+    made = {
+        name: (ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")
+        for name, source in PAGES.items()
+    }
+    made["command-line.md"] = _command_line()
+    for name, text in made.items():
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Turns links to the files of the root, which GitHub follows, into those to their pages."""
+    for name, source in PAGES.items():
+        markdown = re.sub(rf"\]\((\.\./)?{source}", f"]({name}", markdown)
+    return markdown
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Replaces the formulas of a page by MathML."""
+    return re.sub(
+        r'<(div|span) class="arithmatex">\\[\[(](.*?)\\[\])]</\1>', _mathml, html, flags=re.DOTALL
+    )
+
+
+def _mathml(found: re.Match[str]) -> str:
+    kind, latex = found.groups()
+    display = "block" if kind == "div" else "inline"
+    return f"<{kind}>{convert(html.unescape(latex), display=display)}</{kind}>"
+
+
+def _command_line() -> str:
+    """What each subcommand says of itself, and all its settings."""
+    from embedft.cli import COMMANDS
+    from embedft.help import PROG, SCREENS
+
+    lines = ["# Command line", "", "What `--help` prints.", "", *_block(_printed(["--help"]))]
+    for name in [*SCREENS, *COMMANDS]:
+        lines += [f"## {name}", "", *_block(_printed([name, "--help"]))]
+        if name == "fit":
+            lines += [
+                "### All settings",
+                "",
+                f"`{PROG} fit --help_all`; those of `validate`, `test`, `predict` and `check` "
+                "are the same but for a few.",
+                "",
+                *_block(_printed(["fit", "--help_all"])),
+            ]
+    return "\n".join(lines)
+
+
+def _printed(arguments: list[str]) -> str:
+    from embedft.cli import main
+
+    with (
+        patch.dict(os.environ, COLUMNS="100"),
+        contextlib.redirect_stdout(io.StringIO()) as printed,
+        contextlib.suppress(SystemExit),
+    ):
+        main(arguments)
+    return printed.getvalue().strip()
+
+
+def _block(text: str) -> list[str]:
+    return ["```text", *text.splitlines(), "```", ""]
