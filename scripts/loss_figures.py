@@ -21,7 +21,7 @@ from embedft.losses import (
 )
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "embedft",  # the same figure is the same file
     "svg.fonttype": "none",  # text stays text
     "font.size": 10,

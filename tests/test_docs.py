@@ -1,0 +1,185 @@
+"""The documentation site builds without a warning, asks nothing of the network, and doesn't rot."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from html import unescape
+from pathlib import Path
+
+import pytest
+from test_readme import ROOT, blocks
+
+from embedft import losses
+from embedft.cli import COMMANDS, main
+from embedft.help import SCREENS
+from scripts import loss_figures
+from scripts.site_docstrings import markdown
+
+HOW_TO = (ROOT / "docs" / "how-to.md").read_text(encoding="utf-8")
+LOSSES = [name for name in losses.__all__ if name != "Loss"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    result = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "WARNING" not in result.stderr
+    return folder
+
+
+def pages(site: Path) -> dict[str, str]:
+    return {page.name: page.read_text(encoding="utf-8") for page in site.glob("*.html")}
+
+
+def text_of(page: str) -> str:
+    return unescape(re.sub(r"<[^>]*>", "", page))
+
+
+@pytest.mark.slow
+def test_every_page_is_there(site: Path) -> None:
+    sources = {page.stem for page in (ROOT / "docs").glob("*.md")}
+    made = {"index", "contributing", "command-line", "404"}
+    assert {Path(name).stem for name in pages(site)} == sources | made
+
+
+@pytest.mark.slow
+def test_nothing_is_fetched(site: Path) -> None:
+    """A page's own links may lead elsewhere; what it loads lies in the folder."""
+    for name, page in pages(site).items():
+        loads = [
+            *re.findall(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"?([^\" >]+)", page),
+            *re.findall(r"<link\b(?![^>]*rel=\"?(?:canonical|prev|next))[^>]*\bhref=\"?([^\" >]+)", page),
+        ]  # fmt: skip
+        assert loads, name
+        for address in loads:
+            assert not re.match(r"(https?:)?//", address), f"{name} loads {address}"
+            assert (site / address.lstrip("/")).exists(), f"{name}: {address}"
+        assert "mermaid" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", sheet.read_text("utf-8"))
+
+
+@pytest.mark.slow
+def test_formulas_need_no_script(site: Path) -> None:
+    made = pages(site)
+    assert not [
+        name for name, page in made.items() if re.search(r"arithmatex|\.\. math|\\frac", page)
+    ]
+    assert made["losses.html"].count("<math") == len(LOSSES)
+    assert made["python.html"].count("<math") == len(LOSSES) + 2  # two within a sentence
+
+
+@pytest.mark.slow
+def test_command_line_page_is_what_help_prints(
+    site: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    page = text_of(pages(site)["command-line.html"])
+    for arguments in ([], *([name] for name in [*SCREENS, *COMMANDS])):
+        with pytest.raises(SystemExit):
+            main([*arguments, "--help"])
+        assert capsys.readouterr().out.strip() in page
+    assert "--trainer.accumulate_grad_batches" in page  # of --help_all
+    assert str(Path.home()) not in page
+
+
+@pytest.mark.slow
+def test_the_readme_is_the_first_page(site: Path) -> None:
+    page = text_of(pages(site)["index.html"])
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.*)$", re.sub(r"```.*?```", "", readme, flags=re.DOTALL), re.M)
+    assert headings
+    assert all(heading in page for heading in headings)
+
+
+def test_commands_of_the_how_tos_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    commands = [line for block in blocks(HOW_TO, "bash") for line in block.splitlines()]
+    fits = [command for command in commands if " fit " in command]
+    assert len(fits) >= 6
+    for command in fits:
+        with pytest.raises(SystemExit):
+            main([*shlex.split(command)[3:], "--print_config"])
+        assert "base_model: " in capsys.readouterr().out, command
+    known = []
+    for arguments in (["fit", "--help_all"], ["mine", "--help"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        known += re.findall(r"--[\w.]+", capsys.readouterr().out)
+    named = re.findall(r"--[\w.]+", re.sub(r"```text.*?```", "", HOW_TO, flags=re.DOTALL))
+    assert set(named) <= {*known, "--config"}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_explained(name: str) -> None:
+    """Each has a section, with the very formula of its docstring."""
+    page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    docstring = getattr(losses, name).__doc__
+    (formula,) = re.findall(
+        r"^\.\. math::\n(.*?)\n\n", re.sub(r"(?m)^    ", "", docstring), re.DOTALL | re.MULTILINE
+    )
+    section = page.partition(f"## {name}\n")[2].partition("\n## ")[0]
+    (shown,) = re.findall(r"\$\$\n(.*?)\n\$\$", section, re.DOTALL)
+    assert shown.split() == formula.split()
+    assert all(word in section for word in ("**Pulls", "**Choose it**", "Source"))
+
+
+def test_loss_figures_are_those_of_the_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn again they are the same, numbers but for the last digits of a processor."""
+    shown = loss_figures.IMAGES
+    monkeypatch.setattr(loss_figures, "IMAGES", tmp_path)
+    loss_figures.main()
+    figures = sorted(tmp_path.iterdir())
+    assert [figure.name for figure in figures] == sorted(f.name for f in shown.glob("loss-*.svg"))
+    for figure in figures:
+        drawn, kept = figure.read_text("utf-8"), (shown / figure.name).read_text("utf-8")
+        assert texts_of(drawn) == texts_of(kept) != []
+        assert numbers_of(drawn) == pytest.approx(numbers_of(kept), abs=0.01)
+
+
+def texts_of(figure: str) -> list[str]:
+    return re.findall(r"<text[^>]*>(.*?)</text>", figure)
+
+
+def numbers_of(figure: str) -> list[float]:
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", figure)]
+
+
+def test_docstrings_become_markdown() -> None:
+    docstring = """One line.
+
+.. math::
+    a
+      + b
+
+with :math:`t_+` and :class:`~embedft.losses.Loss` in ``code``
+"""
+    assert (
+        markdown(docstring)
+        == """One line.
+
+$$
+a
+  + b
+$$
+
+with $t_+$ and `Loss` in `code`
+
+"""
+    )
