@@ -67,7 +67,7 @@ def test_every_long_step_of_mining_has_a_bar(
     mine_flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = on_a_terminal(mine_flags, monkeypatch)
-    for step in ("reading and tokenising pairs.jsonl:", "Predicting ", "mining:", "writing:"):
+    for step in ("reading and tokenising pairs.jsonl:", "embedding:", "mining:", "writing:"):
         assert any(BAR.search(part) for part in drawn.split(step)[1:]), step
     assert "mined.jsonl: " in drawn
 

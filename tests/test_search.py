@@ -285,6 +285,7 @@ def test_what_a_terminal_shows(
     ]
     path = write_jsonl(tmp_path / "odd.jsonl", rows)
     some = [f"--input_jsonl={path}", f"what {HOSTILE}"]
+    monkeypatch.delenv("COLUMNS", raising=False)
     whole = search(*some)
     assert whole.replace("\n", "").isprintable()
     assert "硅负极在锂化时膨胀" * 30 in whole  # a pipe loses nothing

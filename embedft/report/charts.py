@@ -158,7 +158,7 @@ def rank_table(counts: NDArray[np.int64], buckets: Sequence[str]) -> Figure:
     axes[1].set_xticks(places, buckets)
     axes[1].margins(y=0.18)
     axes[1].set_xlabel("rank of the best right answer", fontsize=9)
-    axes[1].legend(fontsize=9)
+    axes[1].legend(fontsize=9, loc="upper right")
     _title(axes[1], "questions by rank")
     return figure
 
@@ -176,7 +176,7 @@ def similarities(models: Mapping[str, tuple[NDArray[np.float64], NDArray[np.floa
                 one.hist(pairs, bins, weights=weights, color=colour, histtype="step", linewidth=1.3)
         one.set_xlabel("cosine similarity", fontsize=9)
         one.set_ylabel("% of the pairs", fontsize=9)
-        one.legend(fontsize=9)
+        one.legend(fontsize=9, loc="upper left")  # looking for the best place may take long
         one.sharey(axes[0])
         _title(one, name)
     return figure

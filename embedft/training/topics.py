@@ -39,5 +39,5 @@ def _embeddings(
         table[np.searchsorted(questions, texts)] = unit.numpy()
 
     batches = TextBatches(data.tokens, questions, data.eval_batch_size)
-    embed_texts(encoder, batches, trainer, put, "topics")
+    embed_texts(encoder, batches, trainer, put, "embedding for topics")
     return table[row_of]
