@@ -29,6 +29,4 @@ def preset(name: str) -> Path:
         return known[plain]
     close = difflib.get_close_matches(plain, known, n=1)
     meant = f"; did you mean {close[0]}?" if close else ";"
-    raise InputError(
-        f"--config: {name}: no such file{meant} the presets are {', '.join(known)}"
-    )
+    raise InputError(f"--config: {name}: no such file{meant} the presets are {', '.join(known)}")
