@@ -1,5 +1,5 @@
 # On a CPU:    docker build -t embedft .
-# On GPUs:     docker build -t embedft:cuda --build-arg BASE=nvidia/cuda:13.0.2-base-ubuntu24.04 --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
+# On GPUs:     docker build -t embedft:cuda --build-arg BASE=nvidia/cuda:13.0.1-base-ubuntu24.04 --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 .
 # With MiniLM: --build-arg EXTRAS=search,offline
 # Use:         docker run --rm -v "$PWD:/work" --user "$(id -u):$(id -g)" embedft fit --config recommended --input_jsonl pairs.jsonl --output_dir out
 #              (--gpus all on GPUs, and --shm-size 2g)
@@ -22,9 +22,9 @@ ARG EXTRAS=search
 COPY . /tmp/source
 RUN pip install -c /tmp/constraints.txt "/tmp/source[${EXTRAS}]"
 
-# A user without rights; what is cached, models and tokens, lies in a folder that any user may write.
-RUN mkdir -m 1777 /cache && useradd --create-home --uid 10001 embedft
-ENV HF_HOME=/cache/huggingface XDG_CACHE_HOME=/cache MPLCONFIGDIR=/cache/matplotlib
+# Not root; models and tokens are cached where any user may write, so that --user can be anyone.
+RUN useradd --uid 10001 embedft && mkdir -m 1777 /cache
+ENV HOME=/cache XDG_CACHE_HOME=/cache USER=embedft
 USER embedft
 WORKDIR /work
 VOLUME /cache
