@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from embedft.errors import InputError
+from embedft.presets import preset
 
 SHORT_FLAGS = {
     "input_jsonl": "data.input_jsonl",
@@ -71,7 +72,7 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
     """Command-line arguments with short flags and flat configs replaced by what they stand for.
 
     Raises:
-        InputError: A flat config has an unknown key, or a loss is unknown.
+        InputError: A flat config has an unknown key, or a loss or a config is unknown.
     """
     expanded: list[str] = []
     rest = name_the_file(complete_flags(args))
@@ -145,9 +146,13 @@ def loss_class(name: str) -> str:
 
 
 def _config(value: str) -> str:
-    """A config argument: flat JSON of the older tool becomes the same settings, nested."""
+    """A config argument: a preset becomes its file, the older tool's flat JSON nested."""
+    if value == "-" or any(sign in value for sign in ("{", ": ", "\n", "://")):
+        return value  # standard input, settings themselves, an address
     path = Path(value)
-    if path.suffix != ".json" or not path.is_file():
+    if not path.is_file():
+        return str(preset(value))
+    if path.suffix != ".json":
         return value
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))

@@ -151,7 +151,7 @@ EXAMPLES = {
 # Words for a newcomer; what the dotted settings' docstrings say in full stands in --help_all.
 FLAGS = {
     "input_jsonl": 'Your pairs, a line {"question": ..., "answer": ..., "file_name": ...} each.',
-    "config": "YAML file of settings, such as configs/recommended.yaml; flags win over it.",
+    "config": "YAML file of settings, or a preset such as recommended; flags win over it.",
     "base_model": "Model to start from, or to measure: a hub id, or a folder.",
     "html": "A page to write, with charts and more examples.",
     "output_dir": "Folder of the run.",

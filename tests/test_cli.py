@@ -347,7 +347,7 @@ def test_arguments_pass_unless_they_are_short() -> None:
         "--overwrite",
         "--epochs=4",
         "-c",
-        "x.yaml",
+        "configs/minilm.yaml",
     ]
     assert expand_arguments(args) == [
         "fit",
@@ -357,7 +357,7 @@ def test_arguments_pass_unless_they_are_short() -> None:
         "--overwrite=true",
         "--trainer.max_epochs=4",
         "-c",
-        "x.yaml",
+        "configs/minilm.yaml",
     ]
 
 

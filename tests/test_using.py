@@ -57,11 +57,11 @@ def run_here(command: str, folder: Path) -> str:
     assert [python, dash_m, package] == ["python", "-m", "embedft"]
     stdin = (folder / questions if questions else Path(os.devnull)).open(encoding="utf-8")
     with (
-        contextlib.chdir(folder),
         contextlib.redirect_stdout(io.StringIO()) as printed,
         pytest.MonkeyPatch.context() as patch,
         stdin,
     ):
+        patch.chdir(folder)
         patch.setattr(sys, "stdin", stdin)
         main(args)
     return printed.getvalue()

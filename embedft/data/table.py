@@ -192,12 +192,14 @@ def _find(path: str, settings: ReadSettings, cache_dir: Path) -> Table | None:
     prefix = _prefix(path, settings)
     if not any(cache_dir.glob(f"{prefix}*")):
         return None
+    digest = hashlib.sha256()
     try:
         with open(path, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()[:24]
+            while piece := stream.read(BLOCK_BYTES):
+                digest.update(piece)
     except OSError as error:
         raise unreadable(Path(path), error) from None
-    folder = cache_dir / f"{prefix}{digest}"
+    folder = cache_dir / f"{prefix}{digest.hexdigest()[:24]}"
     try:
         table = _open(path, folder, folder.name)
     except _DAMAGE:

@@ -34,7 +34,7 @@ def test_draws_are_independent() -> None:
         [masks.draw(torch.Size([elements]), 0.1, torch.float32) == 0 for _ in range(100)]
     )
     centred = (drawn.float() - 0.1) / 0.3
-    scores = (centred @ centred.T / elements**0.5)[*torch.triu_indices(100, 100, 1)]
+    scores = (centred @ centred.T / elements**0.5)[tuple(torch.triu_indices(100, 100, 1))]
     assert scores.std() == pytest.approx(1, abs=0.05)
     assert scores.abs().max() < 5.5
     places = drawn.sum(0).double()
