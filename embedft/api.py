@@ -9,8 +9,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from embedft.cli import EmbedftCLI, run
+from embedft.cli import run
 from embedft.errors import InputError
+from embedft.run_cli import EmbedftCLI
 from embedft.run_folder import RunFolder
 from embedft.run_log import start_log
 from embedft.search_index import Hit, SearchIndex

@@ -9,10 +9,11 @@ from typing import Any, NoReturn
 from lightning.pytorch.cli import LightningArgumentParser
 
 from embedft.arguments import SHORT_FLAGS
-from embedft.cli import COMMANDS, EmbedftCLI, command_parser
+from embedft.cli import COMMANDS, command_parser
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError
 from embedft.help import Parser
+from embedft.run_cli import EmbedftCLI
 from embedft.training.module import EmbeddingModule
 from embedft.training.trainer import EmbedftTrainer
 

@@ -1,0 +1,285 @@
+"""The subcommands of the Trainer: a run from its settings to its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from embedft.checkpoint import load_weights
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.errors import InputError
+from embedft.files import replacing_file
+from embedft.measured import report_measured
+from embedft.outcome import finish_run
+from embedft.run_folder import RunFolder
+from embedft.run_log import log_to_file
+from embedft.training.checkpoints import RunCheckpoints
+from embedft.training.guard import guard_data
+from embedft.training.module import EmbeddingModule
+from embedft.training.predictions import PredictionWriter
+from embedft.training.run_files import RunFiles
+from embedft.training.stopping import StopOnSignal
+from embedft.training.trainer import AtomicCheckpointIO
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 3,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+    "num_sanity_val_steps": -1,  # all of it: this is how the base model is measured
+    "reload_dataloaders_every_n_epochs": 1,  # each epoch has batches of its own
+    "use_distributed_sampler": False,  # the batch plan shares out the rows itself
+    "enable_model_summary": False,  # the encoder says its size in one line
+}
+
+
+# Retrieval is measured on all texts or not at all.
+WHOLE = {
+    "fast_dev_run": False,
+    "overfit_batches": 0.0,
+    "limit_val_batches": None,
+    "limit_test_batches": None,
+}
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the resolved ``config.yaml`` of a fit into the output folder."""
+
+    def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Replaces an earlier one: whether the folder may be used was decided before."""
+        if stage != "fit":
+            return
+        text = self.parser.dump(self.config, skip_unset=False)
+        with replacing_file(Path(self.config.output_dir) / "config.yaml") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+class EmbedftCLI(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict`` of one module and one datamodule."""
+
+    model: EmbeddingModule
+    datamodule: EmbeddingDataModule
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, and ``check``."""
+        return LightningCLI.subcommands() | {"check": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what belongs to a run as a whole."""
+        parser.add_argument("--output_dir", type=str, default="out", help="Folder of the run.")
+        parser.add_argument(
+            "--overwrite",
+            type=bool,
+            default=False,
+            help="Delete the files of an earlier run in output_dir and start anew.",
+        )
+        parser.add_argument(
+            "--save_steps",
+            type=int,
+            default=100,
+            help="Steps between two writes of checkpoints/last.ckpt.",
+        )
+        parser.add_argument(
+            "--save_total_limit",
+            type=int,
+            default=2,
+            help="How many of checkpoints/last.ckpt and the step-N.ckpt before it are kept.",
+        )
+        parser.add_argument(
+            "--report",
+            type=str | None,
+            default=None,
+            help="HTML page of what was measured: fit writes output_dir/report.html if none is "
+            "given, test and validate write none; they measure a checkpoint's base model for it.",
+        )
+        parser.set_defaults({"model.loss": {"class_path": "MultipleNegativesRankingLoss"}})
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses, and turns ``best`` and ``last`` into files of the output folder."""
+        super().parse_arguments(parser, args)
+        self.settings = self.config[self.config.subcommand]
+        self.folder = RunFolder(Path(self.settings.output_dir))
+        if self.config.subcommand == "fit" and (saved := self.folder.requeued()):
+            self.settings.ckpt_path = str(saved)  # Lightning would take it whatever is asked for
+        if self.config.subcommand == "check":
+            self.settings.ckpt_path = None
+        if self.settings.get("ckpt_path"):
+            path, self.checkpoint = self.folder.read_checkpoint(self.settings.ckpt_path)
+            self.settings.ckpt_path = str(path.resolve())
+
+    def before_instantiate_classes(self) -> None:
+        """Says what is measured, and refuses a folder or report that holds another run's."""
+        report = self.settings.report
+        may_replace = self.settings.overwrite or (
+            self.subcommand == "fit" and self.settings.ckpt_path
+        )
+        if report and not may_replace and Path(report).exists():
+            raise InputError(f"{report}: exists already; give another --report or --overwrite")
+        if self.subcommand == "fit":
+            self.folder.check_free(self.settings.ckpt_path, self.settings.overwrite)
+        elif self.subcommand == "check":
+            page = self.settings.html
+            if page is not None and Path(page).exists() and not self.settings.overwrite:
+                raise InputError(f"{page}: exists already; give another --html or --overwrite")
+        else:
+            print(f"{self.subcommand}: {self._weights_in_words()}", flush=True)
+
+    def _weights_in_words(self) -> str:
+        if not self.settings.ckpt_path:
+            return f"the weights of base model {self.settings.model.base_model}, no checkpoint"
+        return (
+            f"the weights of checkpoint {self.settings.ckpt_path} "
+            f"(step {self.checkpoint['global_step']}, epoch {self.checkpoint['epoch']})"
+        )
+
+    def instantiate_classes(self) -> None:
+        """Makes model, data and trainer; a setting that one of them refuses is wrong input."""
+        try:
+            super().instantiate_classes()
+        except InputError as error:
+            if self.subcommand == "check":  # the file can be looked at without a model
+                from embedft.checking import check_file  # the charts' library is large
+
+                data = self.settings.data
+                check_file(data.input_jsonl, data.positive, self.settings.html, error)
+            raise
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            hint = "; use --accelerator auto" if "backend found" in str(cause) else ""
+            raise InputError(str(cause) + hint) from error
+        if self.settings.ckpt_path:  # Lightning does it again; here a misfit is one clear line
+            load_weights(self.model.encoder, self.checkpoint, Path(self.settings.ckpt_path))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Adds the callbacks that make the files of a run."""
+        configured = self._get(self.config_init, "trainer", default={})
+        for name, whole in WHOLE.items():
+            if configured[name] != whole:
+                raise InputError(
+                    f"trainer.{name}: leaves out texts to measure; leave the setting out (for a "
+                    "short try use --trainer.max_steps 5)"
+                )
+        callbacks = list(configured.get("callbacks") or [])
+        if self.subcommand == "fit":
+            self.run_files = RunFiles(self.settings.output_dir)
+            for name in ("save_steps", "save_total_limit"):
+                if self.settings[name] < 1:
+                    raise InputError(f"{name}: is {self.settings[name]}, must be at least 1")
+            checkpoints = RunCheckpoints(
+                self.folder.checkpoints,
+                self.run_files,
+                self.settings.save_steps,
+                self.settings.save_total_limit,
+            )
+            callbacks += [self.run_files, checkpoints, StopOnSignal(checkpoints)]
+            if configured.get("logger") is None:
+                kwargs["logger"] = self.folder.tensorboard()
+        else:
+            kwargs["logger"] = configured.get("logger") or False
+            kwargs["enable_checkpointing"] = False
+        if self.subcommand == "predict":
+            callbacks.append(PredictionWriter(self.settings.output_dir))
+        plugins = configured.get("plugins") or []
+        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+        return super().instantiate_trainer(
+            callbacks=callbacks,
+            plugins=[*plugins, AtomicCheckpointIO()],
+            default_root_dir=self.settings.output_dir,
+            **kwargs,
+        )
+
+    # Around fit: everything that can go wrong with the input goes wrong before a file is touched.
+
+    def before_fit(self) -> None:
+        """Reads the data, then makes the folder."""
+        self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
+        if self.datamodule.guard_jsonl is not None:
+            guard_data(self.datamodule).load(self.model.encoder, False, "test")
+        if not self.trainer.is_global_zero:
+            return
+        self.folder.lock()
+        if self.settings.ckpt_path is None:
+            self.folder.clear(self.settings.overwrite)
+        self.folder.make()
+        log_to_file(self.folder.log_file)
+        self.run_files.begin(
+            {
+                "base_model": self.settings.model.base_model,
+                "num_epochs": self.trainer.max_epochs,
+                "train_examples": self.datamodule.report["train_examples"],
+                "eval_examples": self.datamodule.report["eval_examples"],
+            }
+        )
+
+    def after_fit(self) -> None:
+        """Measures the last weights if nobody has, exports best and last, prints the table."""
+        try:
+            finish_run(
+                self.trainer,
+                self.model,
+                self.datamodule,
+                self.folder,
+                self.run_files,
+                self._hyperparameters(),
+                Path(self.settings.report) if self.settings.report else self.folder.report,
+            )
+        except Exception as error:
+            self.run_files.on_exception(self.trainer, self.model, error)
+            raise
+        finally:
+            self.folder.unlock()
+
+    # Around test and validate.
+
+    def after_test(self) -> None:
+        """Writes the page that was asked for."""
+        if self.settings.report:
+            checkpoint = self.settings.ckpt_path
+            settings = {"measured": self._weights_in_words(), "precision": self.trainer.precision}
+            report_measured(
+                self.trainer,
+                self.model,
+                self.datamodule,
+                self.checkpoint["global_step"] if checkpoint else None,
+                settings,
+                Path(self.settings.report),
+            )
+
+    after_validate = after_test
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        trainer = self.trainer
+        return {
+            "loss": f"{type(self.model.loss).__name__} "
+            f"{dict(self.settings.model.loss.get('init_args') or {})}",
+            "epochs": trainer.max_epochs,
+            "batch_size": self.datamodule.batch_size * trainer.world_size,
+            "accumulate_grad_batches": trainer.accumulate_grad_batches,
+            "learning_rate": self.model.learning_rate,
+            "weight_decay": self.model.weight_decay,
+            "warmup_steps": self.model.warmup_steps,
+            "base_share": self.model.base_share,
+            "gradient_clip_val": trainer.gradient_clip_val,
+            "precision": trainer.precision,
+            "seed": self.datamodule.seed,
+            "split_seed": self.datamodule.split_seed,
+            "train_split": self.datamodule.train_split,
+            "positive": self.datamodule.positive,
+            "topic_batches": self.datamodule.by_topic,
+            "hard_negatives": self.datamodule.hard,
+            **{
+                name: self.model.hparams[name]
+                for name in ("matryoshka_dims", "lora", "freeze_layers")
+                if self.model.hparams[name] is not None
+            },
+        }
+
+
+def _seed(seed_everything: bool | int) -> int:
+    return 42 if isinstance(seed_everything, bool) else seed_everything
