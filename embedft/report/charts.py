@@ -83,7 +83,8 @@ def bars(
 
 def _whiskers(values: Sequence[Interval]) -> NDArray[np.float64]:
     sides = [[value.mean - value.low, value.high - value.mean] for value in values]
-    return np.maximum(np.array(sides, dtype=np.float64).T, 0.0)
+    whiskers: NDArray[np.float64] = np.maximum(np.array(sides, dtype=np.float64).T, 0.0)
+    return whiskers
 
 
 def curves(panels: Mapping[str, Mapping[str, Points]], best: float | None) -> Figure:
