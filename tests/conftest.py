@@ -27,6 +27,12 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--accelerator", default="cpu", help="where test_resume.py and test_fit.py fit"
+    )
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT in the sentence-transformers layout."""
@@ -40,16 +46,19 @@ def pairs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fit_flags(tiny_model: Path, pairs: Path) -> list[str]:
+def fit_flags(tiny_model: Path, pairs: Path, pytestconfig: pytest.Config) -> list[str]:
     """A short fit of the tiny model: 50 training rows, 7 batches an epoch, 2 epochs."""
+    accelerator = pytestconfig.getoption("accelerator")
+    exact = [] if accelerator == "cpu" else ["--trainer.deterministic=true"]
     return [
+        *exact,
         f"--input_jsonl={pairs}",
         f"--base_model={tiny_model}",
         "--epochs=2",
         "--batch_size=8",
         "--learning_rate=1e-3",
         "--train_split=0.8",
-        "--accelerator=cpu",
+        f"--accelerator={accelerator}",
         "--precision=32-true",
         "--trainer.enable_progress_bar=false",
         "--trainer.log_every_n_steps=1",

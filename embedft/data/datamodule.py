@@ -31,7 +31,7 @@ from embedft.data.pairs import (
     train_negatives,
     train_rows,
 )
-from embedft.data.plan import BatchPlan, plan_epoch
+from embedft.data.plan import MAY_WAIT, BatchPlan, plan_epoch
 from embedft.data.records import OnBadRows, Record, stream_records
 from embedft.data.report import ReadReport
 from embedft.data.splits import all_held_out, drop_leaking_rows, split_rows
@@ -262,6 +262,8 @@ class EmbeddingDataModule(LightningDataModule):
     ) -> None:
         self.rows, self.validation_rows = train_rows(train, validation, negatives)
         self.task = retrieval_task(self.rows, self.validation_rows, validation.right)
+        # With in-batch negatives a small batch costs more than a row that waits.
+        self.may_wait = 0.0 if needs_labels else MAY_WAIT
         self.draws = self.negatives_per_pair if needs_labels and self.rows.labels is None else 0
         most = 0 if negatives is None else int(negatives.counts.max())
         self.hard = min(self.hard_negatives, most)
@@ -374,6 +376,7 @@ class EmbeddingDataModule(LightningDataModule):
                 seed=self.seed,
                 epoch=epoch,
                 topic_place=self.topic_place,
+                may_wait=self.may_wait,
             )
             self._plan = (epoch, world_size), plan
         return EpochBatches(

@@ -57,13 +57,14 @@ class PackedLayout:
     Attributes:
         order: (B,) int64 on the CPU, position i of the layout holds text ``order[i]`` of the batch.
         lengths: (B,) int64 on the CPU, tokens a text, descending.
-        tokens: (T,) int64 on the CPU, where each token of the layout lies in the batch as it came.
-        device: Where the batch is computed.
+        came: (B,) int64 on the CPU, where each text begins in the batch as it came.
+        device: Where the batch is computed. What has a row a token is made there: from the two
+            short vectors above, which a GPU gets without a wait.
     """
 
     order: Tensor
     lengths: Tensor
-    tokens: Tensor
+    came: Tensor
     device: torch.device
     _by_heads: dict[int, HeadIndex] = field(default_factory=dict)
 
@@ -71,10 +72,12 @@ class PackedLayout:
     def of(cls, lengths_B: Tensor, device: torch.device) -> PackedLayout:
         """The layout of texts of these lengths, (B,) int64 on the CPU, each at least 1."""
         sorted_B, order_B = lengths_B.sort(descending=True, stable=True)
-        start_B = (lengths_B.cumsum(0) - lengths_B)[order_B]
-        first_B = sorted_B.cumsum(0) - sorted_B
-        shift_T = (start_B - first_B).repeat_interleave(sorted_B)
-        return cls(order_B, sorted_B, torch.arange(len(shift_T)) + shift_T, device)
+        return cls(order_B, sorted_B, (lengths_B.cumsum(0) - lengths_B)[order_B], device)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return int(self.lengths[0])
 
     @cached_property
     def first(self) -> Tensor:
@@ -82,16 +85,40 @@ class PackedLayout:
         return self.lengths.cumsum(0) - self.lengths
 
     @cached_property
+    def lengths_there(self) -> Tensor:
+        """(B,) int64, the lengths on the device."""
+        return self.lengths.to(self.device, non_blocking=True)
+
+    @cached_property
+    def ends_there(self) -> Tensor:
+        """(B + 1,) int32 on the device, where each text begins, and at last T."""
+        ends = torch.cat([self.first, self.first[-1:] + self.lengths[-1:]])
+        return ends.int().to(self.device, non_blocking=True)
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """(T,) int64 on the device, where each token of the layout lies in the batch as it came."""
+        return self._counted_on(self.came - self.first)
+
+    @cached_property
     def positions(self) -> Tensor:
         """(T,) int64 on the device, each token's place in its text, from 0."""
-        places_T = torch.arange(len(self.tokens)) - self.first.repeat_interleave(self.lengths)
-        return places_T.to(self.device, non_blocking=True)
+        return self._counted_on(-self.first)
 
     @cached_property
     def text_of_token(self) -> Tensor:
         """(T,) int64 on the device, which text of the layout a token belongs to."""
-        texts_T = torch.arange(len(self.lengths)).repeat_interleave(self.lengths)
-        return texts_T.to(self.device, non_blocking=True)
+        return self._for_tokens(torch.arange(len(self.lengths)))
+
+    def _for_tokens(self, values_B: Tensor) -> Tensor:
+        """(T,) on the device, each text's value for each of its tokens."""
+        values_B = values_B.to(self.device, non_blocking=True)
+        return values_B.repeat_interleave(self.lengths_there, output_size=int(self.lengths.sum()))
+
+    def _counted_on(self, start_B: Tensor) -> Tensor:
+        """(T,) on the device, each token's place in the layout, counted from its text's start."""
+        start_T = self._for_tokens(start_B)
+        return torch.arange(len(start_T), device=self.device) + start_T
 
     @cached_property
     def _runs(self) -> list[Tensor]:

@@ -37,6 +37,7 @@ from embedft.losses import (
     OnlineContrastiveLoss,
 )
 from embedft.training.chunks import embed_in_chunks
+from embedft.training.finite import Noted
 from embedft.training.gather import gather_rows
 from embedft.training.resume import SETTINGS, differences, run_settings, set_rate
 from embedft.training.schedule import (
@@ -151,7 +152,7 @@ class EmbeddingModule(LightningModule):
             }
         )
         self._around_batches = ExitStack()
-        self._noted: tuple[Tensor, str, TrainBatch] | None = None
+        self._noted: Noted | None = None
         self.last_evaluation: dict[str, float] = {}
         """Metrics of the latest evaluation, without prefix."""
         self.last_findings: Findings
@@ -210,7 +211,9 @@ class EmbeddingModule(LightningModule):
         negatives_GND = rows_GKD[:, 2:] if rows_GKD.shape[1] > 2 else None
         loss = self.loss_of(anchor_GD, positive_GD, negatives_GND, batch.labels, batch.negatives)
         self._require_finite(loss, "loss")
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(rows_GKD))
+        # On a GPU a metric of the bar would be waited for at each step: GpuProgressBar shows it.
+        in_bar = loss.device.type == "cpu"
+        self.log("train/loss", loss.detach(), prog_bar=in_bar, batch_size=len(rows_GKD))
         if self._logs_this_step():
             self.log("train/in_batch_accuracy", in_batch_accuracy(anchor_GD, positive_GD))
             self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
@@ -235,22 +238,23 @@ class EmbeddingModule(LightningModule):
     def _require_finite(self, value: Tensor, name: str) -> None:
         """Ends the run if a loss or gradient norm is NaN or infinite.
 
-        On a GPU, which is not waited for, it is the step before that is looked at.
+        A GPU is not waited for: there it is the value before that is looked at, long since done.
 
         Raises:
             RunFailedError: With the ids of the batch.
         """
-        noted = value.detach().isfinite(), name, self._batch
+        noted = Noted(value, name, self.global_step + 1, self._batch)
         looked_at, self._noted = (noted if value.device.type == "cpu" else self._noted), noted
-        if looked_at is not None and not looked_at[0]:
-            raise RunFailedError(self._not_finite(*looked_at[1:]))
+        if looked_at is not None and not looked_at.is_finite():
+            raise RunFailedError(self._not_finite(looked_at))
 
-    def _not_finite(self, name: str, batch: TrainBatch) -> str:
+    def _not_finite(self, noted: Noted) -> str:
+        batch = noted.batch
         pairs = self.data.train_batches(batch.epoch).plan[batch.batch_index]
         names = self.data.names_of(pairs)
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         return (
-            f"the {name} is NaN or infinite at step {self.global_step + 1} (epoch {batch.epoch}, "
+            f"the {noted.name} is NaN or infinite at step {noted.step} (epoch {batch.epoch}, "
             f"batch {batch.batch_index}), rows with id: {', '.join(names[:20])}{more}; the last "
             "checkpoint is from before; try a lower --learning_rate, --precision 32-true, or look "
             "at these rows"
@@ -325,6 +329,13 @@ class EmbeddingModule(LightningModule):
             data.order_by_topic(question_places(self.encoder, data, trainer))
         total = steps_of_run(trainer, data)
         warmup = warmup_length(self.warmup_steps, total)
+        if waiting := len(data.rows) - len(data.train_batches(0).plan.rows):
+            log.info(
+                "batches: of the %d training pairs %d wait for another epoch, in turn: more rows "
+                "share their question or answer than there are batches",
+                len(data.rows),
+                waiting,
+            )
         log.info("schedule: %d steps, %d of them warm-up to %g", total, warmup, self.learning_rate)
         if warmup > total / 2:
             log.warning(
@@ -467,7 +478,7 @@ class EmbeddingModule(LightningModule):
             total += float(loss) * len(batch)
         similarity = nn.functional.cosine_similarity(anchors, positives)
         return {
-            "loss": total / len(rows),
+            "loss": total / len(plan.rows),
             "cosine_pair_loss": float((1 - similarity).mean()),
         }
 

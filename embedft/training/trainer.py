@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from embedft.errors import InputError, RunFailedError
@@ -64,6 +65,11 @@ class EmbedftTrainer(Trainer):
             log.info("precision auto: %s", precision)
         if enable_progress_bar is None:
             enable_progress_bar = shows_bars()
+        if enable_progress_bar and chooses_cuda(str(kwargs.get("accelerator", "auto"))):
+            callbacks = kwargs.get("callbacks") or []
+            callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+            if not any(isinstance(callback, ProgressBar) for callback in callbacks):
+                kwargs["callbacks"] = [*callbacks, GpuProgressBar(refresh_rate=10)]
         super().__init__(
             *args,
             precision=precision,  # type: ignore[arg-type]
@@ -105,11 +111,28 @@ class EmbedftTrainer(Trainer):
         check(self, model, datamodule, html)  # type: ignore[arg-type]  # the command line's own
 
 
+class GpuProgressBar(TQDMProgressBar):
+    """Lightning's bar; reads the loss, which waits for the GPU, only where it is shown."""
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What stands behind the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        loss = trainer.callback_metrics.get("train/loss")
+        return metrics if loss is None else metrics | {"train/loss": float(loss)}
+
+
 def has_native_bf16(accelerator: str) -> bool:
     """Whether the device that Lightning will choose multiplies bf16 in hardware."""
-    if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available():
+    if chooses_cuda(accelerator):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if accelerator in {"auto", "gpu", "mps"} and torch.backends.mps.is_available():
         return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def chooses_cuda(accelerator: str) -> bool:
+    """Whether Lightning will choose an NVIDIA or AMD GPU."""
+    return accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available()

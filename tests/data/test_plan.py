@@ -50,6 +50,44 @@ def test_each_row_once_by_topic(
     assert sorted(plan.rows) == list(range(len(rows)))
 
 
+@given(pairs_of_keys, st.integers(1, 9), st.floats(0, 0.9), st.booleans())
+def test_waiting_rows_take_turns(
+    rows: list[tuple[int, int]], size: int, may_wait: float, by_topic: bool
+) -> None:
+    anchor, positive = keys([a for a, _ in rows]), keys([b for _, b in rows])
+    place = np.random.default_rng(0).permutation(len(rows)) if by_topic else None
+    plans = [
+        plan_epoch(
+            *(anchor, positive), batch_size=size, seed=1, epoch=epoch, topic_place=place,
+            may_wait=may_wait,
+        )
+        for epoch in range(3)
+    ]  # fmt: skip
+    whole = plan_epoch(anchor, positive, batch_size=size, seed=1, epoch=0, topic_place=place)
+    for plan in plans:
+        check_plan(plan, anchor, positive, size)
+        assert len(set(plan.rows)) == len(plan.rows) >= (1 - may_wait) * len(rows)
+        assert len(plan) <= len(whole) or len(plan.rows) == len(rows)
+
+
+def test_a_frequent_text_does_not_make_batches_small() -> None:
+    """As in MedQuAD: without a row that waits there would be 100 batches of 10 or 11."""
+    anchor = np.arange(1000)
+    positive = keys(np.where(anchor < 100, 0, anchor))
+    seen = np.zeros(1000, dtype=np.int64)
+    for epoch in range(2):
+        plan = plan_epoch(anchor, positive, batch_size=16, seed=0, epoch=epoch, may_wait=0.05)
+        check_plan(plan, anchor, positive, 16)
+        assert (len(plan), len(plan.rows)) == (63, 1000 - 37)
+        assert np.diff(plan.offsets).min() >= 15
+        seen[plan.rows] += 1
+    assert seen[100:].tolist() == [2] * 900
+    assert seen[:100].min() == 1
+    assert len(plan_epoch(anchor, positive, batch_size=16, seed=0, epoch=0)) == 100
+    few = plan_epoch(anchor, positive, batch_size=16, seed=0, epoch=0, may_wait=0.01)
+    assert (len(few), len(few.rows)) == (90, 990)
+
+
 def test_a_batch_is_of_few_topics() -> None:
     """Ten well separated topics of 64 rows: a batch of 16 holds at most three, usually one or two."""
     rng = np.random.default_rng(0)
