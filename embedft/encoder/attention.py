@@ -47,7 +47,7 @@ def packed_attention(
         masks: Gives the dropout's masks on a CPU; needed there if ``dropout`` is above 0.
         window: Tokens attend to places nearer than this; None is everywhere.
         bias_HLL: Added to the scores of the places (i, j) of a text; at least as large as the
-            longest text.
+            longest block.
 
     Returns:
         (T, H, E), in the dtype of the inputs.
@@ -163,6 +163,25 @@ def _added(
     return added if padding_N11L is None else [*added, padding_N11L]
 
 
+def _bmm(first: Tensor, second: Tensor, block: Block, out: Tensor | None = None) -> Tensor:
+    """``torch.bmm`` of X matrices, in bf16 by numbers of texts that are powers of two.
+
+    A CPU's library compiles bf16 products for each new shape, 1 to 2 ms each: so there are few.
+    """
+    if first.dtype != torch.bfloat16:
+        return torch.bmm(first, second) if out is None else torch.bmm(first, second, out=out)
+    if out is None:
+        out = first.new_empty(len(first), first.shape[1], second.shape[2])
+    heads = len(first) // block.texts
+    start = 0
+    for bit in reversed(range(block.texts.bit_length())):
+        if block.texts >> bit & 1:
+            part = slice(start, start + (heads << bit))
+            torch.bmm(first[part], second[part], out=out[part])
+            start = part.stop
+    return out
+
+
 class _BlockAttention(torch.autograd.Function):
     """Attention a block at a time, with the backward pass by hand.
 
@@ -196,7 +215,7 @@ class _BlockAttention(torch.autograd.Function):
                 *(_parts(values, blocks) for values in (query_SE, key_SE, value_SE, output_SE)),
                 strict=True,
             ):
-                scores_XLL = torch.bmm(query_XLE, key_XLE.transpose(1, 2)).to(exact)
+                scores_XLL = _bmm(query_XLE, key_XLE.transpose(1, 2), block).to(exact)
                 scores_NHLL = scores_XLL.view(block.texts, -1, block.length, block.length)
                 for added in _added(block, window, bias_HLL, scores_XLL.device):
                     scores_NHLL += added
@@ -207,7 +226,7 @@ class _BlockAttention(torch.autograd.Function):
                     kept_XLL = weights_XLL * masks.draw(weights_XLL.shape, dropout, dtype)
                 if training:
                     saved += [weights_XLL, kept_XLL]
-                torch.bmm(kept_XLL, value_XLE, out=output_XLE)
+                _bmm(kept_XLL, value_XLE, block, output_XLE)
         ctx.save_for_backward(query_SE, key_SE, value_SE, bias_HLL, output_SE, *saved)
         ctx.blocks, ctx.scale = blocks, scale
         return output_SE
@@ -229,15 +248,15 @@ class _BlockAttention(torch.autograd.Function):
             ctx.blocks, *(_parts(table, ctx.blocks) for table in tables), strict=True
         ):
             weights_XLL, kept_XLL = next(rest), next(rest)
-            torch.bmm(kept_XLL.transpose(1, 2), grad, out=grad_value)
-            grad_scores_XLL = torch.bmm(grad, value.transpose(1, 2)).mul_(kept_XLL)
+            _bmm(kept_XLL.transpose(1, 2), grad, block, grad_value)
+            grad_scores_XLL = _bmm(grad, value.transpose(1, 2), block).mul_(kept_XLL)
             grad_scores_XLL.addcmul_(weights_XLL, sums_XL1, value=-1)
             if grad_bias_HLL is not None:
                 length = block.length
                 grad_scores_NHLL = grad_scores_XLL.view(block.texts, -1, length, length)
                 grad_bias_HLL[:, :length, :length] += grad_scores_NHLL.sum(0)
-            torch.bmm(grad_scores_XLL, key, out=grad_query)
-            torch.bmm(grad_scores_XLL.transpose(1, 2), query, out=grad_key)
+            _bmm(grad_scores_XLL, key, block, grad_query)
+            _bmm(grad_scores_XLL.transpose(1, 2), query, block, grad_key)
         grads[0].mul_(ctx.scale)
         return *grads, grad_bias_HLL, None, None, None, None, None
 

@@ -8,6 +8,7 @@ S = sum of N·H·L over the blocks.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -15,9 +16,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Within a block the longest text is at most this many tokens longer than the shortest: a call for
-# each length would cost more than the arithmetic on a few padded places.
-_SLACK = 8
+
+def block_length(length: int) -> int:
+    """The length of the block that a text of a length belongs to: some places are padding.
+
+    A call for each length would cost more than the arithmetic on a few padded places; and so would
+    lengths that differ from batch to batch, because a CPU's library compiles products for each.
+    """
+    step = 8 if length <= 128 else 16
+    return -(-length // step) * step
 
 
 class Block(NamedTuple):
@@ -25,7 +32,7 @@ class Block(NamedTuple):
 
     Attributes:
         texts: N.
-        length: L, that of the first and longest text.
+        length: L, :func:`block_length` of each of them.
         padding: (N, 1, 1, L) float32 on the device, to be added to scores: -inf behind a text's
             end, else 0; None if all have length L.
     """
@@ -121,23 +128,18 @@ class PackedLayout:
         return torch.arange(len(start_T), device=self.device) + start_T
 
     @cached_property
-    def _runs(self) -> list[Tensor]:
-        """The lengths of each block's texts."""
-        lengths = self.lengths.tolist()
-        sizes = []
-        first = 0
-        for place in range(1, len(lengths) + 1):
-            if place == len(lengths) or lengths[place] < lengths[first] - _SLACK:
-                sizes.append(place - first)
-                first = place
-        return list(torch.split(self.lengths, sizes))
+    def _runs(self) -> list[tuple[int, Tensor]]:
+        """The length of each block, and those of its texts."""
+        by_length = itertools.groupby(self.lengths.tolist(), block_length)
+        runs = [(length, len(list(texts))) for length, texts in by_length]
+        lengths = torch.split(self.lengths, [texts for _, texts in runs])
+        return [(length, some) for (length, _), some in zip(runs, lengths, strict=True)]
 
     @cached_property
     def blocks(self) -> list[Block]:
         """The blocks, the longest texts first."""
         blocks = []
-        for lengths_N in self._runs:
-            length = int(lengths_N[0])
+        for length, lengths_N in self._runs:
             padding = None
             if int(lengths_N[-1]) < length:
                 outside_NL = torch.arange(length) >= lengths_N.unsqueeze(1)
@@ -156,10 +158,11 @@ class PackedLayout:
         blocks, rows, padding = [], [], []
         start = 0
         head_H1 = torch.arange(heads).unsqueeze(1)
-        for lengths_N, first_N in zip(
-            self._runs, torch.split(self.first, [len(run) for run in self._runs]), strict=True
+        sizes = [len(lengths_N) for _, lengths_N in self._runs]
+        for (length, lengths_N), first_N in zip(
+            self._runs, torch.split(self.first, sizes), strict=True
         ):
-            place_L = torch.arange(int(lengths_N[0]))
+            place_L = torch.arange(length)
             last_N11 = (lengths_N - 1).view(-1, 1, 1)
             token_N1L = first_N.view(-1, 1, 1) + torch.minimum(place_L, last_N11)
             blocks.append((token_N1L * heads + head_H1).flatten())

@@ -9,7 +9,7 @@ from torch import Tensor
 from embedft.encoder import attention
 from embedft.encoder.attention import packed_attention
 from embedft.encoder.dropout import DropoutMasks
-from embedft.encoder.packing import PackedLayout
+from embedft.encoder.packing import Block, PackedLayout
 
 LENGTHS = [5, 1, 12, 12, 3, 30, 11]
 HEADS, SIZE = 3, 4
@@ -34,7 +34,8 @@ def inputs(seed: int = 0) -> tuple[PackedLayout, Tables, Tensor]:
         return torch.randn(tokens, HEADS, SIZE, dtype=torch.float64, requires_grad=True)
 
     tables = (table(), table(), table())
-    bias = torch.randn(HEADS, 30, 30, dtype=torch.float64, requires_grad=True)
+    longest = layout.blocks[0].length
+    bias = torch.randn(HEADS, longest, longest, dtype=torch.float64, requires_grad=True)
     return layout, tables, bias
 
 
@@ -141,3 +142,13 @@ def test_bf16_softmax_is_computed_in_float32() -> None:
     rounded = packed_attention(query, key, value, layout, scale=0.5)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.double(), exact, rtol=0.02, atol=0.02)
+
+
+def test_few_shapes_of_bf16_products() -> None:
+    """By powers of two, all heads of a text together; and the same as in one go."""
+    block = Block(texts=13, length=8, padding=None)
+    first, second = torch.randn(2, 13 * HEADS, 8, 8).bfloat16()
+    out = torch.empty_like(first)
+    assert attention._bmm(first, second, block, out) is out
+    torch.testing.assert_close(out, torch.bmm(first, second))
+    torch.testing.assert_close(attention._bmm(first, second, block), out)

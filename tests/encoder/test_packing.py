@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedft.encoder.packing import PackedLayout
+from embedft.encoder.packing import PackedLayout, block_length
 
 text_lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
@@ -37,14 +37,28 @@ def test_blocks_hold_each_head_once(lengths: list[int], heads: int) -> None:
     assert layout.head_index(heads) is index
 
 
+def test_lengths_of_blocks_are_few() -> None:
+    lengths = {block_length(length) for length in range(1, 513)}
+    assert len(lengths) == 16 + 24
+    assert all(length <= block_length(length) < length + 16 for length in range(1, 513))
+    assert [block_length(length) for length in (1, 8, 9, 128, 129, 512)] == [
+        8,
+        8,
+        16,
+        128,
+        144,
+        512,
+    ]
+
+
 @given(text_lengths)
 def test_blocks_are_of_like_length(lengths: list[int]) -> None:
     layout = layout_of(lengths)
     rest = layout.lengths.tolist()
     for block in layout.blocks:
         texts, rest = rest[: block.texts], rest[block.texts :]
-        assert block.length == texts[0]
-        assert texts[-1] >= block.length - 8
+        assert block.length % 8 == 0
+        assert block.length - 8 < texts[-1] <= texts[0] <= block.length
         inside = (
             torch.ones(block.texts, block.length).bool()
             if block.padding is None
