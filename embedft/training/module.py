@@ -12,7 +12,6 @@ import logging
 from contextlib import ExitStack
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
@@ -22,14 +21,11 @@ from torch import Tensor, nn
 from embedft.data.batches import EvalBatch, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.negatives import BatchNegatives
-from embedft.data.plan import plan_epoch
-from embedft.data.train_rows import draw_negatives
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.pooling import Pooling
 from embedft.errors import InputError, RunFailedError
-from embedft.evaluation.findings import Findings, find
-from embedft.evaluation.metrics import RetrievalMetrics, query_values
-from embedft.evaluation.retrieval import RetrievalTask, search
+from embedft.evaluation.findings import Findings
+from embedft.evaluation.metrics import RetrievalMetrics
 from embedft.losses import (
     Loss,
     MatryoshkaLoss,
@@ -37,6 +33,7 @@ from embedft.losses import (
     OnlineContrastiveLoss,
 )
 from embedft.training.chunks import embed_in_chunks
+from embedft.training.evaluation import Evaluation
 from embedft.training.finite import Noted
 from embedft.training.gather import gather_rows
 from embedft.training.resume import SETTINGS, differences, run_settings, set_rate
@@ -144,15 +141,11 @@ class EmbeddingModule(LightningModule):
         elif matryoshka_weights is not None:
             raise InputError("matryoshka_weights: need matryoshka_dims, too")
         self.metrics = RetrievalMetrics()
-        self.metrics_at = nn.ModuleDict(
-            {
-                str(dim): RetrievalMetrics()
-                for dim in matryoshka_dims or ()
-                if dim < self.encoder.embedding_dim
-            }
-        )
+        dims = [dim for dim in matryoshka_dims or () if dim < self.encoder.embedding_dim]
+        self.metrics_at = nn.ModuleDict({str(dim): RetrievalMetrics() for dim in dims})
         self._around_batches = ExitStack()
         self._noted: Noted | None = None
+        self._evaluation: Evaluation
         self.last_evaluation: dict[str, float] = {}
         """Metrics of the latest evaluation, without prefix."""
         self.last_findings: Findings
@@ -387,100 +380,16 @@ class EmbeddingModule(LightningModule):
                 "; ".join(changed),
             )
 
-    # Evaluation: embed every text once, then search.
-
-    def _start_evaluation(self) -> None:
-        self.metrics.reset()
-        texts = self.data.task.texts
-        self._texts = torch.from_numpy(texts).to(self.device)
-        self._embeddings = torch.zeros(
-            len(texts), self.encoder.embedding_dim, device=self.device, dtype=torch.float32
-        )
-        self._cast_weights_once()
-
-    def _embed(self, batch: EvalBatch) -> None:
-        places = torch.searchsorted(self._texts, batch.texts)
-        embeddings = self.encoder(batch.input_ids, batch.lengths)
-        self._embeddings[places] = embeddings.to(self._embeddings.dtype)
+    # Evaluation, in training/evaluation.py.
 
     def _finish_evaluation(self, prefix: Literal["val", "test"]) -> None:
         self._forget_cast_weights()
-        task = self.data.task
-        embeddings = self._embeddings
-        if self.trainer.world_size > 1:  # each rank filled its own rows, the others are zero
-            embeddings = self.trainer.strategy.reduce(embeddings, reduce_op="sum")
-        mine = slice(self.trainer.global_rank, None, self.trainer.world_size)
-        self.last_findings = find(embeddings, task, self.data.task_name, mine, self._over_ranks)
-        for values in self.last_findings.values[mine]:
-            self.metrics.update(values)
-        self.last_evaluation = {
-            **self.metrics.compute(),
-            **self._metrics_of_first_dimensions(embeddings, task, mine),
-            **self._held_out_losses(embeddings),
-        }
-        del self._embeddings
+        self.last_evaluation, self.last_findings = self._evaluation.finish()
+        del self._evaluation
         self.log_dict(
             {f"{prefix}/{name}": value for name, value in self.last_evaluation.items()},
             prog_bar=False,
         )
-
-    def _over_ranks(self, tensor: Tensor) -> Tensor:
-        """The sum over ranks of a tensor on the CPU."""
-        if self.trainer.world_size == 1:
-            return tensor
-        strategy = self.trainer.strategy
-        summed = strategy.reduce(tensor.to(strategy.root_device), reduce_op="sum")
-        return summed.cpu()
-
-    def _metrics_of_first_dimensions(
-        self, embeddings: Tensor, task: RetrievalTask, mine: slice
-    ) -> dict[str, float]:
-        """``ndcg@10/dim_64`` and the like, for each of ``matryoshka_dims``."""
-        found: dict[str, float] = {}
-        texts = task.texts
-        for dim, metrics in self.metrics_at.items():
-            assert isinstance(metrics, RetrievalMetrics)
-            metrics.reset()
-            first = embeddings[:, : int(dim)]
-            queries_QD = first[torch.from_numpy(np.searchsorted(texts, task.queries[mine]))]
-            corpus_CD = first[torch.from_numpy(np.searchsorted(texts, task.corpus))]
-            for query in search(queries_QD, corpus_CD, task.relevant[mine]):
-                metrics.update(query_values(query.ranks))
-            found |= {f"{name}/dim_{dim}": value for name, value in metrics.compute().items()}
-        return found
-
-    def _held_out_losses(self, embeddings: Tensor) -> dict[str, float]:
-        """``loss``, the training loss on held-out batches, and ``cosine_pair_loss``, 1 - cosine."""
-        rows, task = self.data.validation_rows, self.data.task
-        anchors = embeddings[torch.from_numpy(np.searchsorted(task.texts, rows.anchor))]
-        texts = task.corpus[np.searchsorted(task.corpus_keys, rows.positive_key)]
-        positives = embeddings[torch.from_numpy(np.searchsorted(task.texts, texts))]
-        plan = plan_epoch(
-            rows.anchor_key,
-            rows.positive_key,
-            batch_size=self.data.global_batch_size,
-            seed=0,
-            epoch=0,
-        )
-        draws = self.data.draws if len(np.unique(rows.positive_key)) > 1 else 0
-        total = 0.0
-        for index in range(len(plan)):
-            batch = plan[index]
-            negatives = None
-            if draws:
-                drawn = draw_negatives(rows, batch, draws, 0, (0, index))
-                negatives = positives[torch.from_numpy(drawn)]
-            labels = None
-            if rows.labels is not None:
-                labels = torch.from_numpy(rows.labels[batch]).to(embeddings.device)
-            chosen = torch.from_numpy(batch)
-            loss = self.loss_of(anchors[chosen], positives[chosen], negatives, labels)
-            total += float(loss) * len(batch)
-        similarity = nn.functional.cosine_similarity(anchors, positives)
-        return {
-            "loss": total / len(plan.rows),
-            "cosine_pair_loss": float((1 - similarity).mean()),
-        }
 
     def _cast_weights_once(self) -> None:
         """One autocast around all batches: it casts a weight once, not once a batch."""
@@ -494,11 +403,12 @@ class EmbeddingModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Makes room for the embeddings."""
-        self._start_evaluation()
+        self._evaluation = Evaluation(self)
+        self._cast_weights_once()
 
     def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
         """Embeds some texts."""
-        self._embed(batch)
+        self._evaluation.embed(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Searches, and logs ``val/...``."""
@@ -506,11 +416,11 @@ class EmbeddingModule(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """As for validation."""
-        self._start_evaluation()
+        self.on_validation_epoch_start()
 
     def test_step(self, batch: EvalBatch, batch_idx: int) -> None:
         """As for validation."""
-        self._embed(batch)
+        self._evaluation.embed(batch)
 
     def on_test_epoch_end(self) -> None:
         """As for validation, under ``test/...``."""

@@ -1,0 +1,120 @@
+"""One evaluation of a module: every text is embedded once, then searched.
+
+Shape suffixes: X texts of the task, D embedding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from embedft.data.batches import EvalBatch
+from embedft.data.keys import Ints
+from embedft.data.plan import plan_epoch
+from embedft.data.train_rows import draw_negatives
+from embedft.evaluation.findings import Findings, find
+from embedft.evaluation.metrics import RetrievalMetrics, query_values
+from embedft.evaluation.retrieval import search
+
+if TYPE_CHECKING:
+    from embedft.training.module import EmbeddingModule
+
+
+class Evaluation:
+    """From the batches of the retrieval task's texts to its metrics.
+
+    Args:
+        module: In a trainer whose datamodule has loaded its data.
+    """
+
+    def __init__(self, module: EmbeddingModule) -> None:
+        self.module, self.data, self.trainer = module, module.data, module.trainer
+        self.task = self.data.task
+        self.mine = slice(self.trainer.global_rank, None, self.trainer.world_size)
+        texts = self.task.texts
+        self.texts_X = torch.from_numpy(texts).to(module.device)
+        self.embeddings_XD = torch.zeros(
+            len(texts), module.encoder.embedding_dim, device=module.device, dtype=torch.float32
+        )
+
+    def embed(self, batch: EvalBatch) -> None:
+        """Embeds some of the texts."""
+        places = torch.searchsorted(self.texts_X, batch.texts)
+        embeddings = self.module.encoder(batch.input_ids, batch.lengths)
+        self.embeddings_XD[places] = embeddings.to(self.embeddings_XD.dtype)
+
+    def finish(self) -> tuple[dict[str, float], Findings]:
+        """Metrics by name, without prefix, and what was found, question by question."""
+        if self.trainer.world_size > 1:  # each rank filled its own rows, the others are zero
+            self.embeddings_XD = self.trainer.strategy.reduce(self.embeddings_XD, reduce_op="sum")
+        name = self.data.task_name
+        findings = find(self.embeddings_XD, self.task, name, self.mine, self._over_ranks)
+        metrics = self.module.metrics
+        metrics.reset()
+        for values in findings.values[self.mine]:
+            metrics.update(values)
+        measured = metrics.compute() | self._of_first_dimensions() | self._held_out_losses()
+        return measured, findings
+
+    def _over_ranks(self, tensor: Tensor) -> Tensor:
+        """The sum over ranks of a tensor on the CPU."""
+        if self.trainer.world_size == 1:
+            return tensor
+        strategy = self.trainer.strategy
+        summed = strategy.reduce(tensor.to(strategy.root_device), reduce_op="sum")
+        return summed.cpu()
+
+    def _of_first_dimensions(self) -> dict[str, float]:
+        """``ndcg@10/dim_64`` and the like, for each of ``matryoshka_dims``."""
+        found: dict[str, float] = {}
+        task, mine = self.task, self.mine
+        for dim, metrics in self.module.metrics_at.items():
+            assert isinstance(metrics, RetrievalMetrics)
+            metrics.reset()
+            first = self.embeddings_XD[:, : int(dim)]
+            queries_QD = first[self._places(task.queries[mine])]
+            corpus_CD = first[self._places(task.corpus)]
+            for query in search(queries_QD, corpus_CD, task.relevant[mine]):
+                metrics.update(query_values(query.ranks))
+            found |= {f"{name}/dim_{dim}": value for name, value in metrics.compute().items()}
+        return found
+
+    def _held_out_losses(self) -> dict[str, float]:
+        """``loss``, the training loss on held-out batches, and ``cosine_pair_loss``, 1 - cosine."""
+        rows, task = self.data.validation_rows, self.task
+        anchors = self.embeddings_XD[self._places(rows.anchor)]
+        texts = task.corpus[np.searchsorted(task.corpus_keys, rows.positive_key)]
+        positives = self.embeddings_XD[self._places(texts)]
+        plan = plan_epoch(
+            rows.anchor_key,
+            rows.positive_key,
+            batch_size=self.data.global_batch_size,
+            seed=0,
+            epoch=0,
+        )
+        draws = self.data.draws if len(np.unique(rows.positive_key)) > 1 else 0
+        total = 0.0
+        for index in range(len(plan)):
+            batch = plan[index]
+            negatives = None
+            if draws:
+                drawn = draw_negatives(rows, batch, draws, 0, (0, index))
+                negatives = positives[torch.from_numpy(drawn)]
+            labels = None
+            if rows.labels is not None:
+                labels = torch.from_numpy(rows.labels[batch]).to(positives.device)
+            chosen = torch.from_numpy(batch)
+            loss = self.module.loss_of(anchors[chosen], positives[chosen], negatives, labels)
+            total += float(loss) * len(batch)
+        similarity = nn.functional.cosine_similarity(anchors, positives)
+        return {
+            "loss": total / len(rows),
+            "cosine_pair_loss": float((1 - similarity).mean()),
+        }
+
+    def _places(self, texts: Ints) -> Tensor:
+        """Where the embeddings of some of the texts are."""
+        return torch.from_numpy(np.searchsorted(self.task.texts, texts))
