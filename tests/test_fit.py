@@ -21,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import MULTILINGUAL, sample_rows, write_jsonl
 
 from embedft.cli import main
+from embedft.data import datamodule
 from embedft.data.records import read_records
 from embedft.data.splits import split_records
 from embedft.encoder.base_model import find_base_model
@@ -411,21 +412,29 @@ def test_without_sentence_transformers(fit_flags: list[str], tmp_path: Path) -> 
     assert (tmp_path / "out" / "emb" / "ids.jsonl").is_file()
 
 
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(("several", "few"), [(False, False), (True, False), (False, True)])
 def test_topics_where_a_question_has_one_answer(
-    fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture, several: bool
+    fit: Callable[..., Path],
+    pairs: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    several: bool,
+    few: bool,
 ) -> None:
-    """``auto`` is ``true`` where no question has two answers, and ``false`` where one has."""
+    """``auto`` is ``true`` in a large set of which no question has two answers."""
+    monkeypatch.setattr(datamodule, "ENOUGH_ROWS", 51 if few else 50)
+    by_topic = not several and not few
     rows = sample_rows()[:60]
     if several:
         rows[1]["question"] = rows[0]["question"].upper()
     write_jsonl(pairs, rows)
     out = fit("--data.topic_batches=auto", "--epochs=1")
     said = capsys.readouterr().out
-    assert f"topic_batches auto: {'at random' if several else 'by topic'}, " in said
+    assert f"topic_batches auto: batches {'by topic' if by_topic else 'at random'}: 50 " in said
     same, other = (
         fit(f"--data.topic_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
-        for value in ([False, True] if several else [True, False])
+        for value in (by_topic, not by_topic)
     )
     weights = [load_file(f / "final_model" / "model.safetensors") for f in (out, same, other)]
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)

@@ -36,7 +36,7 @@ from embedft.data.records import OnBadRows, Record, stream_records
 from embedft.data.report import ReadReport
 from embedft.data.splits import all_held_out, drop_leaking_rows, split_rows
 from embedft.data.table import Table, read_table
-from embedft.data.topics import FEW_SEVERAL_ANSWERS, several_answers
+from embedft.data.topics import ENOUGH_ROWS, FEW_SEVERAL_ANSWERS, several_answers
 from embedft.errors import InputError
 from embedft.evaluation.findings import task_name
 
@@ -79,7 +79,8 @@ class EmbeddingDataModule(LightningDataModule):
             answers; each epoch takes the next ones of the list. 0 for none.
         topic_batches: Batches of questions about like things, by the base model: their in-batch
             negatives are harder. The base model embeds the training questions once. ``auto`` makes
-            them where hardly any question has several answers, which would be negatives there.
+            them from 1,000 training pairs on where hardly any question has several answers, which
+            would be negatives there.
         num_workers: Processes that prepare batches. Batches are ready-made ids: 0 is fast.
         cache_dir: Folder of tokenised texts; default ``$XDG_CACHE_HOME/embedft`` or
             ``~/.cache/embedft``.
@@ -271,10 +272,12 @@ class EmbeddingDataModule(LightningDataModule):
         self.by_topic = self.topic_batches is True
         if self.topic_batches == "auto" and not needs_labels:
             share = several_answers(train.anchor_key, train.row)
-            self.by_topic = share < FEW_SEVERAL_ANSWERS
+            self.by_topic = share < FEW_SEVERAL_ANSWERS and len(train.row) >= ENOUGH_ROWS
             log.info(
-                "topic_batches auto: %s, %.2f%% of the questions have several answers",
+                "topic_batches auto: batches %s: %d training pairs, %.2f%% of the questions have "
+                "several answers",
                 "by topic" if self.by_topic else "at random",
+                len(train.row),
                 100 * share,
             )
         cut = self.tokens.cut
