@@ -105,6 +105,28 @@ def test_attention_drops_the_wanted_share(dtype: torch.dtype) -> None:
     )
 
 
+def some_pairs(folder: Path) -> Path:
+    return write_jsonl(folder / "pairs.jsonl", sample_rows()[:100])
+
+
+def trainer_of(callback: Callback, **settings: Any) -> EmbedftTrainer:
+    return EmbedftTrainer(
+        accelerator="gpu",
+        devices=1,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        log_every_n_steps=1000,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        logger=False,
+        callbacks=[callback],
+        **settings,
+    )
+
+
 class NoWait(Callback):
     """Within these steps whatever waits for the GPU raises."""
 
@@ -125,29 +147,13 @@ def test_a_step_does_not_wait_for_the_gpu(
 ) -> None:
     from embedft.losses import MultipleNegativesRankingLoss
 
-    data = write_jsonl(tmp_path / "pairs.jsonl", sample_rows()[:100])
-    trainer = EmbedftTrainer(
-        accelerator="gpu",
-        devices=1,
-        precision=precision,
-        max_epochs=2,
-        gradient_clip_val=1.0,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-        log_every_n_steps=1000,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        logger=False,
-        callbacks=[NoWait()],
-    )
+    trainer = trainer_of(NoWait(), precision=precision, max_epochs=2, gradient_clip_val=1.0)
+    data = EmbeddingDataModule(str(some_pairs(tmp_path)), batch_size=8)
     module = EmbeddingModule(
         str(tiny_model), loss=MultipleNegativesRankingLoss(symmetric=symmetric)
     )
     try:
-        trainer.fit(module, datamodule=EmbeddingDataModule(str(data), batch_size=8))
+        trainer.fit(module, datamodule=data)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert trainer.global_step > 9
@@ -163,21 +169,7 @@ def test_nan_ends_the_run_one_look_later(tiny_model: Path, tmp_path: Path) -> No
                 with torch.no_grad():
                     next(module.encoder.parameters()).fill_(float("nan"))
 
-    data = write_jsonl(tmp_path / "pairs.jsonl", sample_rows()[:100])
-    trainer = EmbedftTrainer(
-        accelerator="gpu",
-        devices=1,
-        max_epochs=1,
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        logger=False,
-        callbacks=[Poison()],
-    )
-    rows = EmbeddingDataModule(str(data), batch_size=8)
+    rows = EmbeddingDataModule(str(some_pairs(tmp_path)), batch_size=8)
+    trainer = trainer_of(Poison(), max_epochs=1)
     with pytest.raises(RunFailedError, match=r"loss is .* at step 5 .*batch 4\)"):
         trainer.fit(EmbeddingModule(str(tiny_model)), datamodule=rows)

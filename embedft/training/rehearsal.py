@@ -69,12 +69,15 @@ def rehearse(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModul
         guard_data(data).load(module.encoder, False, "test")
     data.trainer = trainer  # as in a fit: it knows how many devices share a batch
     steps = steps_of_run(trainer, data)
-    batches = len(data.train_batches(0))
+    plan = data.train_batches(0).plan
+    batches = len(plan)
     accumulated: int = trainer.accumulate_grad_batches
     rows = data.rows
     tokens = data.tokens.lengths(rows.anchor) + data.tokens.lengths(rows.positive)
     drawn = data.draws * data.tokens.lengths(rows.positive)
-    share = int((tokens + drawn).sum()) / batches / trainer.world_size  # tokens a batch and device
+    share = (
+        int((tokens + drawn)[plan.rows].sum()) / batches / trainer.world_size
+    )  # tokens a batch and device
     evaluations = _evaluations(trainer, module, batches, steps)
     to_embed = int(data.tokens.lengths(data.task.texts).sum()) / trainer.world_size
     train_speed, eval_speed, device = _speeds(trainer, module, data)
