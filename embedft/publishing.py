@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from embedft.encoder.base_model import exported_by_run
 from embedft.errors import InputError, RunFailedError
 from embedft.export import export_checkpoint
 from embedft.model_card import FOLDER
@@ -122,8 +123,8 @@ def _check_model(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"model: {folder}: no such folder")
     if not (folder / "modules.json").is_file():
-        inner = folder / "best_model"
-        hint = f"; did you mean {inner}?" if (inner / "modules.json").is_file() else ""
+        inner = exported_by_run(folder)
+        hint = f"; did you mean --model {inner}?" if inner else ""
         raise InputError(f"model: {folder} is not an exported model: it has no modules.json{hint}")
 
 
