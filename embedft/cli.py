@@ -72,9 +72,10 @@ def command_parser(name: str) -> ArgumentParser:
     )
     asks = "questions" in inspect.signature(function).parameters
     if asks:
-        parser.add_argument(
+        positional = parser.add_argument(
             "questions", nargs="*", help="Any number; without one they are read from the terminal."
         )
+        positional.required = False  # which argparse takes it for, in the help
     parser.add_function_arguments(function, skip={"questions"} if asks else set())
     return parser
 
@@ -108,6 +109,11 @@ def run(arguments: list[str]) -> EmbedftCLI | None:
     """
     quiet = "--quiet" in arguments
     arguments = [arg for arg in arguments if arg != "--quiet"] or ["--help"]
+    if arguments[0] == "help":
+        arguments = [*arguments[1:2], "--help"]
+    if arguments[0] == "--version":
+        print(f"embedft {__version__}")
+        return None
     try:
         start_log(quiet, warnings_only=arguments[0] == "search")
         flag, _, value = arguments[0].partition("=")

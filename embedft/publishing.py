@@ -46,6 +46,10 @@ def export(
     """
     if (ckpt_path is None) == (model is None):
         raise InputError("give either --ckpt_path FILE, or --model FOLDER (as out/best_model)")
+    if ckpt_path in {"best", "last"} and not Path(ckpt_path).exists():
+        raise InputError(
+            f"--ckpt_path {ckpt_path}: give the file, such as out/checkpoints/{ckpt_path}.ckpt"
+        )
     if model is not None and (output_dir is not None or base_model is not None):
         raise InputError("--output_dir and --base_model go with --ckpt_path, not with --model")
     if push_to_hub is None and (dry_run or private):

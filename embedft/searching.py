@@ -104,10 +104,10 @@ def _asked() -> Iterator[str]:
 def _prompted() -> Iterator[str]:
     with suppress(ImportError):  # Windows has none
         import readline  # noqa: F401  # gives input() its arrow keys and history
-    print("Type a question; an empty line ends.", file=sys.stderr)
-    prompt = "? " if sys.stdout.isatty() else ""  # not among answers that go to a file
+    print("Type a question; an empty line or quit ends.", file=sys.stderr)
+    prompt = "question: " if sys.stdout.isatty() else ""  # not among answers that go to a file
     try:
-        while question := input(prompt).strip():
+        while (question := input(prompt).strip()) and question.lower() not in {"quit", "exit"}:
             yield question
     except (EOFError, KeyboardInterrupt):
         print(file=sys.stderr)

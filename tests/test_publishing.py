@@ -223,6 +223,10 @@ def test_without_a_token(
     [
         ([], "give either --ckpt_path FILE, or --model FOLDER"),
         (["--ckpt_path=a", "--model=b"], "give either --ckpt_path FILE, or --model FOLDER"),
+        (
+            ["--ckpt_path=best", "--output_dir=x"],
+            "give the file, such as out/checkpoints/best.ckpt",
+        ),
         (["--ckpt_path=a"], "give --output_dir FOLDER, or --push_to_hub ORG/NAME"),
         (["--model=.", "--dry_run"], "--dry_run and --private are about --push_to_hub"),
         (["--model=."], "with --model, say what to do"),

@@ -321,7 +321,7 @@ def test_questions_from_standard_input(
     assert "standard input: is not UTF-8" in fails(["search", *flags], capsys)
 
 
-@pytest.mark.parametrize("end", ["\n", "\x04"])
+@pytest.mark.parametrize("end", ["\n", "\x04", "quit\n", "exit\n"])
 def test_a_prompt_on_a_terminal(
     search: Callable[..., str], monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
