@@ -183,7 +183,7 @@ class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
     """Keeps the lines of the description; shows no markup of docstrings."""
 
     def _expand_help(self, action: Action) -> str:
-        return super()._expand_help(action).replace("``", "")
+        return super()._expand_help(action).replace("``", "").replace(" (default: null)", "")
 
     def format_help(self) -> str:
         """The whole text."""
