@@ -1,6 +1,30 @@
-"""Entry point of ``python -m embedft``."""
+"""Entry point of ``python -m embedft`` and of the script ``embedft``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+from typing import NoReturn
+
+
+def main() -> None:
+    """Runs the command line; Ctrl-C while the packages are imported, for seconds, ends it too."""
+    # Not as KeyboardInterrupt: an import may catch it, or print its traceback.
+    waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # nohup ignores it
+    if waits:
+        signal.signal(signal.SIGINT, _end)
+    from embedft.cli import main as run
+
+    if waits:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    run()
+
+
+def _end(signum: int, frame: FrameType | None) -> NoReturn:
+    os.write(2, b"interrupted\n")
+    os._exit(128 + signum)
+
 
 if __name__ == "__main__":  # a process that imports this file again stays light
-    from embedft.cli import main
-
     main()

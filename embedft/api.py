@@ -14,7 +14,7 @@ from embedft.errors import InputError
 from embedft.run_cli import EmbedftCLI
 from embedft.run_folder import RunFolder
 from embedft.run_log import start_log
-from embedft.search_index import Hit, SearchIndex
+from embedft.search_index import Hit, SearchIndex, check_top_k
 
 StrPath = str | PathLike[str]
 
@@ -107,6 +107,7 @@ def search(
     Raises:
         InputError: The input, the model or a setting can't be used.
     """
+    check_top_k(top_k)
     start_log(warnings_only=True)
     asked = [questions] if isinstance(questions, str) else list(questions)
     return SearchIndex(str(model), str(input_jsonl), **settings).search(asked, top_k)

@@ -65,6 +65,8 @@ VALUE = dict.fromkeys(_SWITCHES, re.compile("true|false")) | {
     "--compare": re.compile(r"(?!-)[\w.~/:-]+", re.ASCII)
 }
 
+_TAKE_A_FILE = [[name] for name in ("check", "fit", "validate", "test", "predict")]
+
 _SECTIONS = {"model", "data", "trainer"}
 
 
@@ -106,8 +108,9 @@ def complete_flags(args: Sequence[str]) -> list[str]:
 
 
 def name_the_file(args: list[str]) -> list[str]:
-    """``check FILE``, with the file wherever no flag takes it, as ``check --input_jsonl=FILE``."""
-    for place in range(1, len(args) if args[:1] == ["check"] else 0):
+    """``fit FILE``, with the file wherever no flag takes it, as ``fit --input_jsonl=FILE``."""
+    named = any(arg.partition("=")[0] in {"--input_jsonl", "--data.input_jsonl"} for arg in args)
+    for place in range(1, 0 if named or args[:1] not in _TAKE_A_FILE else len(args)):
         before, arg = args[place - 1 : place + 1]
         is_value = before.startswith("-") and "=" not in before
         if not arg.startswith("-") and not is_value:

@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
 
 from embedft import __version__
@@ -71,9 +72,10 @@ def command_parser(name: str) -> ArgumentParser:
     )
     asks = "questions" in inspect.signature(function).parameters
     if asks:
-        parser.add_argument(
+        positional = parser.add_argument(
             "questions", nargs="*", help="Any number; without one they are read from the terminal."
         )
+        positional.required = False  # which argparse takes it for, in the help
     parser.add_function_arguments(function, skip={"questions"} if asks else set())
     return parser
 
@@ -107,6 +109,11 @@ def run(arguments: list[str]) -> EmbedftCLI | None:
     """
     quiet = "--quiet" in arguments
     arguments = [arg for arg in arguments if arg != "--quiet"] or ["--help"]
+    if arguments[0] == "help":
+        arguments = [*arguments[1:2], "--help"]
+    if arguments[0] == "--version":
+        print(f"embedft {__version__}")
+        return None
     try:
         start_log(quiet, warnings_only=arguments[0] == "search")
         flag, _, value = arguments[0].partition("=")
@@ -150,6 +157,12 @@ def run(arguments: list[str]) -> EmbedftCLI | None:
         raise InputError(explain(str(error), name, _flags_of(name))) from None
     except MisconfigurationException as error:
         raise InputError(str(error)) from error
+    except SIGTERMException:
+        raise StoppedError(signal.SIGTERM, "before there was anything to save") from None
+    except SystemExit as ended:
+        if isinstance(ended.__context__, KeyboardInterrupt):  # Lightning makes it status 1
+            raise KeyboardInterrupt from None
+        raise
     except OSError as error:
         raise RunFailedError(str(error)) from error
     except (MemoryError, RuntimeError) as error:
@@ -170,11 +183,16 @@ def main(args: list[str] | None = None) -> None:
         _wait_for_all_ranks()
     except StoppedError as error:
         # A rank that ends with an error makes Lightning's launcher kill the others as they save.
-        _fail(str(error), 0 if rank_zero_only.rank else error.exit_status)
+        if rank_zero_only.rank:
+            sys.exit(0)
+        print(f"embedft: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
     except EmbedftError as error:
         _fail(str(error), error.exit_status)
-    except KeyboardInterrupt:
-        _fail("stopped by SIGINT before there was anything to save", 128 + signal.SIGINT)
+    except KeyboardInterrupt:  # nothing was there to save
+        if not rank_zero_only.rank:
+            print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def _wait_for_all_ranks() -> None:

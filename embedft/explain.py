@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from embedft.arguments import SHORT_FLAGS
+from embedft.encoder.base_model import exported_by_run
 from embedft.help import EXAMPLES, PROG, SCREENS
 
 _SHORT = {dotted: short for short, dotted in reversed(SHORT_FLAGS.items())}
@@ -28,6 +30,9 @@ def explain(message: str, command: str, flags: Iterable[str]) -> str:
     key = re.match(r'Parser key "([^"]+)":', message)
     if key and (said := _wrong_value(_without(command, key[1]), message)):
         return said
+    if model := re.match(r"Parser key \"model\":\s+Unable to load config '([^']+)'", message):
+        meant = exported_by_run(Path(model[1])) or model[1]
+        return f"--model: {model[1]}: is no config; did you mean --base_model {meant}?"
     if option := re.match(r"Subcommand '\w+' does not accept option '([^']+)'", message):
         return f"{option[1]}: there is no such setting{nearest(option[1], known)}"
     if yaml := re.match(r"Problems parsing config: (.*)", message, re.S):

@@ -180,7 +180,14 @@ Short flags, each the same as the dotted one below:
 
 
 class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Keeps the lines of the description."""
+    """Keeps the lines of the description; shows no markup of docstrings."""
+
+    def _expand_help(self, action: Action) -> str:
+        return super()._expand_help(action).replace("``", "").replace(" (default: null)", "")
+
+    def format_help(self) -> str:
+        """The whole text."""
+        return super().format_help().replace("``", "")
 
 
 class Parser(LightningArgumentParser):
@@ -230,7 +237,8 @@ def one_screen(name: str, defaults: Any) -> str:
         defaults: Of its parser.
     """
     screen = SCREENS[name]
-    lines = [f"usage: {PROG} {name} --input_jsonl FILE [--config FILE] [--flag VALUE ...]", ""]
+    file = "FILE" if name == "check" else "--input_jsonl FILE"
+    lines = [f"usage: {PROG} {name} {file} [--config FILE] [--flag VALUE ...]", ""]
     lines += [screen.summary, *wrap(screen.details, _width()), "", examples(name), ""]
     for flag in screen.flags:
         dotted = SHORT_FLAGS.get(flag, flag)

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from embedft.encoder.base_model import exported_by_run
 from embedft.errors import InputError, RunFailedError
 from embedft.export import export_checkpoint
 from embedft.model_card import FOLDER
@@ -45,6 +46,10 @@ def export(
     """
     if (ckpt_path is None) == (model is None):
         raise InputError("give either --ckpt_path FILE, or --model FOLDER (as out/best_model)")
+    if ckpt_path in {"best", "last"} and not Path(ckpt_path).exists():
+        raise InputError(
+            f"--ckpt_path {ckpt_path}: give the file, such as out/checkpoints/{ckpt_path}.ckpt"
+        )
     if model is not None and (output_dir is not None or base_model is not None):
         raise InputError("--output_dir and --base_model go with --ckpt_path, not with --model")
     if push_to_hub is None and (dry_run or private):
@@ -122,8 +127,8 @@ def _check_model(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"model: {folder}: no such folder")
     if not (folder / "modules.json").is_file():
-        inner = folder / "best_model"
-        hint = f"; did you mean {inner}?" if (inner / "modules.json").is_file() else ""
+        inner = exported_by_run(folder)
+        hint = f"; did you mean --model {inner}?" if inner else ""
         raise InputError(f"model: {folder} is not an exported model: it has no modules.json{hint}")
 
 

@@ -152,7 +152,7 @@ class EmbedftCLI(LightningCLI):
             while cause.__cause__ is not None:
                 cause = cause.__cause__
             hint = "; use --accelerator auto" if "backend found" in str(cause) else ""
-            raise InputError(str(cause) + hint) from error
+            raise InputError(str(cause).rstrip("!.") + hint) from error
         if self.settings.ckpt_path:  # Lightning does it again; here a misfit is one clear line
             load_weights(self.model.encoder, self.checkpoint, Path(self.settings.ckpt_path))
 

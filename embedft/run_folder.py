@@ -76,6 +76,8 @@ class RunFolder:
         """
         if rank_zero_only.rank:  # the first rank has decided, and may have begun to write
             return
+        if self.path.is_file():
+            raise InputError(f"{self.path}: is a file; give a folder as --output_dir")
         used = [path.name for path in self._run_files()]
         if used and ckpt_path is None and not overwrite:
             raise InputError(

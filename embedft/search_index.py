@@ -88,14 +88,14 @@ class SearchIndex:
         cache_dir: str | None = None,
         index_dir: str | None = None,
     ) -> None:
-        self._faiss = _faiss()
         if eval_batch_size < 1:
             raise InputError(f"eval_batch_size: is {eval_batch_size}, must be at least 1")
         self.model, self.input_jsonl, self.field = model, input_jsonl, field
         self.on_bad_rows, self.eval_batch_size = on_bad_rows, eval_batch_size
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
         self.trainer = one_device_trainer(accelerator, precision)
-        self.encoder = Encoder(model)
+        self.encoder = _encoder(model)
+        self._faiss = _faiss()  # a wrong model is said before what is missing
         table = self._read()
         made_of = {
             "format": FORMAT,
@@ -132,8 +132,7 @@ class SearchIndex:
         Raises:
             InputError: A question is empty or no text, or ``top_k`` is below 1.
         """
-        if top_k < 1:
-            raise InputError(f"top_k: is {top_k}, must be at least 1")
+        check_top_k(top_k)
         if not questions:
             return []
         scores_QK, places_QK = self._index.search(self._embed(questions), min(top_k, len(self)))
@@ -255,6 +254,25 @@ class SearchIndex:
     def _records(self) -> Iterator[Record]:
         path = self.input_jsonl
         return stream_records(path, ReadReport(path), context_required=self.field == "context")
+
+
+def check_top_k(top_k: int) -> None:
+    """Refuses no answers.
+
+    Raises:
+        InputError: ``top_k`` is below 1.
+    """
+    if top_k < 1:
+        raise InputError(f"top_k: is {top_k}, must be at least 1")
+
+
+def _encoder(model: str) -> Encoder:
+    try:
+        return Encoder(model)
+    except InputError as error:  # it names the flag of fit
+        raise InputError(
+            str(error).replace("base_model", "model", 1).replace("--base_model", "--model")
+        ) from None
 
 
 def _faiss() -> Any:

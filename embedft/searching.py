@@ -15,7 +15,7 @@ from huggingface_hub import metadata_load
 from rich.text import Text
 
 from embedft.errors import InputError
-from embedft.search_index import Hit, SearchIndex
+from embedft.search_index import Hit, SearchIndex, check_top_k
 from embedft.training.module import DEFAULT_BASE_MODEL
 
 AUTO = "auto"
@@ -48,6 +48,7 @@ def search(
     Raises:
         InputError: The input, a model or a setting can't be used.
     """
+    check_top_k(top_k)  # before the model is read
     index, other = SearchIndex(model, input_jsonl, **settings), None
     if compare is not None:
         base = base_model_of(model) if compare == AUTO else compare
@@ -103,10 +104,10 @@ def _asked() -> Iterator[str]:
 def _prompted() -> Iterator[str]:
     with suppress(ImportError):  # Windows has none
         import readline  # noqa: F401  # gives input() its arrow keys and history
-    print("Type a question; an empty line ends.", file=sys.stderr)
-    prompt = "? " if sys.stdout.isatty() else ""  # not among answers that go to a file
+    print("Type a question; an empty line or quit ends.", file=sys.stderr)
+    prompt = "question: " if sys.stdout.isatty() else ""  # not among answers that go to a file
     try:
-        while question := input(prompt).strip():
+        while (question := input(prompt).strip()) and question.lower() not in {"quit", "exit"}:
             yield question
     except (EOFError, KeyboardInterrupt):
         print(file=sys.stderr)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import os
 import resource
+import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -23,7 +26,8 @@ class Recorder(Callback):
         kill: Where to end: ``batch:4`` after 4 batches, ``validation:2`` in the second evaluation of
             the fit, ``saving:3`` in the middle of writing the third checkpoint. ``nan:4`` makes the
             weights NaN before the fourth batch, ``full:4`` leaves no space for a checkpoint after
-            it, ``memory:2`` asks for more memory than there is. Empty for nowhere.
+            it, ``memory:2`` asks for more memory than there is, ``busy:2`` sends the signal twice in the
+            middle of a long call. Empty for nowhere.
         with_signal: How, a signal's number.
         rank: On which rank.
         fail_after: Raise an error after so many batches; 0 for never.
@@ -43,6 +47,7 @@ class Recorder(Callback):
         self.with_signal, self.rank = with_signal, rank
         self.fail_after = fail_after
         self.seen = {"batch": 0, "validation": 0, "saving": 0, "nan": 0, "full": 0, "memory": 0}
+        self.seen |= {"busy": 0, "sanity": 0}
 
     def _reached(self, trainer: Trainer, place: str) -> bool:
         self.seen[place] += 1
@@ -51,6 +56,11 @@ class Recorder(Callback):
 
     def _kill(self) -> None:
         os.kill(os.getpid(), self.with_signal)
+
+    def _kill_twice(self) -> None:
+        for _ in range(2):
+            self._kill()
+            time.sleep(0.5)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.place != "saving":
@@ -75,6 +85,10 @@ class Recorder(Callback):
             next(pl_module.parameters()).data.fill_(torch.nan)
         if self._reached(trainer, "memory"):
             torch.empty(1 << 55)
+        if self._reached(trainer, "busy"):
+            # One call, which runs no handler of Python's, as torch's may.
+            Thread(target=self._kill_twice, daemon=True).start()
+            ctypes.CDLL(None).usleep(60_000_000)
 
     def on_train_batch_end(
         self,
@@ -95,7 +109,8 @@ class Recorder(Callback):
             raise RuntimeError("the test wants it so")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking and self._reached(trainer, "validation"):
+        place = "sanity" if trainer.sanity_checking else "validation"
+        if self._reached(trainer, place):
             self._kill()
 
 

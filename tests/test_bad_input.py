@@ -74,5 +74,6 @@ def test_no_traceback_in_a_shell(fit_flags: list[str], pairs: Path, tmp_path: Pa
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stderr == (
-        f"embedft: error: {pairs}:1: row: is an array, must be an object with question and answer\n"
+        f"embedft: error: {pairs}:1: row: is an array, must be an object with question and answer; "
+        'give JSONL, a line {"question": "...", "answer": "..."} for each pair\n'
     )

@@ -199,7 +199,7 @@ def test_wrong_command_lines(args: list[str], message: str, capsys: Capture) -> 
         ("--learning_rate=0", "learning_rate: is 0.0, must be above 0"),
         ("--train_split=1.5", "train_split: is 1.5, must lie between 0 and 1"),
         ("--max_seq_length=4096", "max_seq_length: is 4096, but"),
-        ("--accelerator=gpu", "No supported gpu backend found!"),
+        ("--accelerator=gpu", "No supported gpu backend found; use --accelerator auto"),
         ("--precision=17", "Precision 17 is invalid"),
         ("--trainer.fast_dev_run=true", "trainer.fast_dev_run: leaves out texts to measure"),
         ("--trainer.limit_val_batches=0", "trainer.limit_val_batches: leaves out texts"),

@@ -87,7 +87,30 @@ def test_help_all_lists_every_setting(capsys: Capture) -> None:
 
 
 def test_version(capsys: Capture) -> None:
-    assert printed(["--version"], capsys).strip().endswith("0.1.0")
+    main(["--version"])
+    assert capsys.readouterr().out == "embedft 0.1.0\n"
+
+
+def test_help_as_a_word(capsys: Capture) -> None:
+    assert printed(["help"], capsys) == printed(["--help"], capsys)
+    for name in ("fit", "search"):
+        assert printed(["help", name], capsys) == printed([name, "--help"], capsys)
+
+
+@pytest.mark.parametrize("name", [*ALL, "fit --help_all"])
+def test_help_has_no_markup_and_contradicts_itself_nowhere(name: str, capsys: Capture) -> None:
+    said = printed([*name.split(), "--help"][:2], capsys)
+    assert "``" not in said
+    if name == "search":
+        assert "are read from the terminal. options:" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_a_file_without_a_flag(name: str, capsys: Capture) -> None:
+    bare = printed([name, "a.jsonl", "--batch_size", "8", "--print_config"], capsys)
+    assert bare == printed(
+        [name, "--input_jsonl=a.jsonl", "--batch_size=8", "--print_config"], capsys
+    )
 
 
 def test_every_example_parses(capsys: Capture) -> None:

@@ -103,6 +103,18 @@ DATA = {
     "UTF-16": Case("{pairs}:1: row: not UTF-8", content(GOOD.decode().encode("utf-16"))),
     "gzip": Case("{pairs}:1: row: not UTF-8", content(gzip.compress(GOOD))),
     "zeros": Case("{pairs}:1: row: not valid JSON", content(bytes(10_000))),
+    "CSV": Case(
+        "{pairs}:1: row: not valid JSON, it looks like CSV; give JSONL, a line ",
+        content(b"question,answer\nWhy?,Because.\n"),
+    ),
+    "CSV in quotes": Case(
+        "{pairs}:1: row: not valid JSON, it looks like CSV; give JSONL, a line ",
+        content(b'"question";"answer"\n"Why?";"Because."\n'),
+    ),
+    "a JSON array": Case(
+        "{pairs}:1: row: not valid JSON, it looks like a JSON array; give JSONL, a line ",
+        content(json.dumps([{"question": "Why?", "answer": "So."}], indent=1).encode()),
+    ),
     "NaN": Case("{pairs}:2: row: holds NaN", changed(score=float("nan"))),
     "Infinity": Case("{pairs}:2: row: holds Infinity", changed(score=float("inf"))),
     "null answer": Case("{pairs}:2: answer: is null", changed(answer=None)),
@@ -376,6 +388,7 @@ FLAGS = {
     "part of the validation": Case(
         "trainer.limit_val_batches: ", flags("--trainer.limit_val_batches=2")
     ),
+    "no epochs": Case("epochs: is 0, must be at least 1", flags("--epochs=0")),
     "endless epochs": Case("epochs: ", flags("--epochs=-1")),
     "unknown accelerator": Case("", flags("--accelerator=abacus")),
     "no such GPU": Case("", flags("--accelerator=gpu", "--devices=64")),
@@ -415,6 +428,10 @@ def another_run(place: Place) -> list[str]:
 
 ENVIRONMENT = {
     "output below a file": Case("{folder}/file/out: can't be written", below_a_file),
+    "output is a file": Case(
+        "{pairs}: is a file; give a folder as --output_dir",
+        lambda place: [f"--output_dir={place.pairs}"],
+    ),
     "two runs into one folder": Case("{folder}/out: another run is writing into it", in_use),
     "a folder with another run": Case("{folder}/out: holds another run", another_run),
     "weights become NaN": Case(

@@ -223,12 +223,19 @@ def test_without_a_token(
     [
         ([], "give either --ckpt_path FILE, or --model FOLDER"),
         (["--ckpt_path=a", "--model=b"], "give either --ckpt_path FILE, or --model FOLDER"),
+        (
+            ["--ckpt_path=best", "--output_dir=x"],
+            "give the file, such as out/checkpoints/best.ckpt",
+        ),
         (["--ckpt_path=a"], "give --output_dir FOLDER, or --push_to_hub ORG/NAME"),
         (["--model=.", "--dry_run"], "--dry_run and --private are about --push_to_hub"),
         (["--model=."], "with --model, say what to do"),
         (["--model=.", "--onnx", "--output_dir=x"], "--output_dir and --base_model go with"),
         (["--model=none", "--push_to_hub=a/b"], "model: none: no such folder"),
-        (["--model=RUN", "--push_to_hub=a/b"], "has no modules.json; did you mean RUN/best_model?"),
+        (
+            ["--model=RUN", "--push_to_hub=a/b"],
+            "has no modules.json; did you mean --model RUN/best_model?",
+        ),
         (["--model=RUN/best_model", "--push_to_hub=a/b/c", "--dry_run"], "is not ORG/NAME"),
         (["--model=RUN/best_model", "--push_to_hub=a/b"], "HF_HUB_OFFLINE is set"),
     ],

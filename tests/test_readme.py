@@ -139,6 +139,11 @@ def test_set_up_commands_exist() -> None:
         script = ROOT / command.split()[1]
         assert os.access(script, os.X_OK)
         subprocess.run(["bash", "-n", str(script)], check=True)
+    extras = re.search(
+        r"source scripts/environment (\S+)", (ROOT / "scripts/quickstart").read_text()
+    )
+    assert extras is not None
+    assert set(extras[1].split(",")) == {"offline", "search"}  # the next section searches
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -18,10 +19,12 @@ from sentence_transformers.util import semantic_search
 from test_cli import fails
 from tiny import MINILM, SAMPLE, sample_rows, write_jsonl
 
+import embedft
 from embedft.cli import main
 from embedft.data.keys import Ints
 from embedft.embedding_file import EmbeddingFile
 from embedft.encoder.base_model import find_base_model
+from embedft.errors import InputError
 
 Capture = pytest.CaptureFixture[str]
 QUESTIONS = ["How was the dust grain formed?", "Why do anodes swell?", "¿Qué es esto? 量子"]
@@ -318,7 +321,7 @@ def test_questions_from_standard_input(
     assert "standard input: is not UTF-8" in fails(["search", *flags], capsys)
 
 
-@pytest.mark.parametrize("end", ["\n", "\x04"])
+@pytest.mark.parametrize("end", ["\n", "\x04", "quit\n", "exit\n"])
 def test_a_prompt_on_a_terminal(
     search: Callable[..., str], monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
@@ -356,7 +359,7 @@ def test_beside_the_base_model(
 
     card.write_text("---\nbase_model: /no/where\n---\n")
     message = fails(["search", *flags, *some], capsys)
-    assert message.startswith("base_model /no/where: not found")
+    assert message.startswith("model /no/where: not found")
     assert message.endswith("--compare FOLDER compares with another model")
     card.write_text("---\nbase_model: [unclosed\n---\n")
     assert "README.md: can't be read" in fails(["search", *flags, *some], capsys)
@@ -370,7 +373,7 @@ def test_beside_the_base_model(
         (["good", " \t"], "question: is empty"),
         (["bad \udcff"], r"question 'bad \udcff': is not UTF-8"),
         (["--input_jsonl=nowhere.jsonl", "q"], "nowhere.jsonl: no such file"),
-        (["--model=/no/where", "q"], "base_model /no/where: not found"),
+        (["--model=/no/where", "q"], "model /no/where: not found"),
         (["--field=answers", "q"], "field: is answers, expected"),
         (["--accelerator=abacus", "q"], "abacus"),
         (["--precision=7-true", "q"], "7-true"),
@@ -382,7 +385,28 @@ def test_bad_input(flags: list[str], args: list[str], message: str, capsys: Capt
     assert message in fails(["search", *flags, *args], capsys)
 
 
+def test_the_folder_of_a_run(
+    flags: list[str], tiny_model: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """From the command line, and from Python."""
+    run = tmp_path / "out"
+    shutil.copytree(tiny_model, run / "best_model")
+    meant = f"model {run}: is the folder of a run; did you mean --model {run}/best_model?"
+    assert fails(["search", *flags, f"--model={run}", "q"], capsys) == meant
+    with pytest.raises(InputError, match=re.escape(meant)):
+        embedft.search("q", run, flags[1].partition("=")[2])
+    for command in ("test", "validate", "predict"):
+        said = fails([command, flags[1], f"--model={run}"], capsys)
+        assert said.endswith(f"did you mean --base_model {run}/best_model?")
+
+
+def test_no_answers_are_refused_before_the_model_is_read(flags: list[str], capsys: Capture) -> None:
+    message = fails(["search", *flags, "--model=/no/where", "--top_k=0", "q"], capsys)
+    assert message == "top_k: is 0, must be at least 1"
+
+
 def test_without_faiss(flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
+    assert "/no/where: not found" in fails(["search", *flags, "--model=/no/where", "q"], capsys)
     message = fails(["search", *flags, "q"], capsys)
     assert message == "search needs FAISS; install it with: pip install 'embedft[search]'"

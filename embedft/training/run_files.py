@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from embedft.data.batches import TrainBatch
+from embedft.errors import EmbedftError
 from embedft.evaluation.bootstrap import Interval, paired_bootstrap
 from embedft.evaluation.findings import Findings
 from embedft.files import replacing_file, write_json
@@ -198,10 +200,21 @@ class RunFiles(Callback):
     ) -> None:
         """Notes the reason of a failure."""
         if trainer.is_global_zero and hasattr(self, "progress"):
-            reason = f"{type(exception).__name__}: {exception}".strip().rstrip(":")
+            reason = _reason(exception)
             self.end(failed_at=timestamp(), failure=reason)
+            if "--ckpt_path last" in reason:  # said by the last line that is printed
+                return
             if (self.folder / "checkpoints" / "last.ckpt").is_file():
-                log.error("stopped by %s; go on with --ckpt_path last", reason)
+                log.error("stopped: %s; go on with --ckpt_path last", reason)
+
+
+def _reason(exception: BaseException) -> str:
+    """Why a run ended, in the user's words where it is no fault of the program's."""
+    if isinstance(exception, EmbedftError):
+        return str(exception)
+    if isinstance(exception, KeyboardInterrupt | SIGTERMException):
+        return "interrupted"
+    return f"{type(exception).__name__}: {exception}".strip().rstrip(":")
 
 
 def timestamp() -> str:

@@ -86,6 +86,8 @@ class EmbedftTrainer(Trainer):
             raise InputError(
                 "epochs: no end is given; type --epochs 3, or --trainer.max_steps 1000"
             )
+        if self.max_epochs == 0:
+            raise InputError("epochs: is 0, must be at least 1")
         if self.strategy.root_device.type == "cpu":
             keep_freed_memory()
 

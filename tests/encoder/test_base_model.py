@@ -41,14 +41,50 @@ def test_hub_cache_is_used(
 
 def test_not_found(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"^base_model no/where: not found: no/where is not in the"
+        InputError,
+        match=r"^base_model no/where: not found: there is no such folder, and it is not in the local",
     ):
         find_base_model("no/where")
-    with pytest.raises(InputError, match=r"neither a folder nor a hub id"):
-        find_base_model(str(tmp_path / "no" / "folder"))
+    with pytest.raises(InputError, match=r"and it is no hub id either$"):
+        find_base_model("two words")
+    for path in (f"{tmp_path}/no/folder", "./folder", "folder/", "~/folder", "tests/folder"):
+        with pytest.raises(InputError, match=r"not found: there is no such folder$"):
+            find_base_model(path)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file; give a folder or a hub id"):
         find_base_model(str(tmp_path / "file"))
+
+
+def test_the_hub_is_mentioned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short name is looked for under two ids; the nearest known name is suggested."""
+
+    def unreachable(model_id: str, **_: object) -> str:
+        raise OSError("no route to the hub")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("embedft.encoder.base_model.snapshot_download", unreachable)
+    reason = (
+        "not found: there is no such folder, and the hub can't be reached (no route to the hub)"
+    )
+    for name, hint in {
+        "nofolder": "",
+        "all-MiniLM-L6-v3": "; did you mean all-MiniLM-L6-v2?",
+        "All-MPNet-base": "; did you mean all-mpnet-base-v2?",
+        "sentence-transformer/all-minilm-l6-v2": f"; did you mean {MINILM}?",
+    }.items():
+        with pytest.raises(InputError) as error:
+            find_base_model(name)
+        assert str(error.value) == f"base_model {name}: {reason}{hint}"
+
+
+def test_the_folder_of_a_run_names_its_model(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "out" / "best_model")
+    with pytest.raises(InputError) as error:
+        find_base_model(f"{tmp_path}/out")
+    assert str(error.value) == (
+        f"base_model {tmp_path}/out: is the folder of a run; "
+        f"did you mean --base_model {tmp_path}/out/best_model?"
+    )
 
 
 def _edit(path: Path, **changes: object) -> None:

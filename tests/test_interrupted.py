@@ -1,0 +1,120 @@
+"""Ctrl-C at any moment: a word or a line, never a traceback; exit status 130."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from programs import run
+from test_resume import recorder_flags
+
+pytestmark = pytest.mark.slow
+
+ENTRIES = {
+    "module": ["-m", "embedft"],
+    "script": ["-c", "import sys; from {0} import {1}; sys.exit({1}())"],  # as pip writes it
+}
+
+
+def entry(name: str) -> list[str]:
+    """How a shell starts the command line: the module, or the script of pyproject.toml."""
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    target = text.partition('\nembedft = "')[2].partition('"')[0].split(":")
+    return [sys.executable, *(part.format(*target) for part in ENTRIES[name])]
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process in a group of its own, as a terminal starts it."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 0.8, 1.5, 2.5, 4.0])
+def test_while_the_packages_are_imported(name: str, seconds: float) -> None:
+    with started([*entry(name), "check", "nowhere.jsonl"]) as process:
+        handler_is_there(process)
+        time.sleep(seconds)
+        if process.poll() is not None:
+            pytest.skip("ended before")
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said) == (130, "interrupted\n")
+
+
+def handler_is_there(process: subprocess.Popen[str]) -> None:
+    """Waits until the process has begun to import torch: Python itself has started by then."""
+    maps = Path(f"/proc/{process.pid}/maps")
+    while process.poll() is None and "torch" not in maps.read_text():
+        time.sleep(0.01)
+
+
+def test_a_check_says_one_word(fit_flags: list[str]) -> None:
+    with started([*entry("module"), "check", *fit_flags]) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # of the file; then it times steps
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_fit_says_one_line_more(
+    fit_flags: list[str], tmp_path: Path, signum: signal.Signals
+) -> None:
+    """At once, and at the end; no class, the advice once."""
+    flags = ["fit", f"--output_dir={tmp_path}/out", *fit_flags]
+    said = interrupted_at("batch:4", flags, tmp_path, signum)
+    again = "Ctrl-C again" if signum == signal.SIGINT else "a second SIGTERM"
+    assert (said.returncode, said.stderr.splitlines()) == (
+        128 + signum,
+        [
+            f"embedft: stops after this step or evaluation, and saves; {again} ends at once",
+            f"embedft: stopped by {signum.name}; saved; go on with --ckpt_path last",
+        ],
+    )
+    assert "stopped" not in said.stdout
+
+
+def test_a_second_signal_ends_at_once(fit_flags: list[str], tmp_path: Path) -> None:
+    """In the middle of a step, too, in which Python runs no handler."""
+    flags = ["fit", f"--output_dir={tmp_path}/out", *fit_flags]
+    said = interrupted_at("busy:2", flags, tmp_path)
+    assert said.returncode == 130
+    assert said.stderr.splitlines()[1:] == ["embedft: ended at once; what was saved before is kept"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_before_the_first_step(
+    fit_flags: list[str], tmp_path: Path, signum: signal.Signals
+) -> None:
+    """While the base model is measured."""
+    flags = ["fit", f"--output_dir={tmp_path}/out", *fit_flags]
+    said = interrupted_at("sanity:1", flags, tmp_path, signum)
+    assert said.returncode == 128 + signum
+    assert "Exception" not in said.stdout + said.stderr
+    assert "Error" not in said.stdout + said.stderr
+    if signum == signal.SIGINT:
+        assert said.stderr == "interrupted\n"
+
+
+def interrupted_at(
+    place: str, flags: list[str], folder: Path, signum: int = signal.SIGINT
+) -> subprocess.CompletedProcess[Any]:
+    options = {"kill": place, "with_signal": int(signum)}
+    return run([*flags, *recorder_flags(folder / "note", **options)])
