@@ -155,8 +155,8 @@ def test_bad_rows_are_all_named_or_counted(tmp_path: Path, small: Flags, capsys:
     assert f"{pairs}: 63 rows, 23 bad, 40 used" in text
     assert "| trained on " in text  # and what fit would do without them
     assert error.startswith(f"{pairs}: 23 of 63 rows are bad, so fit refuses it")
-    assert "--data.on_bad_rows skip" in error
-    assert "23 bad" in said([str(pairs), *small, "--data.on_bad_rows=skip"], capsys)
+    assert "--on_bad_rows skip" in error
+    assert "23 bad" in said([str(pairs), *small, "--on_bad_rows=skip"], capsys)
 
 
 REFUSED: dict[str, list[dict[str, Any]]] = {

@@ -257,7 +257,9 @@ def test_another_logger(fit: Callable[..., Path], tmp_path: Path) -> None:
     assert Page(out / "report.html").headings[:2] == ALL[:2]
 
 
-def test_tensorboard(fit: Callable[..., Path], pairs: Path) -> None:
+def test_tensorboard(
+    fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Gain, hyperparameters with final metrics, text, layout, and the projector's files."""
     write_jsonl(
         pairs, [row | {"question": f"{HOSTILE}\n{row['question']}"} for row in sample_rows()[:60]]
@@ -292,7 +294,14 @@ def test_tensorboard(fit: Callable[..., Path], pairs: Path) -> None:
         if metrics["best"].get("base_share") is None:
             ranks = findings(out, name).ranks.tolist() * 2
             assert [int(line.split("\t")[3]) for line in lines] == ranks
-    assert "tuned_model" in (out / "logs" / "projector_config.pbtxt").read_text()
+    config = (out / "logs" / "projector_config.pbtxt").read_text()
+    assert "tuned_model" in config
+    capsys.readouterr()
+    fit("--model.base_share=0.4", "--ckpt_path=last")
+    captured = capsys.readouterr()
+    assert "Embedding dir exists" not in captured.out + captured.err
+    assert (out / "logs" / "projector_config.pbtxt").read_text() == config
+    assert (folder / "tensors.tsv").is_file()
 
 
 # The parts that a report is made of.
