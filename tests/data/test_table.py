@@ -66,7 +66,10 @@ def untidy_rows() -> list[Row]:
             del row["context"]
     rows = with_negatives(rows)
     rows += [row | {"id": f"again {i}"} for i, row in enumerate(rng.sample(rows, 40))]
-    rows += [row | {"question": row["question"].upper()} for row in rng.sample(rows, 20)]
+    rows += [
+        row | {"id": f"upper {i}", "question": row["question"].upper()}
+        for i, row in enumerate(rng.sample(rows, 20))
+    ]
     return rows
 
 
