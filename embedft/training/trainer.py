@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from embedft.errors import InputError, RunFailedError
@@ -70,7 +71,8 @@ class EmbedftTrainer(Trainer):
             callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
             if not any(isinstance(callback, ProgressBar) for callback in callbacks):
                 on_gpu = chooses_cuda(str(kwargs.get("accelerator", "auto")))
-                bar = GpuProgressBar(refresh_rate=10) if on_gpu else RunProgressBar()
+                plain = RichBar if find_spec("rich") else PlainProgressBar  # Lightning's choice
+                bar = GpuProgressBar(refresh_rate=10) if on_gpu else plain()
                 kwargs["callbacks"] = [*callbacks, bar]
         super().__init__(
             *args,
@@ -120,8 +122,8 @@ def check_end(max_epochs: int | None, max_steps: int) -> None:
         raise InputError("epochs: no end is given; type --epochs 3, or --trainer.max_steps 1000")
 
 
-class RunProgressBar(TQDMProgressBar):
-    """Lightning's bar; what Lightning calls a sanity check measures the base model here."""
+class _SaysWhatIsMeasured:
+    """What Lightning calls a sanity check measures the base model here."""
 
     @property
     def sanity_check_description(self) -> str:
@@ -129,7 +131,15 @@ class RunProgressBar(TQDMProgressBar):
         return "Measuring the base model"
 
 
-class GpuProgressBar(RunProgressBar):
+class PlainProgressBar(_SaysWhatIsMeasured, TQDMProgressBar):
+    """Lightning's bar where rich is not installed."""
+
+
+class RichBar(_SaysWhatIsMeasured, RichProgressBar):
+    """Lightning's bar where rich is installed."""
+
+
+class GpuProgressBar(PlainProgressBar):
     """Lightning's bar; reads the loss, which waits for the GPU, only where it is shown."""
 
     def get_metrics(
