@@ -159,6 +159,15 @@ def test_bad_rows_are_all_named_or_counted(tmp_path: Path, small: Flags, capsys:
     assert "23 bad" in said([str(pairs), *small, "--on_bad_rows=skip"], capsys)
 
 
+def test_rows_that_share_an_id_are_named(tmp_path: Path, small: Flags, capsys: Capture) -> None:
+    rows = [
+        {name: value for name, value in row.items() if name != "id"} for row in sample_rows()[:40]
+    ]
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [*rows[:3], rows[3] | {"id": "5"}, *rows[4:]])
+    text = said([str(pairs), *small], capsys)
+    assert text.count(f"warning: {pairs}:5: id: is that of line 4 (a row without an id") == 1
+
+
 REFUSED: dict[str, list[dict[str, Any]]] = {
     "empty": [],
     "one row": sample_rows()[:1],

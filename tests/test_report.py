@@ -376,17 +376,6 @@ def test_two_dimensions_keep_a_plane() -> None:
     )
 
 
-def test_a_run_of_other_data_is_not_compared(
-    fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Resumed on another file, the base model's ranks are of other questions: they are left out."""
-    fit("--epochs=1")
-    write_jsonl(pairs, sample_rows()[60:120])
-    page = Page(fit("--ckpt_path=last", "--epochs=2") / "report.html")
-    assert "Ranks" not in page.headings
-    assert page.headings[0] == "Verdict"
-
-
 def test_top_scores_are_the_exported_models(fit: Callable[..., Path]) -> None:
     """With real weights: those of a random model lie too close together."""
     out = fit(f"--base_model={tiny.MINILM}", "--trainer.max_steps=3", "--learning_rate=2e-5")
