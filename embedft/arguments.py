@@ -26,6 +26,7 @@ SHORT_FLAGS = {
     "learning_rate": "model.learning_rate",
     "warmup_steps": "model.warmup_steps",
     "train_split": "data.train_split",
+    "on_bad_rows": "data.on_bad_rows",
     "loss_function": "model.loss",
     "evaluation_steps": "trainer.val_check_interval",
     "seed": "seed_everything",

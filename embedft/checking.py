@@ -157,7 +157,7 @@ def _refusal(data: DataMeasures) -> InputError | None:
         return None
     return InputError(
         f"{reading.path}: {reading.skipped:,} of {reading.rows:,} rows are bad, so fit refuses it; "
-        "mend them or leave them out with --data.on_bad_rows skip"
+        "mend them or leave them out with --on_bad_rows skip"
     )
 
 
@@ -185,6 +185,8 @@ def _data_section(data: DataMeasures, found: dict[str, Finding], limit: int) -> 
         blocks += [Text(problem, "warning") for problem in reading.problems]
         if more := reading.skipped - len(reading.bad_rows):
             blocks.append(Text(f"... and {more:,} more bad rows", "warning"))
+    if reading.same_ids:
+        blocks.append(Text(f"warning: {reading.same_ids_in_words}", "warning"))
     blocks.append(_findings_table(found))
     if data.tokens:
         blocks.append(_tokens_table(data, limit))

@@ -10,6 +10,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from embedft.checkpoint import load_weights
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.records import unreadable
+from embedft.data.splits import wrong_share
 from embedft.errors import InputError
 from embedft.files import replacing_file
 from embedft.measured import report_measured
@@ -18,11 +20,11 @@ from embedft.run_folder import RunFolder
 from embedft.run_log import log_to_file
 from embedft.training.checkpoints import RunCheckpoints
 from embedft.training.guard import guard_data
-from embedft.training.module import EmbeddingModule
+from embedft.training.module import EmbeddingModule, check_numbers
 from embedft.training.predictions import PredictionWriter
 from embedft.training.run_files import RunFiles
 from embedft.training.stopping import StopOnSignal
-from embedft.training.trainer import AtomicCheckpointIO
+from embedft.training.trainer import AtomicCheckpointIO, check_end
 
 TRAINER_DEFAULTS = {
     "max_epochs": 3,
@@ -113,6 +115,7 @@ class EmbedftCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Says what is measured, and refuses a folder or report that holds another run's."""
+        self._check_settings()
         report = self.settings.report
         may_replace = self.settings.overwrite or (
             self.subcommand == "fit" and self.settings.ckpt_path
@@ -127,6 +130,30 @@ class EmbedftCLI(LightningCLI):
                 raise InputError(f"{page}: exists already; give another --html or --overwrite")
         else:
             print(f"{self.subcommand}: {self._weights_in_words()}", flush=True)
+
+    def _check_settings(self) -> None:
+        """What can be refused before a model is loaded, and before a folder is said to be used.
+
+        ``check`` says all that it can of a file first.
+
+        Raises:
+            InputError: A setting is out of range, or a file is not there.
+        """
+        if self.subcommand == "check":
+            return
+        data, model, trainer = (self.settings[name] for name in ("data", "model", "trainer"))
+        EmbeddingDataModule(**data.as_dict())
+        check_numbers(model.chunk_size, model.base_share, model.learning_rate, model.warmup_steps)
+        if self.subcommand == "fit":
+            check_end(trainer.max_epochs, trainer.max_steps)
+            if data.train_split == 0 and data.validation_jsonl is None:
+                raise wrong_share(data.train_split)
+            for name in ("save_steps", "save_total_limit"):
+                if self.settings[name] < 1:
+                    raise InputError(f"{name}: is {self.settings[name]}, must be at least 1")
+        for path in (data.input_jsonl, data.validation_jsonl, data.guard_jsonl):
+            if path is not None and not Path(path).exists():
+                raise unreadable(Path(path), FileNotFoundError())
 
     def _weights_in_words(self) -> str:
         if not self.settings.ckpt_path:
@@ -168,9 +195,6 @@ class EmbedftCLI(LightningCLI):
         callbacks = list(configured.get("callbacks") or [])
         if self.subcommand == "fit":
             self.run_files = RunFiles(self.settings.output_dir)
-            for name in ("save_steps", "save_total_limit"):
-                if self.settings[name] < 1:
-                    raise InputError(f"{name}: is {self.settings[name]}, must be at least 1")
             checkpoints = RunCheckpoints(
                 self.folder.checkpoints,
                 self.run_files,
@@ -199,6 +223,9 @@ class EmbedftCLI(LightningCLI):
     def before_fit(self) -> None:
         """Reads the data, then makes the folder."""
         self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
+        if self.settings.ckpt_path:
+            state = self.checkpoint.get(self.datamodule.__class__.__qualname__, {})
+            self.datamodule.refuse_other_rows(state)
         if self.datamodule.guard_jsonl is not None:
             guard_data(self.datamodule).load(self.model.encoder, False, "test")
         if not self.trainer.is_global_zero:

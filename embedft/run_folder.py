@@ -82,7 +82,7 @@ class RunFolder:
         if used and ckpt_path is None and not overwrite:
             raise InputError(
                 f"{self.path}: holds another run ({', '.join(used[:3])}); go on with it by "
-                "--ckpt_path last, start anew by --overwrite true, or give another --output_dir"
+                "--ckpt_path last, start anew by --overwrite, or give another --output_dir"
             )
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:

@@ -54,10 +54,18 @@ def start_log(quiet: bool = False, *, warnings_only: bool = False) -> None:
         _log.removeHandler(handler)
         handler.close()
     console = logging.StreamHandler(sys.stderr if warnings_only else sys.stdout)
-    console.setFormatter(logging.Formatter("%(message)s"))
+    console.setFormatter(_Console())
     console.setLevel(RESULT if quiet else logging.INFO)
     _log.addHandler(console)
     _log.addHandler(MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
+
+
+class _Console(logging.Formatter):
+    """The message alone; a warning says that it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"warning: {text}" if record.levelno == logging.WARNING else text
 
 
 def log_to_file(path: Path) -> None:

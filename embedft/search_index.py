@@ -188,7 +188,7 @@ class SearchIndex:
             return read_table(self.input_jsonl, settings, self.cache_dir, self.on_bad_rows)
         except InputError as error:  # it names the flags of fit
             message = str(error).replace("--data.positive context", "--field context")
-            raise InputError(message.replace("--data.on_bad_rows", "--on_bad_rows")) from None
+            raise InputError(message) from None
 
     def _open(self) -> bool:
         """Whether the index is there and whole."""

@@ -56,14 +56,15 @@ def test_output_folder_without_permission(
         tmp_path.chmod(0o700)
 
 
+@pytest.mark.parametrize("flag", ["--on_bad_rows=skip", "--data.on_bad_rows=skip"])
 def test_bad_rows_can_be_skipped(
-    fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str]
+    fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str], flag: str
 ) -> None:
     pairs.write_bytes(with_row(b"{}"))
-    out = fit("--epochs=1", "--data.on_bad_rows=skip")
+    out = fit("--epochs=1", flag)
     said = capsys.readouterr().out
     assert "31 rows read, 30 valid, 1 skipped" in said
-    assert f"{pairs}:2: question: missing" in said
+    assert f"\nwarning: {pairs}:2: question: missing" in said
     assert json.loads((out / "metrics.json").read_text())["data"]["rows_skipped"] == 1
 
 

@@ -155,8 +155,17 @@ def test_bad_rows_are_all_named_or_counted(tmp_path: Path, small: Flags, capsys:
     assert f"{pairs}: 63 rows, 23 bad, 40 used" in text
     assert "| trained on " in text  # and what fit would do without them
     assert error.startswith(f"{pairs}: 23 of 63 rows are bad, so fit refuses it")
-    assert "--data.on_bad_rows skip" in error
-    assert "23 bad" in said([str(pairs), *small, "--data.on_bad_rows=skip"], capsys)
+    assert "--on_bad_rows skip" in error
+    assert "23 bad" in said([str(pairs), *small, "--on_bad_rows=skip"], capsys)
+
+
+def test_rows_that_share_an_id_are_named(tmp_path: Path, small: Flags, capsys: Capture) -> None:
+    rows = [
+        {name: value for name, value in row.items() if name != "id"} for row in sample_rows()[:40]
+    ]
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [*rows[:3], rows[3] | {"id": "5"}, *rows[4:]])
+    text = said([str(pairs), *small], capsys)
+    assert text.count(f"warning: {pairs}:5: id: is that of line 4 (a row without an id") == 1
 
 
 REFUSED: dict[str, list[dict[str, Any]]] = {

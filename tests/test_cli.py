@@ -234,6 +234,44 @@ def test_a_used_folder_is_refused_until_told(
     assert json.loads((out / "training_progress.json").read_text())["training_completed"] is True
 
 
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--input_jsonl=none.jsonl", "none.jsonl: no such file"),
+        ("--validation_jsonl=none.jsonl", "none.jsonl: no such file"),
+        ("--epochs=-1", "epochs: no end is given"),
+        ("--batch_size=0", "batch_size: is 0"),
+        ("--learning_rate=-1", "learning_rate: is -1"),
+        ("--train_split=90", "train_split: is 90.0, must lie between 0 and 1"),
+        ("--train_split=0", "train_split: is 0.0, must lie between 0 and 1"),
+        ("--save_steps=0", "save_steps: is 0"),
+        (
+            "--seed=1",
+            "{out}: holds another run (metrics.json); go on with it by --ckpt_path last, ",
+        ),
+    ],
+)
+def test_a_wrong_flag_is_said_before_a_used_folder(
+    fit_flags: list[str], flag: str, message: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """Who mistypes a flag is not told to delete a run for it."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "metrics.json").touch()
+    said = fails(["fit", f"--output_dir={out}", *fit_flags, flag], capsys)
+    assert said.startswith(message.format(out=out))
+    assert "--overwrite true" not in said
+
+
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_a_share_out_of_range_is_refused_before_reading(
+    command: str, fit_flags: list[str], pairs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    pairs.write_text("not read")
+    said = fails([command, f"--output_dir={tmp_path}/out", *fit_flags, "--train_split=90"], capsys)
+    assert said == "train_split: is 90.0, must lie between 0 and 1 (usual: 0.9)"
+
+
 def test_overwrite_deletes_nothing_while_the_input_is_bad(
     fit: Callable[..., Path], fit_flags: list[str], pairs: Path, capsys: Capture
 ) -> None:

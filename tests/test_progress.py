@@ -80,7 +80,12 @@ def test_a_fit_has_bars(
     drawn = on_a_terminal(
         [*args, "--data.topic_batches=true", "--trainer.max_steps=2"], monkeypatch
     )
-    for step in ("reading and tokenising", "embedding for topics:", "Sanity Checking", "Epoch 0/1"):
+    for step in (
+        "reading and tokenising",
+        "embedding for topics:",
+        "Measuring the base model",
+        "Epoch 0/1",
+    ):
         assert any(BAR.search(part) for part in drawn.split(step)[1:]), step
 
 
@@ -132,8 +137,8 @@ def test_quiet_keeps_warnings_errors_and_results(
     ]
     with pairs.open("a") as stream:
         stream.write("{}\n")
-    lines = said_by(["predict", *fit_flags, f"--output_dir={emb}", "--data.on_bad_rows=skip"])
-    assert lines[1].startswith(f"{pairs}:61: question: missing")
+    lines = said_by(["predict", *fit_flags, f"--output_dir={emb}", "--on_bad_rows=skip"])
+    assert lines[1].startswith(f"warning: {pairs}:61: question: missing")
     with pytest.raises(SystemExit):
         main(["--quiet", *mine_flags])
     captured = capsys.readouterr()

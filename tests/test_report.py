@@ -257,7 +257,9 @@ def test_another_logger(fit: Callable[..., Path], tmp_path: Path) -> None:
     assert Page(out / "report.html").headings[:2] == ALL[:2]
 
 
-def test_tensorboard(fit: Callable[..., Path], pairs: Path) -> None:
+def test_tensorboard(
+    fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Gain, hyperparameters with final metrics, text, layout, and the projector's files."""
     write_jsonl(
         pairs, [row | {"question": f"{HOSTILE}\n{row['question']}"} for row in sample_rows()[:60]]
@@ -292,7 +294,14 @@ def test_tensorboard(fit: Callable[..., Path], pairs: Path) -> None:
         if metrics["best"].get("base_share") is None:
             ranks = findings(out, name).ranks.tolist() * 2
             assert [int(line.split("\t")[3]) for line in lines] == ranks
-    assert "tuned_model" in (out / "logs" / "projector_config.pbtxt").read_text()
+    config = (out / "logs" / "projector_config.pbtxt").read_text()
+    assert "tuned_model" in config
+    capsys.readouterr()
+    fit("--model.base_share=0.4", "--ckpt_path=last")
+    captured = capsys.readouterr()
+    assert "Embedding dir exists" not in captured.out + captured.err
+    assert (out / "logs" / "projector_config.pbtxt").read_text() == config
+    assert (folder / "tensors.tsv").is_file()
 
 
 # The parts that a report is made of.
@@ -365,17 +374,6 @@ def test_two_dimensions_keep_a_plane() -> None:
     torch.testing.assert_close(
         torch.cdist(placed, placed), torch.cdist(points, points), atol=1e-4, rtol=0
     )
-
-
-def test_a_run_of_other_data_is_not_compared(
-    fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Resumed on another file, the base model's ranks are of other questions: they are left out."""
-    fit("--epochs=1")
-    write_jsonl(pairs, sample_rows()[60:120])
-    page = Page(fit("--ckpt_path=last", "--epochs=2") / "report.html")
-    assert "Ranks" not in page.headings
-    assert page.headings[0] == "Verdict"
 
 
 def test_top_scores_are_the_exported_models(fit: Callable[..., Path]) -> None:

@@ -343,6 +343,7 @@ def test_a_finished_run_can_be_made_longer(
     assert [entry[:2] for entry in recorded(tmp_path / "more")] == [[2, i] for i in range(7)]
     assert json.loads((folder / "metrics.json").read_text())["last"]["step"] == 21
     said = capsys.readouterr().out
+    assert "\nwarning: resume: not the run that was stopped, the settings of now hold: " in said
     assert "the settings of now hold: max_epochs (was 2, is 3)\n" in said
 
 
@@ -382,7 +383,7 @@ def test_resume_of_a_finished_run_trains_nothing(fit: Callable[..., Path], tmp_p
     ("flag", "message"),
     [
         ("--batch_size=4", "was made with batch_size 8, now 4: its batches can't be continued"),
-        ("--data.split_seed=7", "was made with split_seed 42, now 7: its batches"),
+        ("--seed=7", "was made with seed 42, now 7: its batches"),
     ],
 )
 def test_other_batches_can_not_be_continued(
@@ -397,6 +398,67 @@ def test_other_batches_can_not_be_continued(
         fit(f"--ckpt_path={folder}/checkpoints/last.ckpt", flag, output_dir=tmp_path / "n")
     assert error.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def other_file(pairs: Path) -> list[str]:
+    """As many rows, in a file of another name."""
+    other = write_jsonl(pairs.with_name("other.jsonl"), sample_rows()[60:120])
+    return [f"--input_jsonl={other}"]
+
+
+def more_rows(pairs: Path) -> list[str]:
+    write_jsonl(pairs, sample_rows()[:70])
+    return []
+
+
+def own_set(pairs: Path) -> list[str]:
+    return [f"--validation_jsonl={write_jsonl(pairs.with_name('own.jsonl'), sample_rows()[90:])}"]
+
+
+@pytest.mark.parametrize("steps", [4, 7, 14])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_file, "other.jsonl: not the rows that the run was made with, of {pairs};"),
+        (more_rows, "{pairs}: no longer the rows that the run was made with;"),
+        (own_set, "validation_jsonl: was left out, is "),
+        (lambda _: ["--max_seq_length=20"], "{pairs}: its texts are not read as they were (max_"),
+        (lambda _: ["--data.split_seed=7"], "split_seed: was 42, is 7;"),
+        (lambda _: ["--train_split=0.7"], "train_split: was 0.8, is 0.7;"),
+    ],
+)
+def test_a_run_of_other_rows_is_not_gone_on_with(
+    fit: Callable[..., Path],
+    pairs: Path,
+    capsys: pytest.CaptureFixture[str],
+    steps: int,
+    change: Callable[[Path], list[str]],
+    message: str,
+) -> None:
+    """Within an epoch, at its end, and with nothing left to train; nothing is written."""
+    folder = fit(f"--trainer.max_steps={steps}")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as error:
+        fit("--ckpt_path=last", *change(pairs))
+    assert error.value.code == 2
+    said = capsys.readouterr().err
+    assert message.format(pairs=pairs) in said
+    assert said.count("\n") == 1
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_validation_set_is_kept(
+    fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = own_set(pairs)
+    fit("--trainer.max_steps=8", *own)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        fit("--ckpt_path=last")
+    path = own[0].partition("=")[2]
+    assert f"validation_jsonl: was {path}, is left out;" in capsys.readouterr().err
+    fit("--ckpt_path=last", "--train_split=0.5", *own)  # which divides nothing here
 
 
 @pytest.mark.parametrize(

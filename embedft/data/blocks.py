@@ -75,6 +75,8 @@ class Block:
         context_key: (good rows,) key of the normalised context, 0 where there is none.
         file_key: (good rows,) key of the file name, 0 where there is none.
         row_key: (good rows,) key of every field but ``id``.
+        id_key: (good rows,) key of the row's own id, 0 where it has none.
+        line: (good rows,) line in the block, from 1.
         label: (good rows,) float64, NaN where there is none.
         negatives: (good rows,) how many negatives the row has, of those that are tokenised.
         negative: (negatives of all rows,) which text of the block each is.
@@ -98,6 +100,8 @@ class Block:
     context_key: Keys
     file_key: Keys
     row_key: Keys
+    id_key: Keys
+    line: Ints
     label: NDArray[np.float64]
     negatives: Ints
     negative: Ints
@@ -122,6 +126,8 @@ class BlockReader:
         place_of: dict[str, int] = {"": 0}
         fields: list[int] = []  # question, answer, context and file name, row after row
         labels: list[float] = []
+        ids: list[str] = []
+        good_lines: list[int] = []
         negatives: list[tuple[str, ...]] = []
         bad_rows: list[tuple[int, str]] = []
         line = rows = skipped = first_without_label = 0
@@ -138,6 +144,8 @@ class BlockReader:
                     bad_rows.append((line, str(bad)))
                 continue
             fields += [place_of.setdefault(text, len(place_of)) for text in record[2:6]]
+            ids.append(record.id if record.own_id else "")
+            good_lines.append(line)
             negatives.append(record.negatives)
             if record.label is None:
                 first_without_label = first_without_label or line
@@ -178,6 +186,8 @@ class BlockReader:
                 label.view(np.uint64),
                 own_negatives,
             ),
+            id_key=text_keys(ids),
+            line=np.array(good_lines, dtype=np.int64),
             label=label,
             negatives=np.fromiter(map(len, negatives), dtype=np.int64, count=len(negatives)),
             negative=numbers[3],

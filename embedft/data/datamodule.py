@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -34,7 +35,7 @@ from embedft.data.pairs import (
 from embedft.data.plan import MAY_WAIT, BatchPlan, plan_epoch
 from embedft.data.records import OnBadRows, Record, stream_records
 from embedft.data.report import ReadReport
-from embedft.data.splits import all_held_out, drop_leaking_rows, split_rows
+from embedft.data.splits import all_held_out, drop_leaking_rows, split_rows, wrong_share
 from embedft.data.table import Table, read_table
 from embedft.data.topics import ENOUGH_ROWS, FEW_SEVERAL_ANSWERS, several_answers
 from embedft.errors import InputError
@@ -116,6 +117,8 @@ class EmbeddingDataModule(LightningDataModule):
                 raise InputError(f"{name}: is {value}, must be at least 1")
         if hard_negatives < 0:
             raise InputError(f"hard_negatives: is {hard_negatives}, must be 0 or more")
+        if validation_jsonl is None and not 0 <= train_split < 1:
+            raise wrong_share(train_split)
         self.input_jsonl = input_jsonl
         self.validation_jsonl = validation_jsonl
         self.guard_jsonl = guard_jsonl
@@ -468,16 +471,74 @@ class EmbeddingDataModule(LightningDataModule):
             if index == len(self.train_batches(epoch)):
                 epoch, index = epoch + 1, 0
         place = None if self.topic_place is None else torch.from_numpy(self.topic_place)
-        return {"epoch": epoch, "batch": index, "topic_place": place, **self.plan_settings()}
+        files = {"input_jsonl": self.input_jsonl, "validation_jsonl": self.validation_jsonl}
+        return {
+            "epoch": epoch,
+            "batch": index,
+            "topic_place": place,
+            "files": files,
+            **self.plan_settings(),
+        }
+
+    def refuse_other_rows(self, state_dict: dict[str, Any]) -> None:
+        """Refuses to go on with a run of other rows, once the data is read.
+
+        What is held out of other rows, or by another split, may have been trained on; and what the
+        run has measured is of other questions.
+
+        Args:
+            state_dict: Of the checkpoint that a fit is to go on from.
+
+        Raises:
+            InputError: The files, how their texts are read, or the split are not what they were.
+        """
+        if "data_fingerprint" in state_dict and (changed := self._other_rows(state_dict)):
+            raise InputError(
+                f"{changed}; the run can't go on so, its figures would be of other questions or "
+                "texts: give what it was, or start a new run in another --output_dir without "
+                "--ckpt_path (its exported model as --base_model is trained further)"
+            )
+
+    def _other_rows(self, state_dict: dict[str, Any]) -> str:
+        """What is no longer as it was, in words; empty if nothing."""
+        now = self.plan_settings()
+        saved = str(state_dict["data_fingerprint"]).split("+")
+        names = state_dict.get("files", {})
+        files = {"input_jsonl": self.input_jsonl, "validation_jsonl": self.validation_jsonl}
+        for (name, path), old, new in zip_longest(
+            files.items(), saved, str(now["data_fingerprint"]).split("+")
+        ):
+            if old == new:
+                continue
+            if old is None:
+                return f"{name}: was left out, is {path}"
+            if new is None:
+                return f"{name}: was {names.get(name, 'given')}, is left out"
+            if old.partition("-")[2] != new.partition("-")[2]:
+                before = names.get(name)
+                if before in (None, path):
+                    return f"{path}: no longer the rows that the run was made with"
+                return f"{path}: not the rows that the run was made with, of {before}"
+            return (
+                f"{path}: its texts are not read as they were (max_seq_length, prompts, positive, "
+                "hard_negatives or the tokenizer changed)"
+            )
+        split = () if self.validation_jsonl else ("train_split", "split_seed")
+        for name in ("positive", *split):
+            if name in state_dict and state_dict[name] != now[name]:
+                return f"{name}: was {state_dict[name]}, is {now[name]}"
+        return ""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues a fit at a saved position; a checkpoint that is only measured has none.
 
         Raises:
-            InputError: The position is inside an epoch and the batches would be others now.
+            InputError: The rows are others, or the position is inside an epoch and its batches
+                would be others now.
         """
         if self.trainer is not None and self.trainer.state.fn != "fit":
             return
+        self.refuse_other_rows(state_dict)
         if state_dict["batch"]:
             for name, now in self.plan_settings().items():
                 saved = state_dict.get(name, ADDED_LATER.get(name))

@@ -74,7 +74,7 @@ def read_records(
     records = list(stream_records(path, report, context_required=context_required))
     report.check(len(records), refuse_bad_rows=on_bad_rows == "error")
     if drop_duplicates:
-        kept = {record[2:]: record for record in reversed(records)}  # the first of each stays
+        kept = {record[2:-1]: record for record in reversed(records)}  # the first of each stays
         report.duplicates = len(records) - len(kept)
         records = sorted(kept.values(), key=lambda record: record.line)
     labelled = sum(record.label is not None for record in records)

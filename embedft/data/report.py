@@ -21,6 +21,8 @@ class ReadReport:
         repeated_questions: Questions whose text (normalised) stands in an earlier row.
         repeated_answers: Answers whose text (normalised) stands in an earlier row.
         bad_rows: Line number and what is wrong, of the first bad rows.
+        same_ids: How many rows have the id of an earlier one, the line of the first of them and of
+            that earlier one; empty if none has.
     """
 
     path: str
@@ -30,6 +32,7 @@ class ReadReport:
     repeated_questions: int = 0
     repeated_answers: int = 0
     bad_rows: list[tuple[int, str]] = field(default_factory=list)
+    same_ids: list[int] = field(default_factory=list)
 
     @property
     def valid(self) -> int:
@@ -40,6 +43,18 @@ class ReadReport:
     def problems(self) -> list[str]:
         """The first bad rows in words: file, line, field, what is wrong."""
         return [f"{self.path}:{line}: {what}" for line, what in self.bad_rows]
+
+    @property
+    def same_ids_in_words(self) -> str:
+        """That rows share an id, by line; empty if none do."""
+        if not self.same_ids:
+            return ""
+        count, line, earlier = self.same_ids
+        more = f", and {count - 1} more have that of another" if count > 1 else ""
+        return (
+            f"{self.path}:{line}: id: is that of line {earlier}{more} (a row without an id has its "
+            "line number); give each an id of its own, ids.jsonl tells them apart by line alone"
+        )
 
     def __str__(self) -> str:
         return (
@@ -77,7 +92,7 @@ class ReadReport:
         if self.skipped > 1:
             lines.append(f"{self.path}: {self.skipped} of {self.rows} rows are bad")
         if refuse_bad_rows and self.skipped < self.rows:
-            lines[-1] += "; mend them or leave them out with --data.on_bad_rows skip"
+            lines[-1] += "; mend them or leave them out with --on_bad_rows skip"
         raise InputError("\n".join(lines))
 
     def check_labels(self, labelled: int, rows: int, first_without: int) -> None:

@@ -22,6 +22,7 @@ class Record(NamedTuple):
         file_name: The document the pair comes from; empty where there is none.
         label: How well the pair fits, in [0, 1]; None where the file gives none.
         negatives: Wrong answers to the question, stripped, none empty.
+        own_id: The id is the row's own, not its line number.
     """
 
     line: int
@@ -32,6 +33,7 @@ class Record(NamedTuple):
     file_name: str = ""
     label: float | None = None
     negatives: tuple[str, ...] = ()
+    own_id: bool = False
 
 
 class RowError(ValueError):
@@ -101,6 +103,7 @@ def _parse(line: bytes, number: int) -> Record:
         id=_id(row, number),
         label=_label(row),
         negatives=_negatives(row),
+        own_id=row.get("id") is not None,
     )
 
 

@@ -71,6 +71,11 @@ def leak_groups(keys: RowKeys) -> Ints:
     return connected(*(codes(column) for column in columns))
 
 
+def wrong_share(train_split: float) -> InputError:
+    """What is said of a share that is out of range."""
+    return InputError(f"train_split: is {train_split}, must lie between 0 and 1 (usual: 0.9)")
+
+
 def split_rows(keys: RowKeys, train_split: float, seed: int) -> Split:
     """Splits rows into training and validation without a shared file, question or answer.
 
@@ -87,7 +92,7 @@ def split_rows(keys: RowKeys, train_split: float, seed: int) -> Split:
         InputError: The share is out of range, or the rows are too few or all tied together.
     """
     if not 0 < train_split < 1:
-        raise InputError(f"train_split: is {train_split}, must lie between 0 and 1 (usual: 0.9)")
+        raise wrong_share(train_split)
     rows = len(keys)
     too_small = "; add rows, or give a set of your own with --data.validation_jsonl"
     if rows < 3:

@@ -39,8 +39,9 @@ class Table:
 
     Attributes:
         path: The file.
-        counts: ``rows_read``, ``skipped``, ``bad_rows``, ``duplicates``, ``distinct_questions``,
-            ``distinct_answers``, ``first_without_label`` (a line, 0 if none).
+        counts: ``rows_read``, ``skipped``, ``bad_rows``, ``same_ids``, ``duplicates``,
+            ``distinct_questions``, ``distinct_answers``, ``first_without_label`` (a line, 0 if
+            none).
         question: (rows,) int64 which text the question is.
         answer: (rows,) int64 which text the answer is; None where answers are not tokenised.
         context: (rows,) int64 which text the context is, -1 for none; None as above.
@@ -98,6 +99,7 @@ class Table:
             repeated_questions=used - self.counts["distinct_questions"],
             repeated_answers=used - self.counts["distinct_answers"],
             bad_rows=[(line, what) for line, what in self.counts["bad_rows"]],
+            same_ids=self.counts.get("same_ids", []),  # a cache of before has none
         )
 
 
@@ -128,8 +130,20 @@ def read_table(
     Raises:
         InputError: The file can't be read, has bad rows under ``error``, or no good row.
     """
-    strict = on_bad_rows == "error"
+    table = _read_table(path, settings, cache_dir, on_bad_rows == "error", block_bytes, workers)
+    if warning := table.report(drop_duplicates=False).same_ids_in_words:
+        log.warning("%s", warning)
+    return table
 
+
+def _read_table(
+    path: str,
+    settings: ReadSettings,
+    cache_dir: Path | None,
+    strict: bool,
+    block_bytes: int,
+    workers: int | None,
+) -> Table:
     def build(folder: Path) -> Table:
         digest = build_table(
             Path(path),

@@ -13,7 +13,7 @@ import numpy as np
 
 from embedft.data.blocks import Block, Positive, ReadSettings
 from embedft.data.column_files import ColumnFiles
-from embedft.data.keys import Ints, first_equal, repeats
+from embedft.data.keys import NO_KEY, Ints, Keys, Mask, first_equal, repeats, text_keys
 from embedft.data.records import byte_blocks
 from embedft.data.report import MAX_REPORTED, ReadReport
 from embedft.data.workers import read_blocks
@@ -93,7 +93,7 @@ def _append_all(
 ) -> dict[str, Any]:
     """Appends block after block, whose lines and texts count on from those before."""
     names = ["question_key", "answer_key", "file_key", "row_key", "label", "text_key", "cut", "ids"]
-    names += ["negatives", "negative_key"]
+    names += ["negatives", "negative_key", "id_key"]
     if settings.documents != "answer":
         names.append("context_key")
     lines = rows = texts = tokens = first_without_label = 0
@@ -104,6 +104,7 @@ def _append_all(
         for name in _TEXTS[settings.documents]:
             places: Ints = getattr(block, name)
             columns.append(name, np.where(places < 0, -1, places + texts))
+        columns.append("line", block.line + lines)
         columns.append("offsets", tokens + np.cumsum(block.lengths, dtype=np.int64))
         report.rows += block.rows
         report.skipped += block.skipped
@@ -118,7 +119,7 @@ def _append_all(
     return {"rows": rows, "first_without_label": first_without_label}
 
 
-def _finish(columns: ColumnFiles, settings: ReadSettings) -> dict[str, int]:
+def _finish(columns: ColumnFiles, settings: ReadSettings) -> dict[str, Any]:
     """Finds what is equal across blocks; the first of equal texts stands for all of them."""
     text_key = columns.read("text_key")
     if repeats(text_key).any():
@@ -128,18 +129,37 @@ def _finish(columns: ColumnFiles, settings: ReadSettings) -> dict[str, int]:
             columns.replace(name, np.where(places < 0, -1, first[places]))
     duplicate = repeats(columns.read("row_key"))
     columns.append("duplicate", duplicate)
-    columns.remove("text_key")
-    columns.remove("row_key")
+    same_ids = _same_ids(columns.read("id_key"), columns.read("line"), duplicate)
+    for name in ("text_key", "row_key", "id_key", "line"):
+        columns.remove(name)
     if np.isnan(columns.read("label")).all():
         columns.remove("label")
     if not len(columns.read("negative")):
         for name in ("negatives", "negative", "negative_key"):
             columns.remove(name)
     return {
+        "same_ids": same_ids,
         "duplicates": int(duplicate.sum()),
         "distinct_questions": int((~repeats(columns.read("question_key"))).sum()),
         "distinct_answers": int((~repeats(columns.read("answer_key"))).sum()),
     }
+
+
+def _same_ids(id_key: Keys, line: Ints, duplicate: Mask) -> list[int]:
+    """Rows whose id an earlier row has: how many, and the lines of the first and of that one.
+
+    Empty if there are none. A row without an id has its line number; exact duplicates don't count.
+    """
+    without = id_key == NO_KEY
+    if without.all():
+        return []
+    ids = id_key.copy()
+    ids[without] = text_keys(map(str, line[without].tolist()))
+    again = np.flatnonzero(repeats(ids) & ~duplicate)
+    if not len(again):
+        return []
+    earlier = np.flatnonzero(ids == ids[again[0]])[0]
+    return [len(again), int(line[again[0]]), int(line[earlier])]
 
 
 def _cores() -> int:

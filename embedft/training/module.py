@@ -103,14 +103,7 @@ class EmbeddingModule(LightningModule):
         matryoshka_weights: list[float] | None = None,
     ) -> None:
         super().__init__()
-        if chunk_size is not None and chunk_size < 1:
-            raise InputError(f"chunk_size: is {chunk_size}, must be at least 1 (usual: 32)")
-        if not 0 <= base_share < 1:
-            raise InputError(f"base_share: is {base_share}, must be at least 0 and below 1")
-        if not learning_rate > 0:
-            raise InputError(f"learning_rate: is {learning_rate}, must be above 0 (usual: 2e-5)")
-        if isinstance(warmup_steps, int) and warmup_steps < 0:
-            raise InputError(f"warmup_steps: is {warmup_steps}, must be 0 or more, or auto")
+        check_numbers(chunk_size, base_share, learning_rate, warmup_steps)
         self.save_hyperparameters(ignore=["loss"])
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -437,6 +430,24 @@ class EmbeddingModule(LightningModule):
     def predict_step(self, batch: EvalBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Which texts, and their embeddings."""
         return batch.texts, self.encoder(batch.input_ids, batch.lengths)
+
+
+def check_numbers(
+    chunk_size: int | None, base_share: float, learning_rate: float, warmup_steps: WarmupSteps
+) -> None:
+    """Refuses settings that are out of range; needs no model.
+
+    Raises:
+        InputError: One is.
+    """
+    if chunk_size is not None and chunk_size < 1:
+        raise InputError(f"chunk_size: is {chunk_size}, must be at least 1 (usual: 32)")
+    if not 0 <= base_share < 1:
+        raise InputError(f"base_share: is {base_share}, must be at least 0 and below 1")
+    if not learning_rate > 0:
+        raise InputError(f"learning_rate: is {learning_rate}, must be above 0 (usual: 2e-5)")
+    if isinstance(warmup_steps, int) and warmup_steps < 0:
+        raise InputError(f"warmup_steps: is {warmup_steps}, must be 0 or more, or auto")
 
 
 def steps_of_run(trainer: Trainer, data: EmbeddingDataModule) -> int:

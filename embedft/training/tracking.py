@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,11 +59,14 @@ def _project(logger: TensorBoardLogger, evidence: Evidence) -> None:
     writer: Any = logger.experiment
     for name, found in evidence.found.items():
         labels = _labels(found, evidence)
+        tag = name.replace(" ", "_")
+        # Those of an end before this one, of a resumed run: the writer would warn of them.
+        shutil.rmtree(Path(logger.log_dir) / "00000" / tag, ignore_errors=True)
         writer.add_embedding(
             torch.cat([found.questions, found.answers]),
             metadata=labels,
             metadata_header=["text", "kind", "file", "rank"],
-            tag=name.replace(" ", "_"),
+            tag=tag,
         )
 
 

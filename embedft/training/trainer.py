@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from embedft.errors import InputError, RunFailedError
@@ -65,11 +65,13 @@ class EmbedftTrainer(Trainer):
             log.info("precision auto: %s", precision)
         if enable_progress_bar is None:
             enable_progress_bar = shows_bars()
-        if enable_progress_bar and chooses_cuda(str(kwargs.get("accelerator", "auto"))):
+        if enable_progress_bar:
             callbacks = kwargs.get("callbacks") or []
             callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
             if not any(isinstance(callback, ProgressBar) for callback in callbacks):
-                kwargs["callbacks"] = [*callbacks, GpuProgressBar(refresh_rate=10)]
+                on_gpu = chooses_cuda(str(kwargs.get("accelerator", "auto")))
+                bar = GpuProgressBar(refresh_rate=10) if on_gpu else RichBar()
+                kwargs["callbacks"] = [*callbacks, bar]
         super().__init__(
             *args,
             precision=precision,  # type: ignore[arg-type]
@@ -82,12 +84,7 @@ class EmbedftTrainer(Trainer):
                 "checkpoints and export need whole weights on each device, and gradients averaged "
                 "over ranks; use ddp (docs/reliability.md says more)"
             )
-        if self.max_epochs is not None and self.max_epochs < 0 and self.max_steps < 0:
-            raise InputError(
-                "epochs: no end is given; type --epochs 3, or --trainer.max_steps 1000"
-            )
-        if self.max_epochs == 0:
-            raise InputError("epochs: is 0, must be at least 1")
+        check_end(self.max_epochs, self.max_steps)
         if self.strategy.root_device.type == "cpu":
             keep_freed_memory()
 
@@ -113,8 +110,33 @@ class EmbedftTrainer(Trainer):
         check(self, model, datamodule, html)  # type: ignore[arg-type]  # the command line's own
 
 
-class GpuProgressBar(TQDMProgressBar):
-    """Lightning's bar; reads the loss, which waits for the GPU, only where it is shown."""
+def check_end(max_epochs: int | None, max_steps: int) -> None:
+    """Refuses a run without an end, or without a step.
+
+    Raises:
+        InputError: It has none.
+    """
+    if max_epochs is not None and max_epochs < 0 and max_steps < 0:
+        raise InputError("epochs: no end is given; type --epochs 3, or --trainer.max_steps 1000")
+    if max_epochs == 0:
+        raise InputError("epochs: is 0, must be at least 1")
+
+
+class _SaysWhatIsMeasured:
+    """What Lightning calls a sanity check measures the base model here."""
+
+    @property
+    def sanity_check_description(self) -> str:
+        """What stands before the first bar."""
+        return "Measuring the base model"
+
+
+class RichBar(_SaysWhatIsMeasured, RichProgressBar):
+    """Lightning's bar, the default where rich is installed."""
+
+
+class GpuProgressBar(_SaysWhatIsMeasured, TQDMProgressBar):
+    """Lightning's other bar; reads the loss, which waits for the GPU, only where it is shown."""
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule

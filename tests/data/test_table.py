@@ -66,8 +66,39 @@ def untidy_rows() -> list[Row]:
             del row["context"]
     rows = with_negatives(rows)
     rows += [row | {"id": f"again {i}"} for i, row in enumerate(rng.sample(rows, 40))]
-    rows += [row | {"question": row["question"].upper()} for row in rng.sample(rows, 20)]
+    rows += [
+        row | {"id": f"upper {i}", "question": row["question"].upper()}
+        for i, row in enumerate(rng.sample(rows, 20))
+    ]
     return rows
+
+
+@pytest.mark.parametrize("block_bytes", [150, 1 << 20])
+def test_rows_that_share_an_id_are_said_by_line(
+    settings: ReadSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture, block_bytes: int
+) -> None:
+    """Also where an id is the line number of a row without one, and once only, from the cache too."""
+
+    def said(ids: list[Any], *more: Row) -> list[str]:
+        rows = [
+            row | {"id": own} if own is not None else row
+            for row, own in zip(plain, ids, strict=True)
+        ]
+        path = write_jsonl(tmp_path / "ids.jsonl", [*rows, *more])
+        for _ in range(2):
+            caplog.clear()
+            read_table(str(path), settings, tmp_path / "cache", block_bytes=block_bytes)
+            found = [record for record in caplog.records if record.levelno == logging.WARNING]
+        return [str(record.message).removeprefix(f"{path}:") for record in found]
+
+    plain = [{"question": f"q {i}", "answer": f"a {i}"} for i in range(6)]
+    assert said([None] * 6) == []
+    assert said(["a", None, "1", "d", "e", 7]) == []
+    (message,) = said([None, None, None, "5", None, None])
+    assert message.startswith("5: id: is that of line 4 (a row without an id has its line number);")
+    (message,) = said(["a", "b", "a", None, 4, "b"])
+    assert message.startswith("3: id: is that of line 1, and 2 more have that of another (")
+    assert said(["a", "b", "c", "d", "e", "f"], plain[0] | {"id": "a"}) == [], "a duplicate"
 
 
 def ids_of(table: Table, text: int) -> list[int]:
