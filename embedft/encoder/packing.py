@@ -18,13 +18,39 @@ from torch import Tensor
 
 
 def block_length(length: int) -> int:
-    """The length of the block that a text of a length belongs to: some places are padding.
+    """The length of a block whose longest text has a length: some places are padding.
 
-    A call for each length would cost more than the arithmetic on a few padded places; and so would
-    lengths that differ from batch to batch, because a CPU's library compiles products for each.
+    Lengths that differ from batch to batch cost more than the arithmetic on these places, because a
+    CPU's library compiles products for each.
     """
     step = 8 if length <= 128 else 16
     return -(-length // step) * step
+
+
+_BLOCK = 4096
+"""A block more costs a CPU as much as so many scores of each head."""
+
+
+def _merged(runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Joins neighbours where more padding costs less than a block more.
+
+    Args:
+        runs: (length, texts) of each, the longest first.
+    """
+    before = [0, *itertools.accumulate(texts for _, texts in runs)]
+    best = [(0, 0)]  # of the runs up to each: cost, and where the last block begins
+    for end in range(1, len(runs) + 1):
+        ways = []
+        for first, (length, _) in enumerate(runs[:end]):
+            scores = (before[end] - before[first]) * length**2
+            ways.append((best[first][0] + _BLOCK + scores, first))
+        best.append(min(ways))
+    merged, end = [], len(runs)
+    while end:
+        first = best[end][1]
+        merged.append((runs[first][0], before[end] - before[first]))
+        end = first
+    return merged[::-1]
 
 
 class Block(NamedTuple):
@@ -32,7 +58,7 @@ class Block(NamedTuple):
 
     Attributes:
         texts: N.
-        length: L, :func:`block_length` of each of them.
+        length: L, :func:`block_length` of the longest of them.
         padding: (N, 1, 1, L) float32 on the device, to be added to scores: -inf behind a text's
             end, else 0; None if all have length L.
     """
@@ -131,7 +157,7 @@ class PackedLayout:
     def _runs(self) -> list[tuple[int, Tensor]]:
         """The length of each block, and those of its texts."""
         by_length = itertools.groupby(self.lengths.tolist(), block_length)
-        runs = [(length, len(list(texts))) for length, texts in by_length]
+        runs = _merged([(length, len(list(texts))) for length, texts in by_length])
         lengths = torch.split(self.lengths, [texts for _, texts in runs])
         return [(length, some) for (length, _), some in zip(runs, lengths, strict=True)]
 

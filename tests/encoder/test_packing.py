@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import itertools
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedft.encoder.packing import PackedLayout, block_length
+from embedft.encoder.packing import _BLOCK, PackedLayout, _merged, block_length
 
 text_lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
@@ -51,14 +54,50 @@ def test_lengths_of_blocks_are_few() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("lengths", "blocks"),
+    [
+        ([384] * 8 + [300], [(8, 384), (1, 304)]),  # one text more of 384 would cost more
+        ([40, 38, 30, 20], [(4, 40)]),
+        ([40] * 9 + [20] * 9, [(9, 40), (9, 24)]),
+        ([40] + [20] * 3, [(4, 40)]),
+    ],
+)
+def test_few_texts_share_a_block(lengths: list[int], blocks: list[tuple[int, int]]) -> None:
+    assert [(block.texts, block.length) for block in layout_of(lengths).blocks] == blocks
+
+
+@given(text_lengths)
+def test_blocks_cost_least(lengths: list[int]) -> None:
+    """Against every way to cut the lengths there are."""
+    runs = [
+        (length, len(list(texts)))
+        for length, texts in itertools.groupby(sorted(map(block_length, lengths))[::-1])
+    ]
+
+    def cost(blocks: list[tuple[int, int]]) -> int:
+        return sum(_BLOCK + texts * length**2 for length, texts in blocks)
+
+    def merged(cuts: tuple[bool, ...]) -> list[tuple[int, int]]:
+        blocks = [runs[0]]
+        for cut, (length, texts) in zip(cuts, runs[1:], strict=True):
+            if cut:
+                blocks.append((length, texts))
+            else:
+                blocks[-1] = blocks[-1][0], blocks[-1][1] + texts
+        return blocks
+
+    ways = itertools.product([False, True], repeat=len(runs) - 1)
+    assert cost(_merged(runs)) == min(cost(merged(cuts)) for cuts in ways)
+
+
 @given(text_lengths)
 def test_blocks_are_of_like_length(lengths: list[int]) -> None:
     layout = layout_of(lengths)
     rest = layout.lengths.tolist()
     for block in layout.blocks:
         texts, rest = rest[: block.texts], rest[block.texts :]
-        assert block.length % 8 == 0
-        assert block.length - 8 < texts[-1] <= texts[0] <= block.length
+        assert block.length == block_length(texts[0])
         inside = (
             torch.ones(block.texts, block.length).bool()
             if block.padding is None
