@@ -1,6 +1,6 @@
 """How a packed batch lies in memory: texts one after the other, the longest first, no padding.
 
-Attention alone works on blocks: texts of nearly one length, as matrices of the longest's size.
+Attention alone works on blocks: texts of like length, as matrices of the longest's size.
 
 Shape suffixes: B texts, T tokens of the batch, N texts of a block, H heads, L length of a block,
 S = sum of N·H·L over the blocks.
