@@ -52,9 +52,14 @@ def test_while_the_packages_are_imported(name: str, seconds: float) -> None:
         time.sleep(seconds)
         if process.poll() is not None:
             pytest.skip("ended before")
-        os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-        assert (process.returncode, said) == (130, "interrupted\n")
+        ends_with_one_word(process)
+
+
+def ends_with_one_word(process: subprocess.Popen[str]) -> None:
+    """After Ctrl-C."""
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "interrupted\n")
 
 
 def handler_is_there(process: subprocess.Popen[str]) -> None:
@@ -68,9 +73,7 @@ def test_a_check_says_one_word(fit_flags: list[str]) -> None:
     with started([*entry("module"), "check", *fit_flags]) as process:
         assert process.stdout is not None
         process.stdout.readline()  # of the file; then it times steps
-        os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-        assert (process.returncode, said) == (130, "interrupted\n")
+        ends_with_one_word(process)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

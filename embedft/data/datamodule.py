@@ -471,12 +471,11 @@ class EmbeddingDataModule(LightningDataModule):
             if index == len(self.train_batches(epoch)):
                 epoch, index = epoch + 1, 0
         place = None if self.topic_place is None else torch.from_numpy(self.topic_place)
-        files = {"input_jsonl": self.input_jsonl, "validation_jsonl": self.validation_jsonl}
         return {
             "epoch": epoch,
             "batch": index,
             "topic_place": place,
-            "files": files,
+            "files": self._files(),
             **self.plan_settings(),
         }
 
@@ -499,14 +498,17 @@ class EmbeddingDataModule(LightningDataModule):
                 "--ckpt_path (its exported model as --base_model is trained further)"
             )
 
+    def _files(self) -> dict[str, str | None]:
+        """By setting, in the order of the parts of the fingerprint."""
+        return {"input_jsonl": self.input_jsonl, "validation_jsonl": self.validation_jsonl}
+
     def _other_rows(self, state_dict: dict[str, Any]) -> str:
         """What is no longer as it was, in words; empty if nothing."""
         now = self.plan_settings()
         saved = str(state_dict["data_fingerprint"]).split("+")
         names = state_dict.get("files", {})
-        files = {"input_jsonl": self.input_jsonl, "validation_jsonl": self.validation_jsonl}
         for (name, path), old, new in zip_longest(
-            files.items(), saved, str(now["data_fingerprint"]).split("+")
+            self._files().items(), saved, str(now["data_fingerprint"]).split("+")
         ):
             if old == new:
                 continue

@@ -265,9 +265,9 @@ def _has_kernels(query_THE: Tensor) -> bool:
     """Whether :func:`_by_text` computes on this device, in this dtype and head size."""
     if query_THE.device.type != "cuda" or torch.version.cuda is None:
         return False
-    half = query_THE.dtype in (torch.float16, torch.bfloat16)
-    single = query_THE.dtype == torch.float32
-    return query_THE.shape[-1] % 8 == 0 and query_THE.shape[-1] <= 256 and (half or single)
+    size = query_THE.shape[-1]
+    known = query_THE.dtype in (torch.float16, torch.bfloat16, torch.float32)
+    return known and size % 8 == 0 and size <= 256
 
 
 def _by_text(

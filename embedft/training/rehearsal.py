@@ -75,9 +75,8 @@ def rehearse(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModul
     rows = data.rows
     tokens = data.tokens.lengths(rows.anchor) + data.tokens.lengths(rows.positive)
     drawn = data.draws * data.tokens.lengths(rows.positive)
-    share = (
-        int((tokens + drawn)[plan.rows].sum()) / batches / trainer.world_size
-    )  # tokens a batch and device
+    planned = int((tokens + drawn)[plan.rows].sum())
+    share = planned / batches / trainer.world_size  # tokens a batch and device
     evaluations = _evaluations(trainer, module, batches, steps)
     to_embed = int(data.tokens.lengths(data.task.texts).sum()) / trainer.world_size
     train_speed, eval_speed, device = _speeds(trainer, module, data)
