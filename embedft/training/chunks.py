@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from embedft.encoder.encoder import Encoder
+from embedft.encoder.packing import PackedLayout
 
 
 def embed_in_chunks(
@@ -25,33 +26,41 @@ def embed_in_chunks(
         encoder: Packed ids and lengths in, embeddings out.
         input_ids_T: (T,) int64.
         lengths_B: (B,) int64 on the CPU, tokens a text.
-        chunk_size: At least 1. No chunk has more tokens than the longest run of so many texts.
+        chunk_size: At least 1. No chunk needs more memory than the largest run of so many texts.
     """
     if chunk_size is None or chunk_size >= len(lengths_B):
         embeddings_BD: Tensor = encoder(input_ids_T, lengths_B)
         return embeddings_BD
-    lengths = torch.split(lengths_B, texts_a_chunk(lengths_B, chunk_size))
-    ids = torch.split(input_ids_T, [int(chunk.sum()) for chunk in lengths])
+    # Texts of like length share a chunk: few blocks of attention each, and little padding.
+    layout = PackedLayout.of(lengths_B, input_ids_T.device)
+    lengths = torch.split(layout.lengths, texts_a_chunk(lengths_B, chunk_size))
+    ids = torch.split(input_ids_T[layout.tokens], [int(chunk.sum()) for chunk in lengths])
+    *others, last = zip(ids, lengths, strict=True)
     # Cast weights that chunks share would add up their gradients in the low precision.
     kind = input_ids_T.device.type
     autocast = torch.autocast(kind, enabled=torch.is_autocast_enabled(kind), cache_enabled=False)
     with autocast, encoder.word_gradients_together():
-        return torch.cat(
-            [
-                checkpoint(encoder, *chunk, use_reentrant=False)
-                for chunk in zip(ids, lengths, strict=True)
-            ]
-        )
+        embedded = [checkpoint(encoder, *chunk, use_reentrant=False) for chunk in others]
+        embedded.append(encoder(*last))  # its gradient is the first that is due: it can stay
+    return torch.cat(embedded)[layout.order.argsort().to(input_ids_T.device)]
+
+
+_TOKEN = 256
+"""A token needs as much memory as so many scores of each head: 11 times a head's size, or more."""
 
 
 def texts_a_chunk(lengths_B: Tensor, chunk_size: int) -> list[int]:
-    """Fewer and fuller chunks than of ``chunk_size`` texts each, in the same memory."""
-    limit = max(int(run.sum()) for run in torch.split(lengths_B, chunk_size))
-    texts, tokens = [0], 0
-    for length in lengths_B.tolist():
-        if tokens + length > limit:
+    """How many texts each chunk holds, the longest texts first.
+
+    No chunk needs more memory than the largest run of ``chunk_size`` texts as they came.
+    """
+    needs_B = lengths_B * (_TOKEN + lengths_B)
+    limit = max(int(run.sum()) for run in torch.split(needs_B, chunk_size))
+    texts, used = [0], 0
+    for need in needs_B.sort().values.tolist():  # from the shortest, so that the last are full
+        if used + need > limit:
             texts.append(0)
-            tokens = 0
+            used = 0
         texts[-1] += 1
-        tokens += length
-    return texts
+        used += need
+    return texts[::-1]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from embedft.encoder.encoder import Encoder
+from embedft.encoder.packing import PackedLayout
 from embedft.training.chunks import embed_in_chunks, texts_a_chunk
 
 
@@ -52,9 +53,11 @@ def test_dropout_draws_the_same_masks_again(tiny_model: Path, bf16: bool) -> Non
     ids, lengths = batch(encoder)
 
     def kept() -> Tensor:
-        chunks = torch.split(lengths, texts_a_chunk(lengths, 4))
-        parts = zip(torch.split(ids, [int(c.sum()) for c in chunks]), chunks, strict=True)
-        return torch.cat([encoder(*part) for part in parts])
+        layout = PackedLayout.of(lengths, torch.device("cpu"))
+        chunks = torch.split(layout.lengths, texts_a_chunk(lengths, 4))
+        ids_a_chunk = [int(chunk.sum()) for chunk in chunks]
+        parts = zip(torch.split(ids[layout.tokens], ids_a_chunk), chunks, strict=True)
+        return torch.cat([encoder(*part) for part in parts])[layout.order.argsort()]
 
     with torch.autocast("cpu", enabled=bf16, cache_enabled=False):
         loss, expected = gradients(encoder, kept)
@@ -63,16 +66,18 @@ def test_dropout_draws_the_same_masks_again(tiny_model: Path, bf16: bool) -> Non
     assert torch.equal(chunked, loss)
     assert chunked != plain, "dropout is on"
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-12, atol=1e-12)
+        exact = 1e-12 if gradient.dtype == torch.float64 else 1e-6
+        torch.testing.assert_close(found[name], gradient, rtol=exact, atol=exact)
 
 
-def test_chunks_are_as_long_as_the_longest_run() -> None:
+def test_no_chunk_needs_more_than_the_largest_run() -> None:
     lengths = torch.tensor([1, 1, 9, 8, 2, 2, 2, 17])
-    assert texts_a_chunk(lengths, 2) == [4, 3, 1]  # limit: the last two, 19
+    assert texts_a_chunk(lengths, 2) == [1, 1, 6]  # the last two of them need most
     for size in range(1, 9):
-        limit = max(int(run.sum()) for run in torch.split(lengths, size))
-        chunks = torch.split(lengths, texts_a_chunk(lengths, size))
-        assert torch.equal(torch.cat(chunks), lengths)
+        needs = lengths * (256 + lengths)
+        limit = max(int(run.sum()) for run in torch.split(needs, size))
+        chunks = torch.split(needs.sort(descending=True).values, texts_a_chunk(lengths, size))
+        assert sum(map(len, chunks)) == len(lengths)
         assert max(int(chunk.sum()) for chunk in chunks) <= limit
 
 
@@ -80,20 +85,22 @@ def test_activations_are_not_kept(tiny_model: Path) -> None:
     """What autograd keeps between forward and backward does not grow with the batch."""
     encoder = Encoder(str(tiny_model))
 
-    def kept(texts: int) -> int:
+    def kept(chunks: int) -> int:
         sizes = []
 
         def pack(tensor: Tensor) -> Tensor:
             sizes.append(0 if isinstance(tensor, nn.Parameter) else tensor.numel())
             return tensor
 
-        ids, lengths = batch(encoder, texts)
+        lengths = torch.full((4 * chunks,), 20)
+        ids = torch.full((int(lengths.sum()),), 100)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             embed_in_chunks(encoder, ids, lengths, 4)
         return sum(sizes)
 
-    plain = 48 * 32 * 20  # of a single text of a tiny model
-    assert kept(32) < plain
+    one = kept(1)  # that of the last chunk stays: its gradient is the first that is due
+    assert one > 100_000
+    assert kept(8) < 1.1 * one
 
 
 @pytest.mark.slow
