@@ -29,7 +29,8 @@ class FitResult:
             base model where no tuned weights found as much.
         final_model: Folder of the last weights.
         metrics: What ``metrics.json`` holds: ``base``, ``best`` and ``last`` with ``ndcg@10``,
-            ``mrr@10``, ...; ``best`` with the ``gain`` and its interval; ``data``; ``files``.
+            ``mrr@10``, ...; ``best`` with the ``gain`` and its interval; ``best_model``, which of
+            them that folder holds; ``data``; ``files``.
     """
 
     output_dir: Path

@@ -101,7 +101,12 @@ def finish_run(
     findings = run_files.findings
     ndcg = {name: found.ndcg for name, found in findings.items() if len(found.ndcg) == len(rows)}
     write_by_question(folder.metrics_by_question, rows, ndcg)
-    results = {**evaluations, "data": data.report, "files": by_file(rows, ndcg)}
+    results = {
+        **evaluations,
+        "best_model": recommended,
+        "data": data.report,
+        "files": by_file(rows, ndcg),
+    }
     guard = ""
     if data.guard_jsonl is not None:
         results["guard"] = measure_guard(module, data, trainer)

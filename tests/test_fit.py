@@ -323,6 +323,8 @@ def test_a_worse_model_says_so(
     said = capsys.readouterr().out
     assert "The tuned model is WORSE than the base model" in said
     assert "best_model (the base model)" in said
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["best_model"] == metrics["base"] != metrics["best"]
     assert "These are the weights of the base" in (out / "best_model" / "README.md").read_text()
     assert "> **The tuned model is WORSE" in (out / "final_model" / "README.md").read_text()
     base = load_file(find_base_model(tiny.MINILM).folder / "model.safetensors")
