@@ -28,6 +28,8 @@ from embedft.help import (
     SCREENS,
     HelpFormatter,
     Parser,
+    ScreenFormatter,
+    add_quiet,
     examples,
     overview,
     parser_settings,
@@ -68,7 +70,7 @@ def command_parser(name: str) -> ArgumentParser:
         usage=f"{PROG} {name} [--flag VALUE ...]",
         exit_on_error=False,
         description=f"{summary}\n\n{examples(name)}",
-        formatter_class=HelpFormatter,
+        formatter_class=ScreenFormatter,
     )
     asks = "questions" in inspect.signature(function).parameters
     if asks:
@@ -77,6 +79,7 @@ def command_parser(name: str) -> ArgumentParser:
         )
         positional.required = False  # which argparse takes it for, in the help
     parser.add_function_arguments(function, skip={"questions"} if asks else set())
+    add_quiet(parser.add_argument_group())
     return parser
 
 
