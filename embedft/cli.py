@@ -101,8 +101,12 @@ def _flags_of(name: str) -> list[str]:
     return [*SHORT_FLAGS, *SCREENS["fit"].flags, "save_steps", "save_total_limit", *dotted]
 
 
-def run(arguments: list[str]) -> EmbedftCLI | None:
+def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | None:
     """Runs a command line.
+
+    Args:
+        arguments: What follows ``python -m embedft``.
+        without_results: Print warnings and errors alone, on standard error.
 
     Returns:
         What ``fit``, ``validate``, ``test`` or ``predict`` was run by; None of other commands.
@@ -118,7 +122,7 @@ def run(arguments: list[str]) -> EmbedftCLI | None:
         print(f"embedft {__version__}")
         return None
     try:
-        start_log(quiet, warnings_only=arguments[0] == "search")
+        start_log(quiet, warnings_only=arguments[0] == "search", without_results=without_results)
         flag, _, value = arguments[0].partition("=")
         if flag == "--print_completion":
             from embedft.completion import print_completion  # which imports this file

@@ -96,7 +96,7 @@ SCREENS = {
         ),
     ),
     "validate": Screen(
-        "Measure the held-out questions, as test does, under the names val/...",
+        "Measure the held-out questions, as test does; loggers get the figures as val/...",
         "Measures base_model, or with --ckpt_path a checkpoint. Nothing is written.",
         (
             "--input_jsonl pairs.jsonl --output_dir out --ckpt_path best",

@@ -33,13 +33,18 @@ _NOT_SHOWN = (
 )
 
 
-def start_log(quiet: bool = False, *, warnings_only: bool = False) -> None:
+def start_log(
+    quiet: bool = False, *, warnings_only: bool = False, without_results: bool = False
+) -> None:
     """Reports to standard output; the first lines are also held for :func:`log_to_file`.
 
     Args:
         quiet: Show results, warnings and errors alone; the file still gets all.
         warnings_only: For a command whose result is what it prints: reports to standard error.
+        without_results: Show warnings and errors alone, on standard error, as for a caller who gets
+            the results as objects; the file still gets all.
     """
+    quiet = quiet or without_results
     be_quiet(quiet)
     if quiet:
         disable_progress_bars()  # of downloads
@@ -53,9 +58,11 @@ def start_log(quiet: bool = False, *, warnings_only: bool = False) -> None:
     for handler in list(_log.handlers):  # of an earlier run in this process
         _log.removeHandler(handler)
         handler.close()
-    console = logging.StreamHandler(sys.stderr if warnings_only else sys.stdout)
+    to_stderr = warnings_only or without_results
+    console = logging.StreamHandler(sys.stderr if to_stderr else sys.stdout)
     console.setFormatter(_Console())
-    console.setLevel(RESULT if quiet else logging.INFO)
+    shown = RESULT if quiet else logging.INFO
+    console.setLevel(logging.WARNING if without_results else shown)
     _log.addHandler(console)
     _log.addHandler(MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
 

@@ -127,13 +127,16 @@ def test_quiet_keeps_warnings_errors_and_results(
         return captured.out.splitlines()
 
     emb = tmp_path / "emb"
-    first, *table = said_by(["test", *fit_flags])
-    assert first == f"test: the weights of base model {tiny_model}, no checkpoint"
-    assert "test/ndcg@10" in "".join(table)
-    assert not any("rows read" in line for line in table)
+    for name in ("test", "validate"):
+        first, *table = said_by([name, *fit_flags])
+        assert first == f"{name}: the weights of base model {tiny_model}, no checkpoint"
+        assert table[:2] == ["", "| metric    | value  |"]
+        assert [line[:10] for line in table[3:5]] == ["| ndcg@10 ", "| mrr@10  "]
+        assert len(table) == 9
     lines = said_by(["predict", *fit_flags, f"--output_dir={emb}"])
     assert lines[1:] == [
-        f"{emb}/{name}_embeddings.npy: 60 embeddings" for name in ("question", "answer")
+        *(f"{emb}/{name}_embeddings.npy: 60 embeddings" for name in ("question", "answer")),
+        f"{emb}/ids.jsonl: the id of each, line by line",
     ]
     with pairs.open("a") as stream:
         stream.write("{}\n")

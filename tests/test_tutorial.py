@@ -55,7 +55,7 @@ def test_tells_what_the_page_tells(printed: list[tuple[Step, str]]) -> None:
     """The page's words about the figures hold here, too."""
     said = {step.code.split("embedft ")[-1].split()[0]: text for step, text in printed}
     assert "The tuned model is better than the base model" in said["fit"]
-    measured = re.search(r"ndcg@10 +│ +([\d.]+)", said["test"])
+    measured = re.search(r"ndcg@10 +\| ([\d.]+)", said["test"])
     best = re.search(r"^\| ndcg@10 +\| [\d.]+ \| ([\d.]+)", said["fit"], re.MULTILINE)
     assert measured is not None
     assert best is not None
