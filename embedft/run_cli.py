@@ -17,7 +17,7 @@ from embedft.errors import InputError
 from embedft.files import replacing_file
 from embedft.measured import report_measured
 from embedft.outcome import finish_run
-from embedft.run_folder import RunFolder
+from embedft.run_folder import DEFAULT_OUTPUT_DIR, RunFolder
 from embedft.run_log import RESULT, log_to_file
 from embedft.training.checkpoints import RunCheckpoints
 from embedft.training.guard import guard_data
@@ -76,7 +76,9 @@ class EmbedftCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what belongs to a run as a whole."""
-        parser.add_argument("--output_dir", type=str, default="out", help="Folder of the run.")
+        parser.add_argument(
+            "--output_dir", type=str, default=DEFAULT_OUTPUT_DIR, help="Folder of the run."
+        )
         parser.add_argument(
             "--overwrite",
             type=bool,
