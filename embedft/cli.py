@@ -38,7 +38,7 @@ from embedft.mining import mine
 from embedft.progress import be_quiet
 from embedft.publishing import export
 from embedft.run_cli import TRAINER_DEFAULTS, EmbedftCLI, SaveConfig
-from embedft.run_log import start_log
+from embedft.run_log import start_log, write_nowhere
 from embedft.searching import search
 from embedft.training.module import EmbeddingModule
 from embedft.training.trainer import EmbedftTrainer
@@ -170,6 +170,8 @@ def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | 
         if isinstance(ended.__context__, KeyboardInterrupt):  # Lightning makes it status 1
             raise KeyboardInterrupt from None
         raise
+    except BrokenPipeError:  # main knows what it means
+        raise
     except OSError as error:
         raise RunFailedError(str(error)) from error
     except (MemoryError, RuntimeError) as error:
@@ -186,7 +188,18 @@ def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | 
 def main(args: list[str] | None = None) -> None:
     """Runs a command line; wrong input ends with one clear line and exit status 2."""
     try:
-        run(sys.argv[1:] if args is None else list(args))
+        try:
+            _run_to_its_end(sys.argv[1:] if args is None else list(args))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # what reads it, such as head, has enough
+        write_nowhere(sys.stdout)
+        sys.exit(128 + 13)  # as a program that SIGPIPE ends
+
+
+def _run_to_its_end(args: list[str]) -> None:
+    try:
+        run(args)
         _wait_for_all_ranks()
     except StoppedError as error:
         # A rank that ends with an error makes Lightning's launcher kill the others as they save.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import TextIO
 
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # public
 from lightning.pytorch.utilities import rank_zero_only
@@ -59,12 +61,30 @@ def start_log(
         _log.removeHandler(handler)
         handler.close()
     to_stderr = warnings_only or without_results
-    console = logging.StreamHandler(sys.stderr if to_stderr else sys.stdout)
+    console = _Handler(sys.stderr if to_stderr else sys.stdout)
     console.setFormatter(_Console())
     shown = RESULT if quiet else logging.INFO
     console.setLevel(logging.WARNING if without_results else shown)
     _log.addHandler(console)
     _log.addHandler(MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
+
+
+def write_nowhere(stream: TextIO) -> None:
+    """What is still to be written to a stream whose reader is gone, as ``head``, goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Goes on without a word where nobody reads any more: a run need not end for it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # its name in logging
+        """Says what is wrong, unless it is that."""
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            write_nowhere(self.stream)
+        else:
+            super().handleError(record)
 
 
 class _Console(logging.Formatter):
