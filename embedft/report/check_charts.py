@@ -46,7 +46,9 @@ def charts(data: DataMeasures, limit: int) -> Iterator[Image]:
 def _lengths(name: str, lengths: Ints, limit: int) -> Image:
     longest = int(np.percentile(lengths, 99))
     figure, axes = _figure("tokens", name)
-    axes.hist(np.minimum(lengths, longest), bins=_BINS)
+    width = -(-(longest - int(lengths.min()) + 1) // _BINS)  # whole tokens: no gaps between bars
+    edges = np.arange(int(lengths.min()), longest + width + 1, width) - 0.5
+    axes.hist(np.minimum(lengths, longest), bins=edges.tolist())
     if limit < longest:
         axes.axvline(limit, color="tab:red", linestyle="--")
     cut = cut_in_words(limit, {name: float(np.mean(lengths > limit))})
