@@ -268,7 +268,8 @@ def test_best_and_last_are_those_of_the_run_in_out(
     capsys.readouterr()
     main(["export", f"--ckpt_path={name}", "--output_dir=named"])
     assert f"checkpoint out/checkpoints/{name}.ckpt, step " in capsys.readouterr().out
-    main(["export", f"--ckpt_path=out/checkpoints/{name}.ckpt", "--output_dir=file"])
+    main(["export", f"--ckpt_path=out/checkpoints/{name}.ckpt", "--output_dir=file", "--quiet"])
+    assert capsys.readouterr().out == "file: written; load it with SentenceTransformer(folder)\n"
     named, file = (Path(folder) / "model.safetensors" for folder in ("named", "file"))
     assert named.read_bytes() == file.read_bytes()
     said = failing(capsys, f"--ckpt_path={name}", "--output_dir=out")[1]
