@@ -13,6 +13,8 @@ from lightning.pytorch import Trainer
 
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.measures import DataMeasures, Finding
+from embedft.data.pairs import trained_on
+from embedft.data.tokens import cut_in_words
 from embedft.encoder.encoder import positions
 from embedft.training.module import EmbeddingModule
 from embedft.training.rehearsal import Rehearsal
@@ -145,24 +147,19 @@ def _lengths(
     data: DataMeasures, module: EmbeddingModule, settings: EmbeddingDataModule
 ) -> Iterator[str]:
     limit, most = module.encoder.max_seq_length, positions(module.encoder.base.config)
-    for name in trained_on(settings.positive):
+    for name in ("questions", *trained_on(settings.positive)):
         if (share := data.share_longer(name, limit)) <= 0.05:
             continue
         longer = [x for x in sorted({*LIMITS, most or 0}) if limit < x <= (most or x)]
         enough = [x for x in longer if data.share_longer(name, x) <= 0.05]
-        said = f"max_seq_length {limit} cuts {share:.0%} of the {name}: "
+        said = f"{cut_in_words(limit, {name: share})}: "
         best = [*enough, *longer[-1:]][:1]
         if best and (left := data.share_longer(name, best[0])) < 0.8 * share:
-            yield f"{said}--max_seq_length {best[0]} cuts {left:.0%}, and takes longer"
+            yield f"{said}--max_seq_length {best[0]} cuts {left:.1%}, and takes longer"
         elif name == "questions":
             yield f"{said}shorten them, or use a base model for longer texts"
         else:
             yield f"{said}split them into passages of fewer tokens, a row each"
-
-
-def trained_on(positive: str) -> list[str]:
-    """The names of the texts that are trained on."""
-    return ["questions", *(["answers", "contexts"] if positive == "both" else [f"{positive}s"])]
 
 
 def _languages(data: DataMeasures, module: EmbeddingModule) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from embedft.cli import run
 from embedft.errors import InputError
+from embedft.progress import be_quiet
 from embedft.run_cli import EmbedftCLI
 from embedft.run_folder import RunFolder
 from embedft.run_log import start_log
@@ -47,7 +48,8 @@ def fit(input_jsonl: StrPath, output_dir: StrPath, **settings: Any) -> FitResult
         output_dir: Folder of the run.
         settings: Any flag of ``fit`` by its name, as ``epochs=1`` or
             ``**{"model.loss": "ContrastiveLoss"}``;
-            ``config`` is one YAML file or several. Defaults are those of the command line.
+            ``config`` is one YAML file or several. Defaults are those of the command line, but for
+            ``quiet=True``: it prints nothing but warnings, to standard error.
 
     Raises:
         InputError: The input or a setting can't be used.
@@ -72,7 +74,7 @@ def evaluate(model: StrPath, input_jsonl: StrPath, **settings: Any) -> dict[str,
         model: Folder or hub id.
         input_jsonl: JSONL file of question/answer pairs. The questions that ``fit`` holds out are
             measured, all of them with ``train_split=0``, among all answers of the file.
-        settings: Any flag of ``test`` by its name.
+        settings: Any flag of ``test`` by its name; ``quiet`` as in :func:`fit`.
 
     Returns:
         ``ndcg@10``, ``mrr@10``, ``recall@1``, ..., each from 0 to 1, and ``loss``.
@@ -89,6 +91,7 @@ def search(
     model: StrPath,
     input_jsonl: StrPath,
     top_k: int = 5,
+    quiet: bool = False,
     **settings: Any,
 ) -> list[list[Hit]]:
     """The answers of a file that a model finds most similar to each question.
@@ -100,6 +103,7 @@ def search(
         model: Folder or hub id of the model that searches.
         input_jsonl: JSONL file whose answers are searched.
         top_k: Answers a question.
+        quiet: Show no bars while answers are embedded.
         settings: As for :class:`~embedft.search_index.SearchIndex`.
 
     Returns:
@@ -109,9 +113,12 @@ def search(
         InputError: The input, the model or a setting can't be used.
     """
     check_top_k(top_k)
-    start_log(warnings_only=True)
+    start_log(quiet, warnings_only=True)
     asked = [questions] if isinstance(questions, str) else list(questions)
-    return SearchIndex(str(model), str(input_jsonl), **settings).search(asked, top_k)
+    try:
+        return SearchIndex(str(model), str(input_jsonl), **settings).search(asked, top_k)
+    finally:
+        be_quiet(False)
 
 
 def _run(subcommand: str, settings: Mapping[str, Any]) -> EmbedftCLI:
@@ -121,9 +128,9 @@ def _run(subcommand: str, settings: Mapping[str, Any]) -> EmbedftCLI:
     if isinstance(configs, str | PathLike):
         configs = [configs]
     flags = [("config", config) for config in configs]  # before the others, which win over them
-    quiet = ["--quiet"] * bool(settings.pop("quiet", False))
+    quiet = bool(settings.pop("quiet", False))
     args = [f"--{name}={_text(name, value)}" for name, value in [*flags, *settings.items()]]
-    cli = run([subcommand, *args, *quiet])
+    cli = run([subcommand, *args], without_results=quiet)
     assert cli is not None
     return cli
 

@@ -26,7 +26,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             program's, or a weight is NaN or infinite.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; check --ckpt_path")
+        raise InputError(
+            f"{path}: no such checkpoint; check --ckpt_path (best, last or a file) and --output_dir"
+        )
     try:
         with zipfile.ZipFile(path) as parts:
             if (damaged := parts.testzip()) is not None:  # torch.load does not look

@@ -28,6 +28,8 @@ from embedft.help import (
     SCREENS,
     HelpFormatter,
     Parser,
+    ScreenFormatter,
+    add_quiet,
     examples,
     overview,
     parser_settings,
@@ -36,7 +38,7 @@ from embedft.mining import mine
 from embedft.progress import be_quiet
 from embedft.publishing import export
 from embedft.run_cli import TRAINER_DEFAULTS, EmbedftCLI, SaveConfig
-from embedft.run_log import start_log
+from embedft.run_log import start_log, write_nowhere
 from embedft.searching import search
 from embedft.training.module import EmbeddingModule
 from embedft.training.trainer import EmbedftTrainer
@@ -68,7 +70,7 @@ def command_parser(name: str) -> ArgumentParser:
         usage=f"{PROG} {name} [--flag VALUE ...]",
         exit_on_error=False,
         description=f"{summary}\n\n{examples(name)}",
-        formatter_class=HelpFormatter,
+        formatter_class=ScreenFormatter,
     )
     asks = "questions" in inspect.signature(function).parameters
     if asks:
@@ -77,6 +79,7 @@ def command_parser(name: str) -> ArgumentParser:
         )
         positional.required = False  # which argparse takes it for, in the help
     parser.add_function_arguments(function, skip={"questions"} if asks else set())
+    add_quiet(parser.add_argument_group())
     return parser
 
 
@@ -98,8 +101,12 @@ def _flags_of(name: str) -> list[str]:
     return [*SHORT_FLAGS, *SCREENS["fit"].flags, "save_steps", "save_total_limit", *dotted]
 
 
-def run(arguments: list[str]) -> EmbedftCLI | None:
+def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | None:
     """Runs a command line.
+
+    Args:
+        arguments: What follows ``python -m embedft``.
+        without_results: Print warnings and errors alone, on standard error.
 
     Returns:
         What ``fit``, ``validate``, ``test`` or ``predict`` was run by; None of other commands.
@@ -115,7 +122,7 @@ def run(arguments: list[str]) -> EmbedftCLI | None:
         print(f"embedft {__version__}")
         return None
     try:
-        start_log(quiet, warnings_only=arguments[0] == "search")
+        start_log(quiet, warnings_only=arguments[0] == "search", without_results=without_results)
         flag, _, value = arguments[0].partition("=")
         if flag == "--print_completion":
             from embedft.completion import print_completion  # which imports this file
@@ -163,6 +170,8 @@ def run(arguments: list[str]) -> EmbedftCLI | None:
         if isinstance(ended.__context__, KeyboardInterrupt):  # Lightning makes it status 1
             raise KeyboardInterrupt from None
         raise
+    except BrokenPipeError:  # main knows what it means
+        raise
     except OSError as error:
         raise RunFailedError(str(error)) from error
     except (MemoryError, RuntimeError) as error:
@@ -179,7 +188,18 @@ def run(arguments: list[str]) -> EmbedftCLI | None:
 def main(args: list[str] | None = None) -> None:
     """Runs a command line; wrong input ends with one clear line and exit status 2."""
     try:
-        run(sys.argv[1:] if args is None else list(args))
+        try:
+            _run_to_its_end(sys.argv[1:] if args is None else list(args))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # what reads it, such as head, has enough
+        write_nowhere(sys.stdout)
+        sys.exit(128 + 13)  # as a program that SIGPIPE ends
+
+
+def _run_to_its_end(args: list[str]) -> None:
+    try:
+        run(args)
         _wait_for_all_ranks()
     except StoppedError as error:
         # A rank that ends with an error makes Lightning's launcher kill the others as they save.

@@ -63,6 +63,7 @@ SCREENS = {
             "accelerator",
             "devices",
             "precision",
+            "quiet",
         ),
     ),
     "fit": Screen(
@@ -95,7 +96,7 @@ SCREENS = {
         ),
     ),
     "validate": Screen(
-        "Measure the held-out questions, as test does, under the names val/...",
+        "Measure the held-out questions, as test does; loggers get the figures as val/...",
         "Measures base_model, or with --ckpt_path a checkpoint. Nothing is written.",
         (
             "--input_jsonl pairs.jsonl --output_dir out --ckpt_path best",
@@ -195,13 +196,35 @@ class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
         return super().format_help().replace("``", "")
 
 
+class ScreenFormatter(HelpFormatter):
+    """A line or two a flag, as on the other screens: what it does and its default, no type."""
+
+    def start_section(self, heading: str | None) -> None:
+        """Starts a group without its title: the description has said it."""
+        super().start_section(None)
+
+    def _format_action(self, action: Action) -> str:
+        if action.dest == "help":
+            return ""
+        name = action.option_strings[-1] if action.option_strings else action.dest
+        return f"{_entry(name, self._expand_help(action))}\n"
+
+    def _get_help_string(self, action: Action) -> str:
+        text = action.help or ""
+        if action.required:
+            text += " (required)"
+        elif action.default not in (None, False, SUPPRESS):
+            text += " (default: %(default)s)"
+        return text
+
+
 class Parser(LightningArgumentParser):
     """A parser whose ``--help`` is one screen."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.add_argument("--help_all", action=_HelpAll, help="List every setting and exit.")
-        self.add_argument("--quiet", action=_Listed, help=FLAGS["quiet"])
+        add_quiet(self)
 
     def print_help(self, file: Any = None) -> None:
         """Prints the screen of this parser's subcommand; without one, the list of them."""
@@ -232,6 +255,11 @@ class _HelpAll(Action):
 
 class _Listed(_HelpAll):
     """A flag that is taken off the command line before it is parsed."""
+
+
+def add_quiet(parser: Any) -> None:
+    """Lists ``--quiet`` among the flags of a parser, or of a group of one."""
+    parser.add_argument("--quiet", action=_Listed, help=FLAGS["quiet"])
 
 
 def one_screen(name: str, defaults: Any) -> str:

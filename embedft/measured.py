@@ -1,4 +1,4 @@
-"""The page of a test: the weights of a checkpoint beside those of the base model."""
+"""What a test found, as a table and a page: a checkpoint's weights beside the base model's."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from lightning.pytorch import Trainer
 
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.evaluation.bootstrap import paired_bootstrap
-from embedft.model_card import verdict
+from embedft.model_card import comparison, verdict
 from embedft.report.evidence import gather
 from embedft.report.fit_report import write_report
+from embedft.run_log import RESULT
 from embedft.training.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
@@ -24,11 +25,11 @@ def report_measured(
     data: EmbeddingDataModule,
     step: int | None,
     settings: dict[str, Any],
-    path: Path,
+    path: Path | None,
 ) -> None:
-    """Writes what a test or validation measured; the base model is measured after a checkpoint.
+    """Prints what a test or validation measured, and writes the page that was asked for.
 
-    Runs on all ranks.
+    For a page the base model is measured after a checkpoint. Runs on all ranks.
 
     Args:
         trainer: After ``test`` or ``validate``.
@@ -36,8 +37,11 @@ def report_measured(
         data: What they were measured on.
         step: Of the checkpoint; None where the base model itself was measured.
         settings: Shown as they are.
-        path: The page.
+        path: The page; None for none.
     """
+    if path is None:
+        log.log(RESULT, "\n%s", comparison({"value": module.last_evaluation}))
+        return
     evaluations: dict[str, dict[str, Any] | None] = {}
     findings = {}
 
@@ -59,6 +63,8 @@ def report_measured(
         evidence = gather(data, evaluations, findings, data.query_rows(), settings=settings)
         questions = data.validation_jsonl or data.input_jsonl
         write_report(path, f"{module.encoder.base.name} on {questions}", evidence)
-        if sentence := verdict(evaluations["base"], evaluations.get("best")):
-            log.info("%s", sentence)
-        log.info("report: %s", path)
+        columns = {"base": evaluations["base"], "checkpoint": evaluations.get("best")}
+        log.log(RESULT, "\n%s", comparison(columns))
+        if sentence := verdict(*columns.values()):
+            log.log(RESULT, "%s", sentence)
+        log.log(RESULT, "report: %s", path)

@@ -51,7 +51,7 @@ def mine(
         base_model: Hub id or folder of the model that mines; a tuned model's folder, too.
         num_negatives: How many a row at most, the most similar first.
         relative_margin: From 0 to 1; a larger one takes fewer that may be right.
-        max_seq_length: Tokens a text at most; None takes what the model's folder says.
+        max_seq_length: Tokens a text at most; by default what the model's folder says.
         eval_batch_size: Texts embedded at a time.
         accelerator: Lightning's: ``auto``, ``cpu``, ``gpu``, ...
         precision: Lightning's, or ``auto``: bf16 where the hardware has it.

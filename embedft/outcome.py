@@ -166,6 +166,7 @@ def outcome_in_words(
         f"best model:  {folder.best_model}{made_of}",
         f"last model:  {folder.final_model}",
         f"checkpoints: {folder.checkpoints}",
+        f"figures:     {folder.metrics}; by question: {folder.metrics_by_question}",
         f"report:      {report}",
         f"curves:      tensorboard --logdir {folder.path / 'logs'}",
     ]

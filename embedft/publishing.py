@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,9 @@ from embedft.errors import InputError, RunFailedError
 from embedft.export import export_checkpoint
 from embedft.model_card import FOLDER
 from embedft.onnx_export import check_onnx_installed, write_onnx
+from embedft.run_folder import DEFAULT_OUTPUT_DIR, RunFolder
+
+log = logging.getLogger(__name__)
 
 
 def export(
@@ -29,7 +33,8 @@ def export(
     """Writes the sentence-transformers folder of a checkpoint, and puts it on the hub.
 
     Args:
-        ckpt_path: Checkpoint file, for example out/checkpoints/best.ckpt.
+        ckpt_path: Checkpoint file, for example out/checkpoints/best.ckpt; best or last is that of
+            the run in out.
         output_dir: Folder to write; may be left out with --push_to_hub.
         base_model: The base model's folder or hub id, if it has moved since the training.
         overwrite: Replace an existing folder, or an existing ONNX file.
@@ -46,10 +51,6 @@ def export(
     """
     if (ckpt_path is None) == (model is None):
         raise InputError("give either --ckpt_path FILE, or --model FOLDER (as out/best_model)")
-    if ckpt_path in {"best", "last"} and not Path(ckpt_path).exists():
-        raise InputError(
-            f"--ckpt_path {ckpt_path}: give the file, such as out/checkpoints/{ckpt_path}.ckpt"
-        )
     if model is not None and (output_dir is not None or base_model is not None):
         raise InputError("--output_dir and --base_model go with --ckpt_path, not with --model")
     if push_to_hub is None and (dry_run or private):
@@ -60,6 +61,8 @@ def export(
         raise InputError("give --output_dir FOLDER, or --push_to_hub ORG/NAME")
     if model is not None:
         _check_model(Path(model))
+    elif ckpt_path in {"best", "last"} and not Path(ckpt_path).exists():
+        ckpt_path = _checkpoint_of_run(ckpt_path, output_dir)
     if push_to_hub is not None:
         _check_repo_id(push_to_hub)
         if not dry_run:
@@ -97,6 +100,28 @@ def files_to_upload(folder: Path) -> dict[str, Path]:
         for name, path in sorted(files.items())
         if path.is_file() and not any(part.startswith(".") for part in name.split("/"))
     }
+
+
+def _checkpoint_of_run(name: str, output_dir: str | None) -> str:
+    """The file that ``best`` or ``last`` means: of the run in the folder that ``fit`` writes to.
+
+    Raises:
+        InputError: There is no run, or ``output_dir``, where the export goes, is one.
+    """
+    if output_dir is not None and (Path(output_dir) / "checkpoints").is_dir():
+        raise InputError(
+            f"--output_dir {output_dir}: is a run, and export writes a folder of its own; give "
+            f"--ckpt_path {output_dir}/checkpoints/{name}.ckpt --output_dir exported"
+        )
+    run = RunFolder(Path(DEFAULT_OUTPUT_DIR))
+    if not run.checkpoints.is_dir():
+        raise InputError(
+            f"--ckpt_path {name}: there is no run in ./{run.path}; give the file, such as "
+            f"FOLDER/checkpoints/{name}.ckpt"
+        )
+    path, checkpoint = run.read_checkpoint(name)
+    log.info("checkpoint %s, step %d", path, checkpoint["global_step"])
+    return str(path)
 
 
 def _check_repo_id(repo_id: str) -> None:

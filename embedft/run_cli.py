@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from embedft.errors import InputError
 from embedft.files import replacing_file
 from embedft.measured import report_measured
 from embedft.outcome import finish_run
-from embedft.run_folder import RunFolder
-from embedft.run_log import log_to_file
+from embedft.run_folder import DEFAULT_OUTPUT_DIR, RunFolder
+from embedft.run_log import RESULT, log_to_file
 from embedft.training.checkpoints import RunCheckpoints
 from embedft.training.guard import guard_data
 from embedft.training.module import EmbeddingModule, check_numbers
@@ -25,6 +26,8 @@ from embedft.training.predictions import PredictionWriter
 from embedft.training.run_files import RunFiles
 from embedft.training.stopping import StopOnSignal
 from embedft.training.trainer import AtomicCheckpointIO, check_end
+
+log = logging.getLogger(__name__)
 
 TRAINER_DEFAULTS = {
     "max_epochs": 3,
@@ -66,12 +69,16 @@ class EmbedftCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's, and ``check``."""
-        return LightningCLI.subcommands() | {"check": {"model", "datamodule"}}
+        """Lightning's, and ``check``; what is measured is printed here, not by Lightning."""
+        known = LightningCLI.subcommands()
+        measuring = {name: known[name] | {"verbose"} for name in ("validate", "test")}
+        return known | measuring | {"check": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what belongs to a run as a whole."""
-        parser.add_argument("--output_dir", type=str, default="out", help="Folder of the run.")
+        parser.add_argument(
+            "--output_dir", type=str, default=DEFAULT_OUTPUT_DIR, help="Folder of the run."
+        )
         parser.add_argument(
             "--overwrite",
             type=bool,
@@ -129,7 +136,7 @@ class EmbedftCLI(LightningCLI):
             if page is not None and Path(page).exists() and not self.settings.overwrite:
                 raise InputError(f"{page}: exists already; give another --html or --overwrite")
         else:
-            print(f"{self.subcommand}: {self._weights_in_words()}", flush=True)
+            log.log(RESULT, "%s: %s", self.subcommand, self._weights_in_words())
 
     def _check_settings(self) -> None:
         """What can be refused before a model is loaded, and before a folder is said to be used.
@@ -262,23 +269,28 @@ class EmbedftCLI(LightningCLI):
         finally:
             self.folder.unlock()
 
-    # Around test and validate.
+    # Test and validate, which LightningCLI runs in place of the Trainer's own.
 
-    def after_test(self) -> None:
-        """Writes the page that was asked for."""
-        if self.settings.report:
-            checkpoint = self.settings.ckpt_path
-            settings = {"measured": self._weights_in_words(), "precision": self.trainer.precision}
-            report_measured(
-                self.trainer,
-                self.model,
-                self.datamodule,
-                self.checkpoint["global_step"] if checkpoint else None,
-                settings,
-                Path(self.settings.report),
-            )
+    def test(self, **settings: Any) -> None:
+        """Measures, prints one table, and writes the page that was asked for."""
+        self.trainer.test(**settings, verbose=False)
+        self._report_measured()
 
-    after_validate = after_test
+    def validate(self, **settings: Any) -> None:
+        """As :meth:`test`."""
+        self.trainer.validate(**settings, verbose=False)
+        self._report_measured()
+
+    def _report_measured(self) -> None:
+        settings = {"measured": self._weights_in_words(), "precision": self.trainer.precision}
+        report_measured(
+            self.trainer,
+            self.model,
+            self.datamodule,
+            self.checkpoint["global_step"] if self.settings.ckpt_path else None,
+            settings,
+            Path(self.settings.report) if self.settings.report else None,
+        )
 
     def _hyperparameters(self) -> dict[str, Any]:
         trainer = self.trainer

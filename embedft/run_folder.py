@@ -18,6 +18,8 @@ from embedft.errors import InputError
 from embedft.files import numbered_files
 from embedft.training.board import Board
 
+DEFAULT_OUTPUT_DIR = "out"
+
 # What a run writes, and so what --overwrite deletes; nothing else in the folder is touched.
 RUN_FILES = (
     "checkpoints",

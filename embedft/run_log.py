@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import TextIO
 
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # public
 from lightning.pytorch.utilities import rank_zero_only
@@ -33,13 +35,18 @@ _NOT_SHOWN = (
 )
 
 
-def start_log(quiet: bool = False, *, warnings_only: bool = False) -> None:
+def start_log(
+    quiet: bool = False, *, warnings_only: bool = False, without_results: bool = False
+) -> None:
     """Reports to standard output; the first lines are also held for :func:`log_to_file`.
 
     Args:
         quiet: Show results, warnings and errors alone; the file still gets all.
         warnings_only: For a command whose result is what it prints: reports to standard error.
+        without_results: Show warnings and errors alone, on standard error, as for a caller who gets
+            the results as objects; the file still gets all.
     """
+    quiet = quiet or without_results
     be_quiet(quiet)
     if quiet:
         disable_progress_bars()  # of downloads
@@ -53,11 +60,31 @@ def start_log(quiet: bool = False, *, warnings_only: bool = False) -> None:
     for handler in list(_log.handlers):  # of an earlier run in this process
         _log.removeHandler(handler)
         handler.close()
-    console = logging.StreamHandler(sys.stderr if warnings_only else sys.stdout)
+    to_stderr = warnings_only or without_results
+    console = _Handler(sys.stderr if to_stderr else sys.stdout)
     console.setFormatter(_Console())
-    console.setLevel(RESULT if quiet else logging.INFO)
+    shown = RESULT if quiet else logging.INFO
+    console.setLevel(logging.WARNING if without_results else shown)
     _log.addHandler(console)
     _log.addHandler(MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
+
+
+def write_nowhere(stream: TextIO) -> None:
+    """What is still to be written to a stream whose reader is gone, as ``head``, goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Goes on without a word where nobody reads any more: a run need not end for it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # its name in logging
+        """Says what is wrong, unless it is that."""
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            write_nowhere(self.stream)
+        else:
+            super().handleError(record)
 
 
 class _Console(logging.Formatter):

@@ -75,6 +75,29 @@ def test_ten_lines(fitted: embedft.FitResult, pairs: Path, tmp_path: Path) -> No
     assert embedft.search([], fitted.best_model, pairs) == []
 
 
+def test_quiet_prints_nothing_but_warnings(
+    pairs: Path, tmp_path: Path, settings: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pairs.open("a") as stream:
+        stream.write("{}\n")
+    del settings["trainer.enable_progress_bar"]
+    settings |= {"on_bad_rows": "skip", "quiet": True}
+    capfd.readouterr()
+    result = embedft.fit(pairs, tmp_path / "out", **settings)
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err == f"warning: {pairs}:61: question: missing (the row's keys: none)\n"
+    log = (result.output_dir / "logs" / "embedding_finetuning.log").read_text()
+    assert "INFO schedule: " in log
+    assert "| ndcg@10 " in log
+    same = {name: settings[name] for name in ("train_split", "precision", "accelerator", "quiet")}
+    embedft.evaluate(result.best_model, pairs, on_bad_rows="skip", **same)
+    embedft.search("dust", result.best_model, pairs, on_bad_rows="skip", quiet=True)
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == said.err.count("question: missing") > 0
+
+
 def test_a_config_file_and_what_wins_over_it(
     pairs: Path, tmp_path: Path, settings: Settings
 ) -> None:

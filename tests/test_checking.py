@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -121,7 +122,7 @@ def test_several_answers(tmp_path: Path, small: Flags, capsys: Capture) -> None:
 
 def test_lengths_are_the_tokenizers(tiny_model: Path, tmp_path: Path) -> None:
     rows = [*sample_rows()[:40], *sample_rows(MULTILINGUAL)]
-    rows[3]["answer"] = "long " * 3000
+    rows[3]["answer"] = rows[4]["answer"] = "long " * 3000
     rows[5]["context"] = ""
     pairs = write_jsonl(tmp_path / "pairs.jsonl", rows)
     module = EmbeddingModule(str(tiny_model))
@@ -134,7 +135,7 @@ def test_lengths_are_the_tokenizers(tiny_model: Path, tmp_path: Path) -> None:
         "contexts": [row["context"] for row in rows if row.get("context")],
     }
     for name, some in texts.items():
-        ids = tokenizer(some, truncation=False, verbose=False)["input_ids"]
+        ids = tokenizer(sorted(set(some)), truncation=False, verbose=False)["input_ids"]
         expected = np.array([len(own) for own in ids])
         assert sorted(data.tokens[name].tolist()) == sorted(expected.tolist())
         for limit in (16, 48, 3001, 3002):
@@ -142,6 +143,27 @@ def test_lengths_are_the_tokenizers(tiny_model: Path, tmp_path: Path) -> None:
     distinct = [text for some in texts.values() for text in dict.fromkeys(some)]
     every = [token for ids in tokenizer(distinct, verbose=False)["input_ids"] for token in ids]
     assert data.unknown == pytest.approx(every.count(tokenizer.unk_token_id) / len(every))
+
+
+def test_check_and_fit_and_their_pages_say_one_share_of_cut_texts(
+    fit: Callable[..., Path], fit_flags: Flags, pairs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    rows = sample_rows()[:60]
+    rows[3]["answer"] = rows[4]["answer"] = "It is."  # one text, which counts once
+    write_jsonl(pairs, rows)
+    page = tmp_path / "check.html"
+    text = said([*fit_flags, f"--html={page}"], capsys)
+    out = fit("--trainer.max_steps=1")
+    cut = json.loads((out / "metrics.json").read_text())["data"]["texts_cut"]
+    questions, answers = re.findall(r"(\d+\.\d% of the \w+)", cut)
+    assert answers == f"{58 / 59:.1%} of the answers"
+    assert cut == f"max_seq_length 48 cuts {questions} and {answers}"
+    assert cut in capsys.readouterr().out.splitlines()
+    assert cut in (out / "report.html").read_text()
+    assert f"- texts_cut: {cut}" in (out / "best_model" / "README.md").read_text()
+    for share in (questions, answers):
+        assert f"- max_seq_length 48 cuts {share}: " in text
+        assert f"; max_seq_length 48 cuts {share} (dashed" in page.read_text()
 
 
 def test_bad_rows_are_all_named_or_counted(tmp_path: Path, small: Flags, capsys: Capture) -> None:

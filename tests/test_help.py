@@ -42,14 +42,17 @@ def refused(line: str, capsys: Capture) -> str:
     return said.removeprefix("embedft: error: ").rstrip("\n")
 
 
+@pytest.mark.parametrize(("columns", "lines"), [(80, 48), (100, 40)])
 @pytest.mark.parametrize("name", ALL)
 def test_a_subcommands_help_is_one_screen(
-    name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    name: str, columns: int, lines: int, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", str(columns))
     said = printed([name, "--help"], capsys)
     assert said.startswith(f"usage: python -m embedft {name} ")
-    assert said.count("\n") <= 64
+    assert said.count("\n") <= lines
+    assert not re.search(r"type:|\bnull\)|Literal|\{true,false\}", said)
+    assert "\n  --quiet " in said
     assert said.count(f"\n  python -m embedft {name} ") >= 2
     assert "--input_jsonl" in said or name == "export"
 
@@ -78,6 +81,30 @@ def test_the_screens_flags_exist_and_their_defaults_are_the_parsers(capsys: Capt
     assert set(FLAGS) == {flag for screen in SCREENS.values() for flag in screen.flags}
 
 
+@pytest.mark.parametrize(
+    ("name", "required"),
+    [
+        ("export", []),
+        ("mine", ["input_jsonl", "output_jsonl"]),
+        ("search", ["model", "input_jsonl"]),
+    ],
+)
+def test_a_commands_screen_has_each_of_its_flags(
+    name: str, required: list[str], capsys: Capture
+) -> None:
+    said = " ".join(printed([name, "--help"], capsys).split())
+    defaults = {
+        flag: default
+        for flag, default in vars(command_parser(name).get_defaults()).items()
+        if flag != "questions"
+    }
+    assert len(defaults) > 8
+    assert all(f" --{flag} " in said for flag in defaults)
+    shown = dict(re.findall(r"--(\w+) (?:(?! --\w).)*? \(default: (\S+)\)", said))
+    assert shown == {flag: str(default) for flag, default in defaults.items() if default}
+    assert re.findall(r"--(\w+) (?:(?! --\w).)*? \(required\)", said) == required
+
+
 def test_help_all_lists_every_setting(capsys: Capture) -> None:
     said = printed(["fit", "--help_all"], capsys)
     assert all(f"--{short} " in said and f"--{long}" in said for short, long in SHORT_FLAGS.items())
@@ -102,7 +129,7 @@ def test_help_has_no_markup_and_contradicts_itself_nowhere(name: str, capsys: Ca
     said = printed([*name.split(), "--help"][:2], capsys)
     assert "``" not in said
     if name == "search":
-        assert "are read from the terminal. options:" in " ".join(said.split())
+        assert "are read from the terminal. --model " in " ".join(said.split())
 
 
 @pytest.mark.parametrize("name", SCREENS)

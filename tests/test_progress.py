@@ -127,13 +127,16 @@ def test_quiet_keeps_warnings_errors_and_results(
         return captured.out.splitlines()
 
     emb = tmp_path / "emb"
-    first, *table = said_by(["test", *fit_flags])
-    assert first == f"test: the weights of base model {tiny_model}, no checkpoint"
-    assert "test/ndcg@10" in "".join(table)
-    assert not any("rows read" in line for line in table)
+    for name in ("test", "validate"):
+        first, *table = said_by([name, *fit_flags])
+        assert first == f"{name}: the weights of base model {tiny_model}, no checkpoint"
+        assert table[:2] == ["", "| metric    | value  |"]
+        assert [line[:10] for line in table[3:5]] == ["| ndcg@10 ", "| mrr@10  "]
+        assert len(table) == 9
     lines = said_by(["predict", *fit_flags, f"--output_dir={emb}"])
     assert lines[1:] == [
-        f"{emb}/{name}_embeddings.npy: 60 embeddings" for name in ("question", "answer")
+        *(f"{emb}/{name}_embeddings.npy: 60 embeddings" for name in ("question", "answer")),
+        f"{emb}/ids.jsonl: the id of each, line by line",
     ]
     with pairs.open("a") as stream:
         stream.write("{}\n")
@@ -144,6 +147,36 @@ def test_quiet_keeps_warnings_errors_and_results(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(f"embedft: error: {pairs}:61: question: missing")
+
+
+@pytest.mark.parametrize("command", ["check", "fit", "test", "search", "fit --help_all"])
+def test_a_reader_that_has_enough(
+    command: str,
+    fit_flags: list[str],
+    tiny_model: Path,
+    pairs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """As with ``| head -1``: no error, no traceback; a fit goes on to its end."""
+    flags = {
+        "fit": [*fit_flags, f"--output_dir={tmp_path}/out"],
+        "search": [f"--model={tiny_model}", f"--input_jsonl={pairs}", "dust"],
+        "fit --help_all": [],
+    }
+    reader, writer = os.pipe()
+    os.close(reader)
+    status = None
+    with monkeypatch.context() as patch, open(writer, "w", encoding="utf-8") as pipe:
+        patch.setattr(sys, "stdout", pipe)
+        try:
+            main([*command.split(), *flags.get(command, fit_flags)])
+        except SystemExit as ended:
+            status = ended.code
+    assert capfd.readouterr().err == ""
+    assert status == (141 if command in {"search", "fit --help_all"} else None)
+    assert (tmp_path / "out" / "report.html").exists() is (command == "fit")
 
 
 def test_a_notebook_counts_as_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

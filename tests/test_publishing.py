@@ -225,7 +225,7 @@ def test_without_a_token(
         (["--ckpt_path=a", "--model=b"], "give either --ckpt_path FILE, or --model FOLDER"),
         (
             ["--ckpt_path=best", "--output_dir=x"],
-            "give the file, such as out/checkpoints/best.ckpt",
+            "there is no run in ./out; give the file, such as FOLDER/checkpoints/best.ckpt",
         ),
         (["--ckpt_path=a"], "give --output_dir FOLDER, or --push_to_hub ORG/NAME"),
         (["--model=.", "--dry_run"], "--dry_run and --private are about --push_to_hub"),
@@ -241,12 +241,39 @@ def test_without_a_token(
     ],
 )
 def test_flags_that_do_not_fit(
-    flags: list[str], reason: str, model: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str],
+    reason: str,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     run = str(model.parent)
     status, said = failing(capsys, *(flag.replace("RUN", run) for flag in flags))
     assert status == 2
     assert reason.replace("RUN", run) in said
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_best_and_last_are_those_of_the_run_in_out(
+    name: str,
+    fit: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = fit("--epochs=2")
+    assert out.name == "out"
+    monkeypatch.chdir(out.parent)
+    capsys.readouterr()
+    main(["export", f"--ckpt_path={name}", "--output_dir=named"])
+    assert f"checkpoint out/checkpoints/{name}.ckpt, step " in capsys.readouterr().out
+    main(["export", f"--ckpt_path=out/checkpoints/{name}.ckpt", "--output_dir=file", "--quiet"])
+    assert capsys.readouterr().out == "file: written; load it with SentenceTransformer(folder)\n"
+    named, file = (Path(folder) / "model.safetensors" for folder in ("named", "file"))
+    assert named.read_bytes() == file.read_bytes()
+    said = failing(capsys, f"--ckpt_path={name}", "--output_dir=out")[1]
+    assert f"give --ckpt_path out/checkpoints/{name}.ckpt --output_dir exported" in said
 
 
 def test_a_folder_without_a_card(model: Path, hub: HubServer) -> None:

@@ -214,7 +214,10 @@ def test_report_of_a_test(
     capsys.readouterr()
     measure = [subcommand, *fit_flags, f"--output_dir={out}", f"--report={tmp_path}/t.html"]
     main([*measure, "--ckpt_path=last"])
-    assert f"report: {tmp_path}/t.html" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"report: {tmp_path}/t.html" in said
+    assert said.count("ndcg@10 ") == 1
+    assert "| base   | checkpoint | checkpoint - base |" in said
     metrics = json.loads((out / "metrics.json").read_text())
     page = Page(tmp_path / "t.html")
     assert page.headings[:4] == ["Verdict", *ALL[2:]]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import programs
 import pytest
+from tiny import sample_rows, write_jsonl
 
 from scripts.transcript import NOT_RUN, PAGE, Step, loosened, run_steps, steps
 
@@ -55,7 +56,7 @@ def test_tells_what_the_page_tells(printed: list[tuple[Step, str]]) -> None:
     """The page's words about the figures hold here, too."""
     said = {step.code.split("embedft ")[-1].split()[0]: text for step, text in printed}
     assert "The tuned model is better than the base model" in said["fit"]
-    measured = re.search(r"ndcg@10 +│ +([\d.]+)", said["test"])
+    measured = re.search(r"ndcg@10 +\| ([\d.]+)", said["test"])
     best = re.search(r"^\| ndcg@10 +\| [\d.]+ \| ([\d.]+)", said["fit"], re.MULTILINE)
     assert measured is not None
     assert best is not None
@@ -70,6 +71,40 @@ def test_tells_what_the_page_tells(printed: list[tuple[Step, str]]) -> None:
     )
     assert len(found) == len(loaded) == 3
     assert "aerosol-03-q3" not in base
+
+
+@pytest.mark.slow
+def test_a_thousand_pairs_of_ones_own(tmp_path: Path, tiny_model: Path) -> None:
+    """The same commands, on a file of another size and without file names: not a word on stderr."""
+    rows = [
+        {
+            "question": f"{row['question']} (Site {site})",
+            "answer": f"Site {site}: {row['answer']}",
+        }
+        for site in range(4)
+        for row in sample_rows()
+    ]
+    assert len(rows) == 1000
+    write_jsonl(tmp_path / "mine.jsonl", rows)
+
+    def said(*arguments: str) -> str:
+        result = programs.run(
+            list(arguments),
+            folder=tmp_path,
+            variables={"XDG_CACHE_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
+        )
+        assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
+        return result.stdout
+
+    flags = ["--config=recommended", f"--base_model={tiny_model}", "--accelerator=cpu"]
+    checked = said("check", "mine.jsonl", *flags, "--html=check.html")
+    assert "mine.jsonl: 1,000 rows, 0 bad, 1,000 used" in checked
+    assert "1,000 rows name no file" in checked
+    assert "| ndcg@10 " in said("fit", "mine.jsonl", *flags, "--output_dir=out")
+    assert (tmp_path / "out" / "report.html").exists()
+    assert "| ndcg@10 " in said("test", "mine.jsonl", *flags, "--ckpt_path=best")
+    found = said("search", "--model=out/best_model", "--input_jsonl=mine.jsonl", "Why is it dry?")
+    assert found.count("\n  ") == 5
 
 
 def test_under_ten_commands() -> None:

@@ -117,6 +117,21 @@ def test_fit_evaluate_search(printed: dict[str, dict[str, str]]) -> None:
     assert len(found_in("\n".join(lines))) == 5
 
 
+def test_the_readmes_lines_are_those_of_the_programs() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| with | the line that matters |\n")[2].partition("\n\n")[0]
+    lines = dict(re.findall(r"^\| ([^|]+) \| `([^`]+)`", table, re.MULTILINE))
+    assert list(lines) == [
+        "LangChain",
+        "LlamaIndex",
+        "Qdrant",
+        "PostgreSQL with pgvector",
+        "FAISS",
+    ]
+    for title, line in lines.items():
+        assert line in PYTHON[title]
+
+
 def test_the_page_covers_what_it_should() -> None:
     tools = ["sentence-transformers", "FAISS", "Qdrant", "PostgreSQL", "LangChain", "LlamaIndex"]
     assert [any(title.startswith(tool) for title in PYTHON) for tool in tools] == [True] * 6

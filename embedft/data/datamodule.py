@@ -31,12 +31,14 @@ from embedft.data.pairs import (
     row_keys,
     train_negatives,
     train_rows,
+    trained_on,
 )
 from embedft.data.plan import MAY_WAIT, BatchPlan, plan_epoch
 from embedft.data.records import OnBadRows, Record, stream_records
 from embedft.data.report import ReadReport
 from embedft.data.splits import all_held_out, drop_leaking_rows, split_rows, wrong_share
 from embedft.data.table import Table, read_table
+from embedft.data.tokens import cut_in_words, distinct_texts
 from embedft.data.topics import ENOUGH_ROWS, FEW_SEVERAL_ANSWERS, several_answers
 from embedft.errors import InputError
 from embedft.evaluation.findings import task_name
@@ -283,20 +285,18 @@ class EmbeddingDataModule(LightningDataModule):
                 len(train.row),
                 100 * share,
             )
-        cut = self.tokens.cut
-        questions, documents = np.zeros((2, len(cut)), dtype=np.bool_)  # which texts are used
-        for rows in (self.rows, self.validation_rows):
-            questions[rows.anchor] = True
-            documents[rows.positive] = True
-        if negatives is not None:
-            documents[negatives.text] = True
-        log.info(
-            "max_seq_length %d cuts %.1f%% of the questions and %.1f%% of the documents",
+        used = (self.rows, self.validation_rows)
+        texts = {
+            "questions": distinct_texts(*(rows.anchor for rows in used)),
+            " and ".join(trained_on(self.positive)): distinct_texts(
+                *(rows.positive for rows in used)
+            ),
+        }
+        self.report["texts_cut"] = cut_in_words(
             encoder.max_seq_length,
-            100 * cut[questions].mean(),
-            100 * cut[documents].mean(),
+            {name: float(self.tokens.cut[some].mean()) for name, some in texts.items()},
         )
-        self.report["share_cut"] = float(cut[questions | documents].mean())
+        log.info("%s", self.report["texts_cut"])
 
     @property
     def task_name(self) -> str:

@@ -14,6 +14,7 @@ from embedft.data.pairs import row_keys
 from embedft.data.splits import leak_groups
 from embedft.data.table import Table, read_table
 from embedft.data.text_measures import COPIED, TextMeasures, measure_texts
+from embedft.data.tokens import distinct_texts
 
 _UNCUT = 1 << 30  # tokens
 _CHUNK = 1 << 22
@@ -51,8 +52,8 @@ class DataMeasures:
         texts: What the texts say.
         used: (used,) rows of the table, ascending.
         group: (used,) equal for rows tied by a file, a question or an answer.
-        tokens: Tokens of the used ``questions``, ``answers`` and ``contexts``, special ones
-            included; empty without a tokenizer.
+        tokens: Tokens of the distinct ``questions``, ``answers`` and ``contexts`` that are used,
+            special ones included; empty without a tokenizer.
         unknown: Share of all tokens that stand for something that the tokenizer does not know.
     """
 
@@ -113,8 +114,7 @@ def measure_data(
         assert table.context is not None
         columns = {"questions": table.question, "answers": table.answer, "contexts": table.context}
         for name, column in columns.items():
-            text = column[used]
-            tokens[name] = table.tokens.lengths(text[text >= 0])
+            tokens[name] = table.tokens.lengths(distinct_texts(column[used]))
     return DataMeasures(
         table,
         measure_texts(table, positive),

@@ -23,6 +23,11 @@ RIGHT = 0.5
 """Label from which a positive is a right answer."""
 
 
+def trained_on(positive: Positive) -> list[str]:
+    """The kinds of texts that a question is trained to find, by name."""
+    return ["answers", "contexts"] if positive == "both" else [f"{positive}s"]
+
+
 @dataclass(frozen=True, slots=True)
 class Pairs:
     """Some pairs of a table, (pairs,) each.

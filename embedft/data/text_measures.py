@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import py3langid
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from embedft.data.blocks import Positive
 from embedft.data.keys import Ints, first_equal
@@ -18,6 +17,7 @@ from embedft.data.report import ReadReport
 from embedft.data.rows import Record
 from embedft.data.table import Table
 from embedft.data.words import longest_run, words_of
+from embedft.progress import progress
 
 COPIED = 0.7
 """From this share of a question's words on, in one run, its answer gives it away."""
@@ -65,8 +65,9 @@ def measure_texts(table: Table, positive: Positive) -> TextMeasures:
     stream = stream_records(
         table.path, ReadReport(table.path), context_required=positive == "context"
     )
-    progress = tqdm(stream, "comparing texts", rows, unit="row", leave=False, disable=None)
-    for row, record in enumerate(progress):
+    for row, record in enumerate(
+        progress(stream, desc="comparing texts", total=rows, unit=" rows")
+    ):
         line[row] = record.line
         question, answer = words_of(record.question), words_of(record.answer)
         copied[row] = _copied(question, answer, record, positive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -61,6 +62,23 @@ class JoinedIds:
         ids[in_first] = self.first[places[in_first]]
         ids[~in_first] = self.second[places[~in_first] - len(self.first)]
         return ids
+
+
+def distinct_texts(*columns: Ints) -> Ints:
+    """Each text of some columns of rows once, over which lengths are counted; -1 is no text."""
+    texts = np.unique(np.concatenate(columns))
+    return texts[texts >= 0]
+
+
+def cut_in_words(max_seq_length: int, shares: Mapping[str, float]) -> str:
+    """How much of the distinct texts is cut, in the one wording for it.
+
+    Args:
+        max_seq_length: Tokens a text at most.
+        shares: Of the texts of each kind that are longer, from 0 to 1.
+    """
+    parts = (f"{share:.1%} of the {name}" for name, share in shares.items())
+    return f"max_seq_length {max_seq_length} cuts {' and '.join(parts)}"
 
 
 @dataclass(frozen=True, slots=True)

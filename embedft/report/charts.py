@@ -40,6 +40,18 @@ def _title(axes: Axes, text: str) -> None:
     axes.set_title(text, loc="left", fontsize=10, fontweight="bold")
 
 
+def _legend(axes: Axes) -> None:
+    """On the title's line, where it hides nothing that is drawn."""
+    axes.legend(
+        fontsize=8,
+        loc="lower right",
+        bbox_to_anchor=(1, 0.99),
+        ncols=len(axes.get_legend_handles_labels()[1]),
+        handlelength=1,
+        columnspacing=0.8,
+    )
+
+
 def bars(
     metrics: Sequence[str], means: Mapping[str, Sequence[Interval]], gains: Sequence[Interval]
 ) -> Figure:
@@ -66,8 +78,8 @@ def bars(
     axes[0].set_xticks(place, metrics, rotation=20 if gains else 0)
     axes[0].set_ylim(0, 1)
     axes[0].grid(axis="y", alpha=0.25)
-    _title(axes[0], "held-out questions, 95% intervals")
-    axes[0].legend(fontsize=9, loc="upper left", ncols=2)
+    _title(axes[0], "held-out questions")
+    _legend(axes[0])
     if gains:
         for row, gain in enumerate(gains):
             colour = UP if gain.low > 0 else DOWN if gain.high < 0 else BASE
@@ -112,15 +124,8 @@ def curves(panels: Mapping[str, Mapping[str, Points]], best: float | None) -> Fi
         one.set_xlabel("step", fontsize=9)
         one.xaxis.set_major_locator(MaxNLocator(integer=True))
         one.yaxis.set_major_formatter("{x:g}")
-        if len(lines) > 1:  # on the title's line, where it hides no curve
-            one.legend(
-                fontsize=8,
-                loc="lower right",
-                bbox_to_anchor=(1, 0.99),
-                ncols=len(lines),
-                handlelength=1,
-                columnspacing=0.8,
-            )
+        if len(lines) > 1:
+            _legend(one)
         _title(one, title)
     return figure
 
@@ -159,7 +164,7 @@ def rank_table(counts: NDArray[np.int64], buckets: Sequence[str]) -> Figure:
     axes[1].set_xticks(places, buckets)
     axes[1].margins(y=0.18)
     axes[1].set_xlabel("rank of the best right answer", fontsize=9)
-    axes[1].legend(fontsize=9, loc="upper right")
+    _legend(axes[1])
     _title(axes[1], "questions by rank")
     return figure
 
@@ -177,7 +182,7 @@ def similarities(models: Mapping[str, tuple[NDArray[np.float64], NDArray[np.floa
                 one.hist(pairs, bins, weights=weights, color=colour, histtype="step", linewidth=1.3)
         one.set_xlabel("cosine similarity", fontsize=9)
         one.set_ylabel("% of the pairs", fontsize=9)
-        one.legend(fontsize=9, loc="upper left")  # looking for the best place may take long
+        _legend(one)
         one.sharey(axes[0])
         _title(one, name)
     return figure

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from embedft.data.keys import Ints
 from embedft.data.measures import DataMeasures
 from embedft.data.text_measures import COPIED
+from embedft.data.tokens import cut_in_words
 from embedft.report.page import Image, image
 
 _BINS = 40
@@ -45,11 +46,16 @@ def charts(data: DataMeasures, limit: int) -> Iterator[Image]:
 def _lengths(name: str, lengths: Ints, limit: int) -> Image:
     longest = int(np.percentile(lengths, 99))
     figure, axes = _figure("tokens", name)
-    axes.hist(np.minimum(lengths, longest), bins=_BINS)
+    width = -(-(longest - int(lengths.min()) + 1) // _BINS)  # whole tokens: no gaps between bars
+    edges = np.arange(int(lengths.min()), longest + width + 1, width) - 0.5
+    axes.hist(np.minimum(lengths, longest), bins=edges.tolist())
     if limit < longest:
         axes.axvline(limit, color="tab:red", linestyle="--")
-    cut = f"max_seq_length {limit} (dashed if it lies here) cuts {np.mean(lengths > limit):.1%}"
-    return image(figure, f"Lengths of the {name}, the longest 1% in the last bar; {cut}.")
+    cut = cut_in_words(limit, {name: float(np.mean(lengths > limit))})
+    return image(
+        figure,
+        f"Lengths of the {name}, the longest 1% in the last bar; {cut} (dashed if it lies here).",
+    )
 
 
 def _figure(x: str, y: str) -> tuple[Figure, Axes]:

@@ -101,19 +101,15 @@ def gather(
             places |= set(shown.flatten().tolist())
             places |= set(found.places[[*risen, *fallen]].tolist())
             places |= {int(data.task.relevant[query][0]) for query in found.sample.tolist()}
-    report = dict(data.report)
-    share_cut = report.pop("share_cut", None)
     facts: dict[str, Any] = {"pairs": data.input_jsonl}
     if data.validation_jsonl is not None:
         facts["validation set"] = data.validation_jsonl
-    facts |= {name.replace("_", " "): value for name, value in report.items()}
+    facts |= {name.replace("_", " "): value for name, value in data.report.items()}
     facts |= {
         "held-out questions": len(data.task.queries),
         "distinct answers they are searched in": len(data.task.corpus),
         "what a question is to find": data.positive,
     }
-    if share_cut is not None:
-        facts["texts cut at max_seq_length"] = f"{share_cut:.1%}"
     return Evidence(
         base=evaluations.get("base"),
         tuned=evaluations.get("best"),

@@ -62,3 +62,4 @@ class PredictionWriter(BasePredictionWriter):
             for row in data.stream_rows():
                 entry = {"id": row.id, "line": row.line, "file_name": row.file_name}
                 lines.write(json.dumps(entry) + "\n")
+        log.log(RESULT, "%s: the id of each, line by line", self.folder / "ids.jsonl")
