@@ -57,8 +57,8 @@ def test_ten_lines(fitted: embedft.FitResult, pairs: Path, tmp_path: Path) -> No
     for name, value in last.items():
         if name != "loss":  # that of the loss of the run
             assert value == pytest.approx(fitted.metrics["last"][name], abs=1e-5), name
-    best = embedft.evaluate(fitted.best_model, pairs, **same)
-    assert best["ndcg@10"] == pytest.approx(fitted.metrics["best_model"]["ndcg@10"], abs=1e-6)
+    of_best = embedft.evaluate(fitted.best_model, pairs, **same)
+    assert of_best["ndcg@10"] == pytest.approx(fitted.metrics["best_model"]["ndcg@10"], abs=1e-6)
     everything = embedft.evaluate(fitted.final_model, pairs, **same | {"train_split": 0})
     assert everything["ndcg@10"] != last["ndcg@10"]
 
