@@ -101,8 +101,9 @@ class EmbedftCLI(LightningCLI):
             "--report",
             type=str | None,
             default=None,
-            help="HTML page of what was measured: fit writes output_dir/report.html if none is "
-            "given, test and validate write none; they measure a checkpoint's base model for it.",
+            help="HTML page of what was measured. If none is given, fit writes "
+            "output_dir/report.html, test of a checkpoint of that run output_dir/test_report.html "
+            "(it measures the base model for it), validate none.",
         )
         parser.set_defaults({"model.loss": {"class_path": "MultipleNegativesRankingLoss"}})
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
@@ -272,7 +273,7 @@ class EmbedftCLI(LightningCLI):
     # Test and validate, which LightningCLI runs in place of the Trainer's own.
 
     def test(self, **settings: Any) -> None:
-        """Measures, prints one table, and writes the page that was asked for."""
+        """Measures, prints one table, and writes a page."""
         self.trainer.test(**settings, verbose=False)
         self._report_measured()
 
@@ -289,8 +290,16 @@ class EmbedftCLI(LightningCLI):
             self.datamodule,
             self.checkpoint["global_step"] if self.settings.ckpt_path else None,
             settings,
-            Path(self.settings.report) if self.settings.report else None,
+            self._page(),
         )
+
+    def _page(self) -> Path | None:
+        """Where the page goes: if none is named, that of a test beside the run it is of."""
+        if self.settings.report:
+            return Path(self.settings.report)
+        checkpoint = self.settings.ckpt_path
+        of_run = checkpoint and Path(checkpoint).parent == self.folder.checkpoints.resolve()
+        return self.folder.test_report if self.subcommand == "test" and of_run else None
 
     def _hyperparameters(self) -> dict[str, Any]:
         trainer = self.trainer

@@ -30,6 +30,7 @@ RUN_FILES = (
     "metrics.json",
     "metrics_by_question.jsonl",
     "report.html",
+    "test_report.html",
     "training_metrics.jsonl",
     "training_progress.json",
     "hpc_ckpt_*.ckpt",
@@ -51,6 +52,7 @@ class RunFolder:
         self.metrics = path / "metrics.json"
         self.metrics_by_question = path / "metrics_by_question.jsonl"
         self.report = path / "report.html"
+        self.test_report = path / "test_report.html"
         self.log_file = path / "logs" / "embedding_finetuning.log"
         self._lock = FileLock(path / ".lock")
 

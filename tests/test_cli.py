@@ -287,10 +287,12 @@ def said_by(args: list[str], capsys: Capture) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
-def shows(lines: list[str], value: float) -> bool:
-    """Whether the one table that was printed has this nDCG@10."""
-    (shown,) = [line for line in lines if "ndcg@10" in line]
-    return shown.split() == ["|", "ndcg@10", "|", f"{value:.4f}", "|"]
+def shows(lines: list[str], *values: float) -> bool:
+    """Whether the one table that was printed has this nDCG@10, or that of the base model first."""
+    (shown,) = [line for line in lines if line.startswith("| ndcg@10")]
+    if len(values) == 2:
+        assert f"{values[1] - values[0]:+.4f}" == shown.split()[7]
+    return shown.split()[3 : 2 + 2 * len(values) : 2] == [f"{value:.4f}" for value in values]
 
 
 @pytest.mark.parametrize("command", ["test", "validate"])
@@ -311,7 +313,8 @@ def test_measuring_says_first_which_weights(
         step = metrics[name]["step"]
         path = out / "checkpoints" / f"{name}.ckpt"
         assert first.startswith(f"{command}: the weights of checkpoint {path} (step {step}, epoch ")
-        assert shows(rest, metrics[name]["ndcg@10"])
+        values = [metrics[each]["ndcg@10"] for each in ("base", name)]
+        assert shows(rest, *(values if command == "test" else values[1:]))
 
     exported = out / "final_model"  # best_model is the base model where nothing found more
     args = [
@@ -321,7 +324,8 @@ def test_measuring_says_first_which_weights(
     first, *rest = said_by(args, capsys)
     assert first == f"{command}: the weights of base model {exported}, no checkpoint"
     assert shows(rest, metrics["last"]["ndcg@10"])
-    assert sorted(out.rglob("*")) == before
+    page = [out / "test_report.html"] if command == "test" else []
+    assert sorted(out.rglob("*")) == sorted([*before, *page])
 
 
 def test_predict(fit_flags: list[str], tiny_model: Path, pairs: Path, tmp_path: Path) -> None:

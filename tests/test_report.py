@@ -237,6 +237,26 @@ def test_report_of_a_test(
     assert page.row("metric") == ["metric", "base model"]
 
 
+def test_a_test_of_a_run_writes_its_page_there(
+    fit: Callable[..., Path], fit_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Anew at each test; not of a base model, which is no run's, nor by validate."""
+    out = fit("--epochs=1")
+    of_fit = (out / "report.html").read_bytes()
+    page = out / "test_report.html"
+    measure = [*fit_flags, f"--output_dir={out}"]
+    main(["test", *measure])
+    main(["validate", *measure, "--ckpt_path=last"])
+    assert not page.exists()
+    for _ in range(2):
+        capsys.readouterr()
+        main(["test", *measure, "--ckpt_path=last"])
+        assert f"report: {page}" in capsys.readouterr().out
+        assert Page(page).headings[0] == "Verdict"
+        page.write_text("another test's")
+    assert (out / "report.html").read_bytes() == of_fit
+
+
 def test_another_logger(fit: Callable[..., Path], tmp_path: Path) -> None:
     """Lightning's CSVLogger in YAML, as docs/tracking.md has it: its file, and all of the report."""
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path), "name": "csv"}}
