@@ -50,19 +50,23 @@ def test_while_the_packages_are_imported(name: str, seconds: float) -> None:
     with started([*entry(name), "check", "nowhere.jsonl"]) as process:
         handler_is_there(process)
         time.sleep(seconds)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        said = interrupted(process)
     assert "Traceback" not in said
     if "nowhere.jsonl" in said:
         pytest.skip("had said already that there is no such file")
     assert (process.returncode, said) == (130, "interrupted\n")
 
 
+def interrupted(process: subprocess.Popen[str]) -> str:
+    """What it says on standard error, Ctrl-C included."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    return process.communicate(timeout=60)[1]
+
+
 def ends_with_one_word(process: subprocess.Popen[str]) -> None:
     """After Ctrl-C."""
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    said = interrupted(process)
     assert (process.returncode, said) == (130, "interrupted\n")
 
 

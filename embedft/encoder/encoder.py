@@ -213,8 +213,7 @@ class Encoder(nn.Module):
             pooled_BD = pool_packed(self._hidden(ids_T, layout), layout, self.pooling)
         else:
             pooled_BD = self._embed_padded(ids_T, layout)
-        place_B = layout.order.argsort()[:texts].to(device, non_blocking=True)
-        embeddings_BD = pooled_BD[place_B]
+        embeddings_BD = pooled_BD[layout.places[:texts]]
         return nn.functional.normalize(embeddings_BD, dim=-1) if self.normalize else embeddings_BD
 
     def _rounded(self, input_ids_T: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:

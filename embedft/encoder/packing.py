@@ -118,6 +118,11 @@ class PackedLayout:
         return self.lengths.cumsum(0) - self.lengths
 
     @cached_property
+    def places(self) -> Tensor:
+        """(B,) int64 on the device, where in the layout each text of the batch is."""
+        return self.order.argsort().to(self.device, non_blocking=True)
+
+    @cached_property
     def lengths_there(self) -> Tensor:
         """(B,) int64, the lengths on the device."""
         return self.lengths.to(self.device, non_blocking=True)

@@ -42,7 +42,7 @@ def embed_in_chunks(
     with autocast, encoder.word_gradients_together():
         embedded = [checkpoint(encoder, *chunk, use_reentrant=False) for chunk in others]
         embedded.append(encoder(*last))  # its gradient is the first that is due: it can stay
-    return torch.cat(embedded)[layout.order.argsort().to(input_ids_T.device)]
+    return torch.cat(embedded)[layout.places]
 
 
 _TOKEN = 256
