@@ -65,7 +65,7 @@ class JoinedIds:
 
 
 def distinct_texts(*columns: Ints) -> Ints:
-    """Each text of some columns of rows once, ascending; lengths are counted over them. -1 is none."""
+    """Each text of some columns of rows once, ascending: lengths are counted so; -1 is no text."""
     used = np.zeros(1 + max(int(column.max(initial=-1)) for column in columns), dtype=np.bool_)
     for column in columns:
         used[column[column >= 0]] = True
