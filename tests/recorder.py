@@ -131,6 +131,11 @@ class Gradients(Callback):
         if self.negatives:
             trainer.datamodule.draws = self.negatives  # type: ignore[attr-defined]
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.world_size > 1:  # the gradient is the same where DDP averages it once more
+            left_out = trainer.strategy.model.parameters_to_ignore  # type: ignore[union-attr]
+            assert left_out == {"encoder.backbone.embeddings.word_embeddings.weight"}
+
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
     ) -> None:

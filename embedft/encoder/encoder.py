@@ -160,16 +160,20 @@ class Encoder(nn.Module):
         """Undoes all training: the weights are again those of the base model's files."""
         self.load_state_dict(self.base_weights())
 
+    @property
+    def words(self) -> WordEmbedding | None:
+        """The table of word vectors; None where it is the backbone's own."""
+        words = self.backbone.get_input_embeddings()
+        return words if isinstance(words, WordEmbedding) else None
+
     def word_gradients_together(self) -> AbstractContextManager[None]:
         """For several forward passes that one backward pass follows."""
-        words = self.backbone.get_input_embeddings()
-        return words.together() if isinstance(words, WordEmbedding) else nullcontext()
+        return nullcontext() if self.words is None else self.words.together()
 
     def reclaim_gradients(self) -> None:
         """Before gradients are dropped: lets the largest one's memory serve the next step."""
-        words = self.backbone.get_input_embeddings()
-        if isinstance(words, WordEmbedding):
-            words.reclaim_gradient()
+        if self.words is not None:
+            self.words.reclaim_gradient()
 
     @property
     def embedding_dim(self) -> int:

@@ -8,7 +8,7 @@ Shape suffixes: V words, T tokens, H hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,10 @@ class WordEmbedding(nn.Embedding):
 
     Args:
         table: What it replaces; the parameter is shared.
+
+    Attributes:
+        average: Called with each backward pass's gradient, (V, H), and the ids that it is of, (T,):
+            makes it in place the mean over ranks. None leaves it as it is.
     """
 
     def __init__(self, table: nn.Embedding) -> None:
@@ -31,6 +35,7 @@ class WordEmbedding(nn.Embedding):
             device="meta",
         )
         self.weight = table.weight
+        self.average: Callable[[Tensor, Tensor], None] | None = None
         self._spare: Tensor | None = None
         self._together: _Together | None = None
 
@@ -61,10 +66,11 @@ class WordEmbedding(nn.Embedding):
 
 
 class _Together:
-    """The gradient that some look-ups add up, and how many of them are still to come."""
+    """The gradient that some look-ups add up, of which ids, and how many are still to come."""
 
     def __init__(self) -> None:
-        self.looked_up = self.added = 0
+        self.looked_up = 0
+        self.added: list[Tensor] = []
         self.grad_VH: Tensor | None = None
 
 
@@ -94,8 +100,10 @@ class _Rows(torch.autograd.Function):
         grad_VH.index_add_(0, ids.flatten(), grad_outputs[0].flatten(0, -2))
         if ctx.module.padding_idx is not None:
             grad_VH[ctx.module.padding_idx] = 0
-        together.added += 1
-        if together.added == together.looked_up:
-            together.grad_VH, together.added = None, 0
+        together.added.append(ids.flatten())
+        if len(together.added) == together.looked_up:
+            if ctx.module.average is not None:
+                ctx.module.average(grad_VH, torch.cat(together.added))
+            together.grad_VH, together.added = None, []
         # Autograd holds what the first one returned, and sees what the others add to it.
         return None, grad_VH if first else None, None, None

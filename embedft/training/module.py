@@ -44,6 +44,7 @@ from embedft.training.schedule import (
     warmup_length,
 )
 from embedft.training.topics import question_places
+from embedft.training.word_gradients import average_apart
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +153,11 @@ class EmbeddingModule(LightningModule):
         return data
 
     # Training.
+
+    def setup(self, stage: str) -> None:
+        """Takes the word table's gradient from DDP, before that wraps this module."""
+        if stage == "fit":
+            average_apart(self, self.encoder)
 
     def on_fit_start(self) -> None:
         """Warns of labels that the loss would leave out; refuses negatives that it can't take.

@@ -52,6 +52,19 @@ def test_gathered_gradients_add_up(counts: tuple[int, int]) -> None:
     torch.testing.assert_close(torch.cat(gradients), expected, rtol=1e-14, atol=1e-14)
 
 
+def torchrun(ranks: int, script: str, *arguments: str) -> None:
+    """Runs a script of this folder as so many ranks."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={ranks}", str(Path(__file__).with_name(script)), *arguments]
+    result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+
+
+def test_averaged_rows() -> None:
+    """Three ranks, where the rows travel and where the table does, one of them without a row."""
+    torchrun(3, "row_averages.py")
+
+
 LOSSES = {
     "MultipleNegativesRankingLoss": ["--loss_function=mnrl"],
     "ContrastiveLoss": ["--loss_function=contrastive"],
@@ -113,16 +126,7 @@ def test_gradients_of_two_ranks(
     expected = {name: torch.load(Path(f"{tmp_path}/{'-'.join(name)}")) for name in jobs}
     two = [[*job, "--batch_size=5", "--devices=2", "--strategy=ddp"] for job in jobs.values()]
     (tmp_path / "jobs.json").write_text(json.dumps(two))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    script = Path(__file__).with_name("ranks.py")
-    result = subprocess.run(
-        [*torchrun, str(script), str(tmp_path / "jobs.json")],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert result.returncode == 0, result.stderr
+    torchrun(2, "ranks.py", str(tmp_path / "jobs.json"))
     with capsys.disabled():
         print(
             "\n\n| loss | variant | steps | greatest difference of a gradient |\n|---|---|---|---|"
