@@ -76,7 +76,7 @@ def write_nowhere(stream: TextIO) -> None:
     os.close(nowhere)
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # takes none in Python 3.10
     """Goes on without a word where nobody reads any more: a run need not end for it."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # its name in logging

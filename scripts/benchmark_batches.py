@@ -33,8 +33,8 @@ CHUNKS = {
     "batch 1,024": (["--batch_size=1024"], 3, 1),
 }
 RANKS = {
-    "1 process, 2 threads": (["--batch_size=32"], 24, 8),
-    "2 ranks, 1 thread each": (["--batch_size=16", "--devices=2", "--strategy=ddp"], 24, 8),
+    "1 process, 2 threads": (["--batch_size=32"], 64, 16),
+    "2 ranks, 1 thread each": (["--batch_size=16", "--devices=2", "--strategy=ddp"], 64, 16),
 }
 
 

@@ -66,14 +66,23 @@ def read_blocks(blocks: Iterable[bytes], settings: ReadSettings, workers: int) -
             process.communicate()
 
 
+# Imports nothing before it has this process's path: files of the folder it runs in are no modules.
+_WORKER = """
+import sys
+sys.path[:] = sys.argv[1:]
+from embedft.data.workers import main
+main()
+"""
+
+
 def _start() -> subprocess.Popen[bytes]:
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    path = [entry or os.getcwd() for entry in sys.path]
     one_thread = {"TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "embedft.data.workers"],
+        [sys.executable, "-c", _WORKER, *path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=os.environ | one_thread | {"PYTHONPATH": path},
+        env=os.environ | one_thread,
     )
 
 
@@ -116,7 +125,3 @@ def main() -> None:
             return
         pickle.dump(read(block), sys.stdout.buffer, protocol=5)
         sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    main()

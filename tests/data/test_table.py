@@ -357,6 +357,16 @@ def test_a_file_that_is_new_is_read_once(tmp_path: Path, settings: ReadSettings)
     assert same(table, read_table(str(path), settings, None))
 
 
+def test_a_worker_imports_nothing_from_the_folder_it_runs_in(
+    tmp_path: Path, settings: ReadSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pickle", "numpy", "embedft"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    path = str(write_jsonl(tmp_path / "pairs.jsonl", sample_rows()))
+    assert len(read_table(path, settings, None, block_bytes=3000, workers=2)) == len(sample_rows())
+
+
 def test_a_worker_that_dies_is_named(settings: ReadSettings) -> None:
     broken = replace(settings, tokenizer="{}")
     with pytest.raises(RuntimeError, match="a process that reads the input ended with status 1"):
