@@ -9,8 +9,8 @@ from typing import NoReturn
 
 
 def main() -> None:
-    """Runs the command line; Ctrl-C while the packages are imported, for seconds, ends it too."""
-    # Not as KeyboardInterrupt: an import may catch it, or print its traceback.
+    """Runs the command line; Ctrl-C ends it while packages are imported, too, and at its exit."""
+    # Not as KeyboardInterrupt: an import or what runs at exit may catch it, or print its traceback.
     waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # nohup ignores it
     if waits:
         signal.signal(signal.SIGINT, _end)
@@ -18,7 +18,11 @@ def main() -> None:
 
     if waits:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    run()
+    try:
+        run()
+    finally:
+        if waits:
+            signal.signal(signal.SIGINT, _end)
 
 
 def _end(signum: int, frame: FrameType | None) -> NoReturn:

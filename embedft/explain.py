@@ -42,6 +42,19 @@ def explain(message: str, command: str, flags: Iterable[str]) -> str:
     return _line(message)
 
 
+def refusal(error: BaseException) -> str:
+    """What the class of a setting said when it refused its arguments, in one line.
+
+    Where a setting may be one class or a list, the parser tries both and says how each failed.
+    """
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    entry = r"^  - (?!Not a valid subclass|Expected )(.+?)(?=\n  - |\nGiven value)"
+    tried = re.findall(entry, str(error), re.M | re.S)
+    return _line((tried or [str(cause)])[0]).rstrip("!.")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``; did you mean --NAME?``, or nothing where no known name is like it."""
     found = difflib.get_close_matches(name, list(known), n=1)

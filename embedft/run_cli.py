@@ -14,6 +14,7 @@ from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.records import unreadable
 from embedft.data.splits import wrong_share
 from embedft.errors import InputError
+from embedft.explain import refusal
 from embedft.files import replacing_file
 from embedft.measured import report_measured
 from embedft.outcome import finish_run
@@ -183,11 +184,9 @@ class EmbedftCLI(LightningCLI):
                 check_file(data.input_jsonl, data.positive, self.settings.html, error)
             raise
         except (ValueError, TypeError, MisconfigurationException) as error:
-            cause: BaseException = error
-            while cause.__cause__ is not None:
-                cause = cause.__cause__
-            hint = "; use --accelerator auto" if "backend found" in str(cause) else ""
-            raise InputError(str(cause).rstrip("!.") + hint) from error
+            reason = refusal(error)
+            hint = "; use --accelerator auto" if "backend found" in reason else ""
+            raise InputError(reason + hint) from error
         if self.settings.ckpt_path:  # Lightning does it again; here a misfit is one clear line
             load_weights(self.model.encoder, self.checkpoint, Path(self.settings.ckpt_path))
 

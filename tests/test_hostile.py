@@ -189,6 +189,10 @@ CONFIGS = {
             "      init_args:\n        args: [touch, MARKER]\n"
         ),
     ),
+    "a logger whose package is not installed": Case(
+        "Problem with given class_path 'lightning.pytorch.loggers.CometLogger': Requirement 'comet",
+        config("trainer:\n  logger:\n    - class_path: CometLogger\n"),
+    ),
     "a YAML tag that runs a command": Case(
         "", config('data: !!python/object/apply:os.system ["touch MARKER"]\n')
     ),
