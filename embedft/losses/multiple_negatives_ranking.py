@@ -18,35 +18,40 @@ class MultipleNegativesRankingLoss(Loss):
     r"""Each anchor must find its positive among all positives and negatives of the batch.
 
     .. math::
-        L = -\frac{1}{B} \sum_i
-            \log \frac{e^{s \cos(a_i, p_i)}}{\sum_{c \in P \cup N} e^{s \cos(a_i, c)}}
+        L = -\frac{1}{B} \sum_i \log \frac{e^{s (\cos(a_i, p_i) - m)}}
+            {e^{s (\cos(a_i, p_i) - m)} + \sum_{c \in P \cup N, c \ne p_i} e^{s \cos(a_i, c)}}
 
-    with anchors a, positives P, extra negatives N and scale s. The symmetric form is the mean of
-    this and of its mirror image, in which each positive must find its anchor among all anchors.
-    A mean over anchors, at least 0. Other rows' positives are the in-batch negatives, so batches
-    must not hold a text twice.
+    with anchors a, positives P, extra negatives N, scale s and margin m. The symmetric form is the
+    mean of this and of its mirror image, in which each positive must find its anchor among all
+    anchors. A mean over anchors, at least 0. Other rows' positives are the in-batch negatives, so
+    batches must not hold a text twice.
 
     Source: Henderson et al., 2017, arXiv:1705.00652, section 4.4; as InfoNCE: van den Oord et al.,
-    2018, arXiv:1807.03748. Equals sentence-transformers' ``MultipleNegativesRankingLoss`` with
-    cosine similarity, the symmetric form with ``directions=("query_to_doc", "doc_to_query")`` and
+    2018, arXiv:1807.03748; the margin: Yang et al., 2019, arXiv:1902.08564, section 3. Without a
+    margin equals sentence-transformers' ``MultipleNegativesRankingLoss`` with cosine similarity,
+    the symmetric form with ``directions=("query_to_doc", "doc_to_query")`` and
     ``partition_mode="per_direction"``.
 
     Args:
         scale: s, the inverse temperature, above 0.
         symmetric: Also rank anchors for each positive.
+        margin: m, the cosine by which a positive must lead, from 0 to below 2.
 
     Raises:
-        ValueError: The scale is not above 0.
+        ValueError: The scale or the margin is out of its range.
     """
 
     needs_labels: ClassVar[bool] = False
 
-    def __init__(self, scale: float = 20.0, symmetric: bool = False) -> None:
+    def __init__(self, scale: float = 20.0, symmetric: bool = False, margin: float = 0.0) -> None:
         super().__init__()
         if not scale > 0:
             raise ValueError(f"scale: is {scale}, must be above 0 (usual: 20)")
+        if not 0 <= margin < 2:
+            raise ValueError(f"margin: is {margin}, must be from 0 to below 2 (usual: 0 to 0.3)")
         self.scale = scale
         self.symmetric = symmetric
+        self.margin = margin
 
     def forward(
         self,
@@ -86,6 +91,8 @@ class MultipleNegativesRankingLoss(Loss):
         anchor_BD = functional.normalize(anchor_BD, dim=-1)
         candidates_CD = functional.normalize(candidates_CD, dim=-1)
         scores_BC = self.scale * (anchor_BD @ candidates_CD.T)
+        if self.margin:
+            scores_BC.diagonal().sub_(self.scale * self.margin)
         if wrong_BBN is not None:
             own_BB, further_BC = scores_BC.tensor_split([len(anchor_BD)], dim=1)
             further_BC = further_BC.masked_fill(~wrong_BBN.flatten(1), -torch.inf)

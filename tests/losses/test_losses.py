@@ -24,6 +24,7 @@ from sentence_transformers.sentence_transformer.losses import (
     OnlineContrastiveLoss as PeerOnline,
 )
 from sentence_transformers.sentence_transformer.losses import SiameseDistanceMetric
+from sentence_transformers.util import cos_sim
 from torch import Tensor
 
 from embedft.losses import (
@@ -82,19 +83,27 @@ def assert_same(ours: Tensor, theirs: Tensor, inputs: list[Tensor]) -> None:
         torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-9 * largest)
 
 
+def cosine_less_margin(margin: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """Cosines, those of row i and row i lessened: what the peer may be given in their place."""
+    return lambda first, second: (
+        cos_sim(first, second)
+        - margin * torch.eye(len(first), len(second), dtype=torch.float64, device=first.device)
+    )
+
+
 @pytest.mark.parametrize("symmetric", [False, True])
-@pytest.mark.parametrize("scale", [20.0, 1.0, 100.0])
+@pytest.mark.parametrize(("scale", "margin"), [(20.0, 0), (1.0, 0.3), (100.0, 0), (40.0, 0.15)])
 @pytest.mark.parametrize("negatives", [0, 1, 3])
 @pytest.mark.parametrize("rows", [1, 2, 16])
 @pytest.mark.parametrize("kind", KINDS)
 def test_multiple_negatives_ranking(
-    symmetric: bool, scale: float, negatives: int, rows: int, kind: str
+    symmetric: bool, scale: float, margin: float, negatives: int, rows: int, kind: str
 ) -> None:
     columns = [vectors(kind, rows, seed) for seed in range(2 + negatives)]
-    loss = MultipleNegativesRankingLoss(scale=scale, symmetric=symmetric)
+    loss = MultipleNegativesRankingLoss(scale, symmetric, margin)
     extra = torch.stack(columns[2:], dim=1) if negatives else None
     ours = loss(columns[0], columns[1], extra)
-    options: dict[str, Any] = {"scale": scale}
+    options: dict[str, Any] = {"scale": scale, "similarity_fct": cosine_less_margin(margin)}
     if symmetric:
         options |= {
             "directions": ("query_to_doc", "doc_to_query"),
@@ -230,7 +239,7 @@ def test_online_contrastive_without_any_whole_label_is_zero() -> None:
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_gradcheck_ranking(symmetric: bool) -> None:
     columns = [vectors("random", 4, seed) for seed in range(3)]
-    loss = MultipleNegativesRankingLoss(5.0, symmetric)
+    loss = MultipleNegativesRankingLoss(5.0, symmetric, 0.2)
     assert torch.autograd.gradcheck(lambda a, p, n: loss(a, p, n.unsqueeze(1)), columns)
 
 
@@ -261,6 +270,8 @@ def test_formula_by_hand() -> None:
     ("make", "message"),
     [
         (lambda: MultipleNegativesRankingLoss(scale=0.0), "scale: is 0.0"),
+        (lambda: MultipleNegativesRankingLoss(margin=-0.1), "margin: is -0.1"),
+        (lambda: MultipleNegativesRankingLoss(margin=2.0), "margin: is 2.0"),
         (lambda: MatryoshkaLoss(MultipleNegativesRankingLoss(), []), "matryoshka_dims: is"),
         (lambda: MatryoshkaLoss(MultipleNegativesRankingLoss(), [0, 4]), "matryoshka_dims: is"),
         (lambda: MatryoshkaLoss(MultipleNegativesRankingLoss(), [4, 4]), "matryoshka_dims: is"),
