@@ -39,7 +39,7 @@ from embedft.data.report import ReadReport
 from embedft.data.splits import all_held_out, drop_leaking_rows, split_rows, wrong_share
 from embedft.data.table import Table, read_table
 from embedft.data.tokens import cut_in_words, distinct_texts
-from embedft.data.topics import ENOUGH_ROWS, FEW_SEVERAL_ANSWERS, several_answers
+from embedft.data.topics import ENOUGH_ROWS
 from embedft.errors import InputError
 from embedft.evaluation.findings import task_name
 
@@ -276,14 +276,13 @@ class EmbeddingDataModule(LightningDataModule):
         self._plan = self.topic_place = None
         self.by_topic = self.topic_batches is True
         if self.topic_batches == "auto" and not needs_labels:
-            share = several_answers(train.anchor_key, train.row)
-            self.by_topic = share < FEW_SEVERAL_ANSWERS and len(train.row) >= ENOUGH_ROWS
+            self.by_topic = self.rows.one_answer and len(self.rows) >= ENOUGH_ROWS
             log.info(
                 "topic_batches auto: batches %s: %d training pairs, %.2f%% of the questions have "
                 "several answers",
                 "by topic" if self.by_topic else "at random",
-                len(train.row),
-                100 * share,
+                len(self.rows),
+                100 * self.rows.several_answers,
             )
         used = (self.rows, self.validation_rows)
         texts = {

@@ -5,29 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from embedft.data.keys import Ints, Keys
-
-FEW_SEVERAL_ANSWERS = 0.002
-"""Share of questions with several answers below which batches by topic find more: SciQAG has 0.001
-and gains, MedQuAD 0.1, and 0.006 in draws of 500 pairs, and loses."""
+from embedft.data.keys import Ints
 
 ENOUGH_ROWS = 1000
 """Training rows from which on topics find more: 1,350 of SciQAG gain, 450 only forget more."""
 
 _LEAF = 4
 _ROUNDS = 3
-
-
-def several_answers(question_key_P: Keys, row_P: Ints) -> float:
-    """The share of distinct questions that more than one row answers, from 0 to 1.
-
-    Args:
-        question_key_P: (pairs,) keys of the normalised questions.
-        row_P: (pairs,) the row that a pair is of; a row may give two.
-    """
-    _, first = np.unique(row_P, return_index=True)
-    _, rows = np.unique(question_key_P[first], return_counts=True)
-    return float((rows > 1).mean())
 
 
 def topic_places(vectors_RD: NDArray[np.float32], seed: int) -> Ints:

@@ -5,13 +5,19 @@ Shape suffixes: B anchors, C candidates, N negatives an anchor, D embedding.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import logging
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from embedft.losses.loss import Loss
+
+log = logging.getLogger(__name__)
+
+AUTO_MARGIN = 0.15
+"""The margin that ``auto`` takes where a question has one answer: docs/quality.md."""
 
 
 class MultipleNegativesRankingLoss(Loss):
@@ -35,7 +41,9 @@ class MultipleNegativesRankingLoss(Loss):
     Args:
         scale: s, the inverse temperature, above 0.
         symmetric: Also rank anchors for each positive.
-        margin: m, the cosine by which a positive must lead, from 0 to below 2.
+        margin: m, the cosine by which a positive must lead, from 0 to below 2. ``auto`` is 0.15
+            where hardly any training question has several answers, which would be pushed apart,
+            and else 0; outside a trainer 0.
 
     Raises:
         ValueError: The scale or the margin is out of its range.
@@ -43,15 +51,27 @@ class MultipleNegativesRankingLoss(Loss):
 
     needs_labels: ClassVar[bool] = False
 
-    def __init__(self, scale: float = 20.0, symmetric: bool = False, margin: float = 0.0) -> None:
+    def __init__(
+        self, scale: float = 20.0, symmetric: bool = False, margin: float | Literal["auto"] = 0.0
+    ) -> None:
         super().__init__()
         if not scale > 0:
             raise ValueError(f"scale: is {scale}, must be above 0 (usual: 20)")
-        if not 0 <= margin < 2:
+        if margin != "auto" and not 0 <= margin < 2:
             raise ValueError(f"margin: is {margin}, must be from 0 to below 2 (usual: 0 to 0.3)")
         self.scale = scale
         self.symmetric = symmetric
-        self.margin = margin
+        self.is_auto = margin == "auto"
+        self.margin = 0.0 if margin == "auto" else margin
+
+    def choose_margin(self, one_answer: bool) -> None:
+        """What ``auto`` is for rows of which hardly any shares its question, or for others."""
+        self.margin = AUTO_MARGIN if one_answer else 0.0
+        log.info(
+            "margin auto: %g, as %s questions have several answers",
+            self.margin,
+            "hardly any" if one_answer else "some",
+        )
 
     def forward(
         self,

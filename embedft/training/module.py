@@ -158,6 +158,9 @@ class EmbeddingModule(LightningModule):
         """Takes the word table's gradient from DDP, before that wraps this module."""
         if stage == "fit":
             average_apart(self, self.encoder)
+        loss = self.loss
+        if stage != "predict" and isinstance(loss, MultipleNegativesRankingLoss) and loss.is_auto:
+            loss.choose_margin(self.data.rows.one_answer)
 
     def on_fit_start(self) -> None:
         """Warns of labels that the loss would leave out; refuses negatives that it can't take.
