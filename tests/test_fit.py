@@ -441,3 +441,27 @@ def test_topics_where_a_question_has_one_answer(
     weights = [load_file(f / "final_model" / "model.safetensors") for f in (out, same, other)]
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
     assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_margin_where_a_question_has_one_answer(
+    fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture, several: bool
+) -> None:
+    """``auto`` is 0.15 in a set of which no question has two answers, and elsewhere nothing."""
+    rows = sample_rows()[:60]
+    if several:
+        rows[1]["question"] = rows[0]["question"].upper()
+    write_jsonl(pairs, rows)
+    out = fit("--model.loss.margin=auto", "--epochs=1")
+    share = "2.04" if several else "0.00"
+    margin = "0" if several else "0.15"
+    assert f"\nmargin auto: {margin}: {share}% of the questions" in capsys.readouterr().out
+    same, other = (
+        fit(f"--model.loss.margin={value}", "--epochs=1", output_dir=tmp_path / f"m{value}")
+        for value in (margin, 0.15 if several else 0)
+    )
+    weights = [load_file(f / "final_model" / "model.safetensors") for f in (out, same, other)]
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+    losses = [json.loads((f / "metrics.json").read_text())["last"]["loss"] for f in (out, same)]
+    assert losses[0] == losses[1]

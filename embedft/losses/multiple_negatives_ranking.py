@@ -5,7 +5,6 @@ Shape suffixes: B anchors, C candidates, N negatives an anchor, D embedding.
 
 from __future__ import annotations
 
-import logging
 from typing import ClassVar, Literal
 
 import torch
@@ -13,8 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedft.losses.loss import Loss
-
-log = logging.getLogger(__name__)
 
 AUTO_MARGIN = 0.15
 """The margin that ``auto`` takes where a question has one answer: docs/quality.md."""
@@ -33,7 +30,7 @@ class MultipleNegativesRankingLoss(Loss):
     batches must not hold a text twice.
 
     Source: Henderson et al., 2017, arXiv:1705.00652, section 4.4; as InfoNCE: van den Oord et al.,
-    2018, arXiv:1807.03748; the margin: Yang et al., 2019, arXiv:1902.08564, section 3. Without a
+    2018, arXiv:1807.03748; the margin: Yang et al., 2019, arXiv:1902.08564. Without a
     margin equals sentence-transformers' ``MultipleNegativesRankingLoss`` with cosine similarity,
     the symmetric form with ``directions=("query_to_doc", "doc_to_query")`` and
     ``partition_mode="per_direction"``.
@@ -65,13 +62,8 @@ class MultipleNegativesRankingLoss(Loss):
         self.margin = 0.0 if margin == "auto" else margin
 
     def choose_margin(self, one_answer: bool) -> None:
-        """What ``auto`` is for rows of which hardly any shares its question, or for others."""
+        """Settles ``auto``: hardly any training question has several answers, or some have."""
         self.margin = AUTO_MARGIN if one_answer else 0.0
-        log.info(
-            "margin auto: %g, as %s questions have several answers",
-            self.margin,
-            "hardly any" if one_answer else "some",
-        )
 
     def forward(
         self,

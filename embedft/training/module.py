@@ -155,12 +155,20 @@ class EmbeddingModule(LightningModule):
     # Training.
 
     def setup(self, stage: str) -> None:
-        """Takes the word table's gradient from DDP, before that wraps this module."""
+        """Takes the word table's gradient from DDP, before that wraps this; settles ``auto``."""
         if stage == "fit":
             average_apart(self, self.encoder)
         loss = self.loss
         if stage != "predict" and isinstance(loss, MultipleNegativesRankingLoss) and loss.is_auto:
-            loss.choose_margin(self.data.rows.one_answer)
+            rows = self.data.rows
+            loss.choose_margin(rows.one_answer)
+            if stage == "fit":
+                several = 100 * rows.several_answers
+                log.info(
+                    "margin auto: %g: %.2f%% of the questions have several answers",
+                    loss.margin,
+                    several,
+                )
 
     def on_fit_start(self) -> None:
         """Warns of labels that the loss would leave out; refuses negatives that it can't take.
