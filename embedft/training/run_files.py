@@ -152,28 +152,21 @@ class RunFiles(Callback):
                 if self.measured == "last":
                     values |= self._log_gain(trainer, gain)
             names = [self.measured]
-            if self.measured == "last" and self._is_best(evaluation, found.ndcg):
+            if self.measured == "last" and self._is_best(found.ndcg):
                 names.append("best")
         self.evaluations |= dict.fromkeys(names, evaluation)
         self.findings |= dict.fromkeys(names, found)
         if self.measured == "last":
             self._write_line(trainer, values)
 
-    def _is_best(self, evaluation: Evaluation, ndcg_Q: NDArray[np.float64]) -> bool:
-        """Whether these are the weights to keep: the latest that do not surely find less than any.
-
-        Surely: by the 95% interval. A few held-out questions tell epochs apart by chance, and the
-        rate falls to 0: later weights find more of what was not held out, and forget less
-        (docs/quality.md). What finds less than the base model is not kept beside what finds more.
-        """
-        if "best" not in self.evaluations:
-            self._top_Q = None
-        top_Q = self._top_Q
+    def _is_best(self, ndcg_Q: NDArray[np.float64]) -> bool:
+        top_Q = self._top_Q if "best" in self.evaluations else None
         if top_Q is None or len(top_Q) != len(ndcg_Q) or ndcg_Q.mean() >= top_Q.mean():
             self._top_Q = ndcg_Q
             return True
-        base = self.evaluations.get("base", evaluation)
-        return evaluation[METRIC] >= base[METRIC] and paired_bootstrap(top_Q, ndcg_Q).high >= 0
+        base = self.findings.get("base")
+        base_Q = base.ndcg if base is not None and len(base.ndcg) == len(ndcg_Q) else None
+        return finds_as_much(top_Q, ndcg_Q, base_Q)
 
     def _log_gain(self, trainer: Trainer, gain: Interval) -> dict[str, float]:
         """How much more is found than by the base model; the name sorts before the others."""
@@ -253,3 +246,22 @@ def _step_of(line: str) -> int:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return 2**62
+
+
+def finds_as_much(
+    top_Q: NDArray[np.float64], later_Q: NDArray[np.float64], base_Q: NDArray[np.float64] | None
+) -> bool:
+    """Whether later weights do not surely find less than those that found most, so are the best.
+
+    Surely: the 95% interval of the difference lies below 0. Epochs of a few held-out questions
+    differ by chance, and later ones, whose rate has fallen, find more of other questions and forget
+    less (docs/quality.md). Less than the base model's mean is never as much.
+
+    Args:
+        top_Q: nDCG@10 of each question by the weights that found most.
+        later_Q: By later ones.
+        base_Q: By the base model, where it was measured.
+    """
+    if base_Q is not None and later_Q.mean() < base_Q.mean():
+        return False
+    return bool(paired_bootstrap(top_Q, later_Q).high >= 0)
