@@ -15,7 +15,7 @@ from embedft.training.run_files import RunFiles
 
 
 class RunCheckpoints(Checkpoint):
-    """A rolling ``last.ckpt`` with some earlier ``step-N.ckpt``, and ``best.ckpt`` by nDCG@10.
+    """A rolling ``last.ckpt`` with some earlier ``step-N.ckpt``, and ``best.ckpt``.
 
     ``last`` is written every ``save_steps`` steps, at the step where the run stops, and after each
     evaluation, so that a resumed run never lacks what was measured. Lightning's ModelCheckpoint
