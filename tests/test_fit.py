@@ -452,12 +452,14 @@ def test_margin_where_a_question_has_one_answer(
     if several:
         rows[1]["question"] = rows[0]["question"].upper()
     write_jsonl(pairs, rows)
-    out = fit("--model.loss.margin=auto", "--epochs=1")
+    out = fit("--model.loss.additive_margin=auto", "--epochs=1")
     share = "2.04" if several else "0.00"
     margin = "0" if several else "0.15"
-    assert f"\nmargin auto: {margin}: {share}% of the questions" in capsys.readouterr().out
+    assert f"\nadditive_margin auto: {margin}: {share}% of the questions" in capsys.readouterr().out
     same, other = (
-        fit(f"--model.loss.margin={value}", "--epochs=1", output_dir=tmp_path / f"m{value}")
+        fit(
+            f"--model.loss.additive_margin={value}", "--epochs=1", output_dir=tmp_path / f"m{value}"
+        )
         for value in (margin, 0.15 if several else 0)
     )
     weights = [load_file(f / "final_model" / "model.safetensors") for f in (out, same, other)]

@@ -38,9 +38,9 @@ class MultipleNegativesRankingLoss(Loss):
     Args:
         scale: s, the inverse temperature, above 0.
         symmetric: Also rank anchors for each positive.
-        margin: m, the cosine by which a positive must lead, from 0 to below 2. ``auto`` is 0.15
-            where hardly any training question has several answers, which would be pushed apart,
-            and else 0; outside a trainer 0.
+        additive_margin: m, the cosine by which a positive must lead, from 0 to below 2. ``auto`` is
+            0.15 where hardly any training question has several answers, which would be pushed
+            apart, and else 0; outside a trainer 0.
 
     Raises:
         ValueError: The scale or the margin is out of its range.
@@ -49,21 +49,27 @@ class MultipleNegativesRankingLoss(Loss):
     needs_labels: ClassVar[bool] = False
 
     def __init__(
-        self, scale: float = 20.0, symmetric: bool = False, margin: float | Literal["auto"] = 0.0
+        self,
+        scale: float = 20.0,
+        symmetric: bool = False,
+        additive_margin: float | Literal["auto"] = 0.0,
     ) -> None:
         super().__init__()
         if not scale > 0:
             raise ValueError(f"scale: is {scale}, must be above 0 (usual: 20)")
-        if margin != "auto" and not 0 <= margin < 2:
-            raise ValueError(f"margin: is {margin}, must be from 0 to below 2 (usual: 0 to 0.3)")
+        if additive_margin != "auto" and not 0 <= additive_margin < 2:
+            raise ValueError(
+                f"additive_margin: is {additive_margin}, must be from 0 to below 2 (usual: 0.15)"
+            )
+        # Not "margin": the command line carries an argument over to another loss that has its name.
         self.scale = scale
         self.symmetric = symmetric
-        self.is_auto = margin == "auto"
-        self.margin = 0.0 if margin == "auto" else margin
+        self.is_auto = additive_margin == "auto"
+        self.additive_margin = 0.0 if additive_margin == "auto" else additive_margin
 
     def choose_margin(self, one_answer: bool) -> None:
         """Settles ``auto``: hardly any training question has several answers, or some have."""
-        self.margin = AUTO_MARGIN if one_answer else 0.0
+        self.additive_margin = AUTO_MARGIN if one_answer else 0.0
 
     def forward(
         self,
@@ -103,8 +109,8 @@ class MultipleNegativesRankingLoss(Loss):
         anchor_BD = functional.normalize(anchor_BD, dim=-1)
         candidates_CD = functional.normalize(candidates_CD, dim=-1)
         scores_BC = self.scale * (anchor_BD @ candidates_CD.T)
-        if self.margin:
-            scores_BC.diagonal().sub_(self.scale * self.margin)
+        if self.additive_margin:
+            scores_BC.diagonal().sub_(self.scale * self.additive_margin)
         if wrong_BBN is not None:
             own_BB, further_BC = scores_BC.tensor_split([len(anchor_BD)], dim=1)
             further_BC = further_BC.masked_fill(~wrong_BBN.flatten(1), -torch.inf)

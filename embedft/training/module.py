@@ -165,8 +165,8 @@ class EmbeddingModule(LightningModule):
             if stage == "fit":
                 several = 100 * rows.several_answers
                 log.info(
-                    "margin auto: %g: %.2f%% of the questions have several answers",
-                    loss.margin,
+                    "additive_margin auto: %g: %.2f%% of the questions have several answers",
+                    loss.additive_margin,
                     several,
                 )
 

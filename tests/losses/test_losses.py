@@ -270,8 +270,8 @@ def test_formula_by_hand() -> None:
     ("make", "message"),
     [
         (lambda: MultipleNegativesRankingLoss(scale=0.0), "scale: is 0.0"),
-        (lambda: MultipleNegativesRankingLoss(margin=-0.1), "margin: is -0.1"),
-        (lambda: MultipleNegativesRankingLoss(margin=2.0), "margin: is 2.0"),
+        (lambda: MultipleNegativesRankingLoss(additive_margin=-0.1), "additive_margin: is -0.1"),
+        (lambda: MultipleNegativesRankingLoss(additive_margin=2.0), "additive_margin: is 2.0"),
         (lambda: MatryoshkaLoss(MultipleNegativesRankingLoss(), []), "matryoshka_dims: is"),
         (lambda: MatryoshkaLoss(MultipleNegativesRankingLoss(), [0, 4]), "matryoshka_dims: is"),
         (lambda: MatryoshkaLoss(MultipleNegativesRankingLoss(), [4, 4]), "matryoshka_dims: is"),
