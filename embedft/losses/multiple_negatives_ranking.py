@@ -61,9 +61,9 @@ class MultipleNegativesRankingLoss(Loss):
             raise ValueError(
                 f"additive_margin: is {additive_margin}, must be from 0 to below 2 (usual: 0.15)"
             )
-        # Not "margin": the command line carries an argument over to another loss that has its name.
         self.scale = scale
         self.symmetric = symmetric
+        # Not "margin": the command line carries an argument over to another loss that has its name.
         self.is_auto = additive_margin == "auto"
         self.additive_margin = 0.0 if additive_margin == "auto" else additive_margin
 

@@ -92,7 +92,9 @@ def cosine_less_margin(margin: float) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
-@pytest.mark.parametrize(("scale", "margin"), [(20.0, 0), (1.0, 0.3), (100.0, 0), (40.0, 0.15)])
+@pytest.mark.parametrize(
+    ("scale", "margin"), [(20.0, 0), (1.0, 0), (100.0, 0), (1.0, 0.3), (40.0, 0.15)]
+)
 @pytest.mark.parametrize("negatives", [0, 1, 3])
 @pytest.mark.parametrize("rows", [1, 2, 16])
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,7 +105,9 @@ def test_multiple_negatives_ranking(
     loss = MultipleNegativesRankingLoss(scale, symmetric, margin)
     extra = torch.stack(columns[2:], dim=1) if negatives else None
     ours = loss(columns[0], columns[1], extra)
-    options: dict[str, Any] = {"scale": scale, "similarity_fct": cosine_less_margin(margin)}
+    options: dict[str, Any] = {"scale": scale}
+    if margin:
+        options["similarity_fct"] = cosine_less_margin(margin)
     if symmetric:
         options |= {
             "directions": ("query_to_doc", "doc_to_query"),
