@@ -146,26 +146,25 @@ class RunFiles(Callback):
                 logger.log_metrics(values, step=0)
         else:
             base = self.findings.get("base")
-            if base is not None and base.task == found.task:
-                gain = paired_bootstrap(base.ndcg, found.ndcg)
+            base_Q = base.ndcg if base is not None and base.task == found.task else None
+            if base_Q is not None:
+                gain = paired_bootstrap(base_Q, found.ndcg)
                 evaluation["gain"] = gain._asdict()
                 if self.measured == "last":
                     values |= self._log_gain(trainer, gain)
             names = [self.measured]
-            if self.measured == "last" and self._is_best(found.ndcg):
+            if self.measured == "last" and self._is_best(found.ndcg, base_Q):
                 names.append("best")
         self.evaluations |= dict.fromkeys(names, evaluation)
         self.findings |= dict.fromkeys(names, found)
         if self.measured == "last":
             self._write_line(trainer, values)
 
-    def _is_best(self, ndcg_Q: NDArray[np.float64]) -> bool:
+    def _is_best(self, ndcg_Q: NDArray[np.float64], base_Q: NDArray[np.float64] | None) -> bool:
         top_Q = self._top_Q if "best" in self.evaluations else None
         if top_Q is None or len(top_Q) != len(ndcg_Q) or ndcg_Q.mean() >= top_Q.mean():
             self._top_Q = ndcg_Q
             return True
-        base = self.findings.get("base")
-        base_Q = base.ndcg if base is not None and len(base.ndcg) == len(ndcg_Q) else None
         return finds_as_much(top_Q, ndcg_Q, base_Q)
 
     def _log_gain(self, trainer: Trainer, gain: Interval) -> dict[str, float]:
