@@ -6,7 +6,7 @@ with a YAML file of
 
     data: ../data                    # folder of the JSONL files
     sets:
-      small: {file: a.jsonl, pairs: 1500, guard: b.jsonl, guard_pairs: 2000}
+      small: {file: a.jsonl, pairs: 1500, guard: b.jsonl}
     seeds: [1, 2, 3]
     recipes:
       guide: {config: configs/minilm.yaml}
@@ -17,8 +17,8 @@ A recipe is flags of `embedft fit`. Of each set, a tenth of the groups (files; r
 question or an answer) is held out by the same split for all recipes; `pairs` of the rest are given
 to the recipe, which trains on nine tenths of them and chooses its best model on the others (the
 peer trains on all). Held-out questions are searched among all distinct answers of the file, before
-and after. `guard` is another set: how much the tuned model forgets there. What is done already is
-not done again: results lie in the output folder.
+and after. `guard` is another set, measured in the same way: what the tuned model forgets there.
+What is done already is not done again: results lie in the output folder.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def write_rows(rows: list[Record], target: Path) -> Path:
     return target
 
 
-def measure(model: str | Path, data: Path, share: float) -> list[float]:
+def measure(model: str | Path, data: Path) -> list[float]:
     """nDCG@10 of each held-out question of a file, by a model folder."""
     from embedft.data.datamodule import EmbeddingDataModule
     from embedft.training.module import EmbeddingModule
     from embedft.training.trainer import EmbedftTrainer
 
     module = EmbeddingModule(base_model=str(model))
-    rows = EmbeddingDataModule(str(data), train_split=share, split_seed=SPLIT_SEED)
+    rows = EmbeddingDataModule(str(data), train_split=SHARE, split_seed=SPLIT_SEED)
     trainer = EmbedftTrainer(
         logger=False,
         enable_checkpointing=False,
@@ -126,17 +126,15 @@ def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> 
     else:
         model = train(recipe, data, seed, folder / "embedft")
     seconds = time.perf_counter() - began
-    result = {"seconds": seconds, "ndcg": measure(model, source, SHARE)}
+    result: dict[str, Any] = {"seconds": seconds}
+    measured = {"": source}
     if guard := entry.get("guard"):
-        guard_rows, _ = read_records(str(Path(study["data"]) / guard))
-        data = write_rows(guard_rows[: entry.get("guard_pairs")], folder / "guard.jsonl")
-        result["guard"] = measure(model, data, 0.5)
-        result["guard_base"] = cached(
-            out / "results" / f"base-guard-{name}.json", lambda: measure(base, data, 0.5)
+        measured["guard_"] = source.with_name(guard)
+    for key, file in measured.items():
+        result[f"{key}ndcg"] = measure(model, file)
+        result[f"{key}base"] = cached(
+            out / "results" / f"base-{file.name}.json", lambda file=file: measure(base, file)
         )
-    result["base"] = cached(
-        out / "results" / f"base-{entry['file']}.json", lambda: measure(base, source, SHARE)
-    )
     return result
 
 
@@ -156,8 +154,8 @@ def line(name: str, recipe: str, results: list[dict[str, Any]]) -> str:
     cells = [name, recipe, f"{base.mean():.4f}", f"{tuned.mean():.4f}"]
     cells += [f"{min(spread):.4f}..{max(spread):.4f}", str(paired_bootstrap(base, tuned))]
     guard = ""
-    if "guard" in results[0]:
-        drops = [np.mean(result["guard"]) - np.mean(result["guard_base"]) for result in results]
+    if "guard_ndcg" in results[0]:
+        drops = [np.mean(r["guard_ndcg"]) - np.mean(r["guard_base"]) for r in results]
         guard = f"{np.mean(drops):+.4f}"
     cells += [guard, f"{np.mean([result['seconds'] for result in results]):.0f}"]
     return "| " + " | ".join(cells) + " |"

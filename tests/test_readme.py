@@ -117,7 +117,7 @@ def test_study_script(desk: Path) -> None:
     (desk / "study.yaml").write_text(
         """
 data: .
-sets: {sample: {file: pairs.jsonl, pairs: 30, guard: pairs.jsonl, guard_pairs: 40}}
+sets: {sample: {file: pairs.jsonl, pairs: 30, guard: pairs.jsonl}}
 seeds: [1]
 recipes:
   recommended: {config: configs/recommended.yaml, trainer.max_steps: 2}
@@ -129,6 +129,8 @@ recipes:
     assert [row[1] for row in rows[:1] + rows[2:]] == ["recipe", "recommended", "peer"]
     assert rows[2][2] == rows[3][2]  # one base model
     assert all(0 < float(row[3]) < 1 for row in rows[2:])
+    for row in rows[2:]:  # the guard is the set itself here: measured alike
+        assert float(row[6]) == pytest.approx(float(row[3]) - float(row[2]), abs=2e-4)
     assert said.endswith(run(command, desk).split("\n\n")[-1])
 
 
