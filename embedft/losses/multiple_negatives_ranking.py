@@ -64,11 +64,10 @@ class MultipleNegativesRankingLoss(Loss):
         self.scale = scale
         self.symmetric = symmetric
         # Not "margin": the command line carries an argument over to another loss that has its name.
-        self.is_auto = additive_margin == "auto"
-        self.additive_margin = 0.0 if additive_margin == "auto" else additive_margin
+        self.additive_margin: float | Literal["auto"] = additive_margin
 
     def choose_margin(self, one_answer: bool) -> None:
-        """Settles ``auto``: hardly any training question has several answers, or some have."""
+        """Replaces ``auto``: hardly any training question has several answers, or some have."""
         self.additive_margin = AUTO_MARGIN if one_answer else 0.0
 
     def forward(
@@ -109,8 +108,8 @@ class MultipleNegativesRankingLoss(Loss):
         anchor_BD = functional.normalize(anchor_BD, dim=-1)
         candidates_CD = functional.normalize(candidates_CD, dim=-1)
         scores_BC = self.scale * (anchor_BD @ candidates_CD.T)
-        if self.additive_margin:
-            scores_BC.diagonal().sub_(self.scale * self.additive_margin)
+        if margin := 0.0 if self.additive_margin == "auto" else self.additive_margin:
+            scores_BC.diagonal().sub_(self.scale * margin)
         if wrong_BBN is not None:
             own_BB, further_BC = scores_BC.tensor_split([len(anchor_BD)], dim=1)
             further_BC = further_BC.masked_fill(~wrong_BBN.flatten(1), -torch.inf)

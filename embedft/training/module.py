@@ -159,7 +159,11 @@ class EmbeddingModule(LightningModule):
         if stage == "fit":
             average_apart(self, self.encoder)
         loss = self.loss
-        if stage != "predict" and isinstance(loss, MultipleNegativesRankingLoss) and loss.is_auto:
+        if (
+            stage != "predict"
+            and isinstance(loss, MultipleNegativesRankingLoss)
+            and loss.additive_margin == "auto"
+        ):
             rows = self.data.rows
             loss.choose_margin(rows.one_answer)
             if stage == "fit":

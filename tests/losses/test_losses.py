@@ -35,6 +35,7 @@ from embedft.losses import (
     MultipleNegativesRankingLoss,
     OnlineContrastiveLoss,
 )
+from embedft.losses.multiple_negatives_ranking import AUTO_MARGIN
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*expects binary labels")
 
@@ -115,6 +116,16 @@ def test_multiple_negatives_ranking(
         }
     theirs = PeerRanking(model=None, **options).compute_loss_from_embeddings(columns, None)
     assert_same(ours, theirs, columns)
+
+
+def test_auto_margin_outside_a_trainer_is_none() -> None:
+    """Until the training questions say which margin it is."""
+    anchor, positive = (vectors("random", 6, seed) for seed in range(2))
+    auto = MultipleNegativesRankingLoss(additive_margin="auto")
+    assert torch.equal(auto(anchor, positive), MultipleNegativesRankingLoss()(anchor, positive))
+    auto.choose_margin(one_answer=True)
+    fixed = MultipleNegativesRankingLoss(additive_margin=AUTO_MARGIN)
+    assert torch.equal(auto(anchor, positive), fixed(anchor, positive))
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
