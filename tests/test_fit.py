@@ -36,22 +36,25 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.parametrize(("answers", "expected"), [([True], 0.25), ([False, True], 0.125)])
 def test_base_share(
     fit: Callable[..., Path],
     tiny_model: Path,
     capsys: Capture,
     monkeypatch: pytest.MonkeyPatch,
+    answers: list[bool],
+    expected: float,
 ) -> None:
     """The best model's weights are the mean asked for, and what is said of it is measured on it.
 
-    Whether ten questions find more or less in it is chance, so that no gain need be kept.
+    Whether ten questions surely find less in it is chance, so that is said here.
     """
-    monkeypatch.setattr(mixing, "KEPT_OF_GAIN", 0.0)
+    monkeypatch.setattr(mixing, "finds_as_much", lambda *found: answers.pop(0))
     out = fit("--model.base_share=0.25", "--trainer.num_sanity_val_steps=0")
     said = capsys.readouterr().out
     best = json.loads((out / "metrics.json").read_text())["best"]
     share = best["base_share"]
-    assert share == 0.25
+    assert share == expected
     assert f"{share:.0%} the base model's)" in said
     base, mixed = (
         load_file(folder / "model.safetensors") for folder in (tiny_model, out / "best_model")

@@ -5,21 +5,15 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import numpy as np
 from lightning.pytorch import Trainer
-from numpy.typing import NDArray
 from torch import Tensor
 
 from embedft.checkpoint import load_weights, read_checkpoint
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.evaluation.bootstrap import paired_bootstrap
 from embedft.training.module import EmbeddingModule
-from embedft.training.run_files import METRIC, RunFiles
+from embedft.training.run_files import METRIC, RunFiles, finds_as_much
 
 log = logging.getLogger(__name__)
-
-KEPT_OF_GAIN = 0.8
-"""Share of the gain on the held-out questions that a mixture with the base model should keep."""
 
 
 def mixed_with_base(
@@ -29,10 +23,10 @@ def mixed_with_base(
     run_files: RunFiles,
     best: Path,
 ) -> dict[str, Tensor] | None:
-    """The best weights mixed with the base model's; None where every share costs too much.
+    """The best weights mixed with the base model's; None where every share surely costs some gain.
 
     Shares are ``module.base_share``, its half and its quarter; the first is taken that
-    :func:`keeps_the_gain`. What is measured of the mixture takes the place of the best evaluation.
+    :func:`finds_as_much`. What is measured of the mixture takes the place of the best evaluation.
     Runs on all ranks.
 
     Wortsman et al., 2022, arXiv:2109.01903 (WiSE-FT); for embeddings Xiao et al., 2023,
@@ -76,8 +70,8 @@ def mixed_with_base(
             kept,
             gain,
         )
-        before = findings["base"].ndcg if "base" in findings else np.zeros_like(found.ndcg)
-        if keeps_the_gain(before, findings["best"].ndcg, found.ndcg):
+        before = findings["base"].ndcg if "base" in findings else None
+        if finds_as_much(findings["best"].ndcg, found.ndcg, before):
             step = evaluations["best"]["step"]
             evaluations["best"] = evaluation | {"step": step, "base_share": share}
             findings["best"], mixed = found, weights
@@ -85,20 +79,3 @@ def mixed_with_base(
     run_files.measured, trainer.loggers = "last", loggers
     encoder.load_state_dict(last)
     return mixed
-
-
-def keeps_the_gain(
-    base_Q: NDArray[np.float64], tuned_Q: NDArray[np.float64], mixed_Q: NDArray[np.float64]
-) -> bool:
-    """Whether a mixture finds as much as the base model, and does not surely lose much of the gain.
-
-    Surely: the 95% interval of what it keeps lies below ``KEPT_OF_GAIN``. Some questions fewer by
-    chance say nothing against a mixture, and without it more is forgotten elsewhere.
-
-    Args:
-        base_Q: nDCG@10 of each question by the base model.
-        tuned_Q: By the tuned one.
-        mixed_Q: By the mixture.
-    """
-    wanted_Q = base_Q + KEPT_OF_GAIN * (tuned_Q - base_Q)
-    return bool(mixed_Q.mean() >= base_Q.mean() and paired_bootstrap(wanted_Q, mixed_Q).high >= 0)

@@ -67,8 +67,8 @@ class EmbeddingModule(LightningModule):
         chunk_size: Texts that are embedded at a time: a batch of any size then takes the memory of
             so many texts, computes each embedding twice, and has the same gradient (GradCache).
         base_share: Share of the base model's weights in ``best_model``, from 0 to below 1: a mean
-            of both models forgets less. It is halved, twice, and then dropped, as long as it would
-            surely (95% interval) leave less than 80% of the gain on the held-out questions.
+            of both models forgets less. It is halved, twice, and then dropped, as long as surely
+            (95% interval) less of the held-out questions' answers are found with it.
         query_prompt: What stands before each question, in training, measuring and the exported
             model (``query: `` for example); None takes what the base model's folder says.
         document_prompt: Likewise before each answer or context.

@@ -250,15 +250,16 @@ def _step_of(line: str) -> int:
 def finds_as_much(
     top_Q: NDArray[np.float64], later_Q: NDArray[np.float64], base_Q: NDArray[np.float64] | None
 ) -> bool:
-    """Whether later weights do not surely find less than those that found most, so are the best.
+    """Whether weights that forget less do not surely find less than others.
 
-    Surely: the 95% interval of the difference lies below 0. Epochs of a few held-out questions
-    differ by chance, and later ones, whose rate has fallen, find more of other questions and forget
-    less (docs/quality.md). Less than the base model's mean is never as much.
+    Surely: the 95% interval of the difference lies below 0. Some questions fewer of a few held-out
+    ones are chance; later epochs, whose rate has fallen, and mixtures with the base model find as
+    much of other questions and forget less (docs/quality.md). Less than the base model's mean is
+    never as much.
 
     Args:
         top_Q: nDCG@10 of each question by the weights that found most.
-        later_Q: By later ones.
+        later_Q: By later ones, or by a mixture.
         base_Q: By the base model, where it was measured.
     """
     if base_Q is not None and later_Q.mean() < base_Q.mean():

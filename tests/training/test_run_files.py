@@ -22,6 +22,8 @@ from embedft.training.run_files import finds_as_much
         (50, 0.70, 0.90, 0.66, False),  # surely less, and than the base model
         (50, 0.89, 0.90, 0.88, False),  # by chance, but less than the base model
         (50, None, 0.90, 0.88, True),  # the base model was not measured
+        (5000, 0.80, 0.70, 0.81, True),  # training lost, a mixture with the base model did not
+        (5000, 0.80, 0.70, 0.79, False),
     ],
 )
 def test_later_weights_find_as_much(
