@@ -60,14 +60,13 @@ def run(command: str, folder: Path) -> str:
     return result.stdout
 
 
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
     """A folder as a reader has it: the repository's files and a pairs.jsonl."""
-    folder = tmp_path_factory.mktemp("desk")
     for name in ("configs", "scripts"):
-        shutil.copytree(ROOT / name, folder / name)
-    write_jsonl(folder / "pairs.jsonl", sample_rows()[:100])
-    return folder
+        shutil.copytree(ROOT / name, tmp_path / name)
+    write_jsonl(tmp_path / "pairs.jsonl", sample_rows()[:100])
+    return tmp_path
 
 
 @pytest.mark.slow
