@@ -127,14 +127,13 @@ def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> 
         model = train(recipe, data, seed, folder / "embedft")
     seconds = time.perf_counter() - began
     result: dict[str, Any] = {"seconds": seconds}
-    measured = {"": source}
-    if guard := entry.get("guard"):
-        measured["guard_"] = source.with_name(guard)
-    for key, file in measured.items():
-        result[f"{key}ndcg"] = measure(model, file)
-        result[f"{key}base"] = cached(
-            out / "results" / f"base-{file.name}.json", lambda file=file: measure(base, file)
-        )
+    for key, file in (("", entry["file"]), ("guard_", entry.get("guard"))):
+        if file:
+            data = Path(study["data"]) / file
+            result[f"{key}ndcg"] = measure(model, data)
+            result[f"{key}base"] = cached(
+                out / "results" / f"base-{file}.json", lambda data=data: measure(base, data)
+            )
     return result
 
 
