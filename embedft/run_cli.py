@@ -319,6 +319,7 @@ class EmbedftCLI(LightningCLI):
             "train_split": self.datamodule.train_split,
             "positive": self.datamodule.positive,
             "topic_batches": self.datamodule.by_topic,
+            "file_batches": self.datamodule.by_file,
             "hard_negatives": self.datamodule.hard,
             **{
                 name: self.model.hparams[name]

@@ -446,6 +446,27 @@ def test_topics_where_a_question_has_one_answer(
     assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
 
+@pytest.mark.parametrize("by_file", [True, False])
+def test_files_where_most_pairs_share_one(
+    fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture, by_file: bool
+) -> None:
+    """``auto`` is ``true`` where most pairs have another of their file."""
+    rows = sample_rows()[:60]
+    if not by_file:
+        rows = [row | {"file_name": f"{row['id']}.pdf"} for row in rows]
+    write_jsonl(pairs, rows)
+    out = fit("--data.file_batches=auto", "--epochs=1")
+    said = "keep together: 100%" if by_file else "fall where they may: 0%"
+    assert f"file_batches auto: a file's rows {said} of the pairs" in capsys.readouterr().out
+    same, other = (
+        fit(f"--data.file_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
+        for value in (by_file, not by_file)
+    )
+    weights = [load_file(f / "final_model" / "model.safetensors") for f in (out, same, other)]
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_margin_where_a_question_has_one_answer(
     fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture, several: bool

@@ -93,7 +93,7 @@ CASES = {
         ("batch:5", "validation:1"),
         (*AVERAGED, "--model.lora.r=4", "--model.lora.lora_dropout=0.1"),
     ),
-    "in chunks": Case(("batch:5",), ("--model.chunk_size=3",)),
+    "in chunks, by file": Case(("batch:5",), ("--model.chunk_size=3", "--data.file_batches=true")),
     "batches by topic, mixed with the base": Case(
         ("batch:9", "batch:3"), ("--data.topic_batches=true", "--model.base_share=0.4")
     ),

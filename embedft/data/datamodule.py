@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Settings of a plan that older checkpoints don't name, and what their runs did.
-ADDED_LATER = {"topic_batches": False}
+ADDED_LATER = {"topic_batches": False, "file_batches": False}
 
 
 class Document(NamedTuple):
@@ -84,6 +84,10 @@ class EmbeddingDataModule(LightningDataModule):
             negatives are harder. The base model embeds the training questions once. ``auto`` makes
             them from 1,000 training pairs on where hardly any question has several answers, which
             would be negatives there.
+        file_batches: Batches that keep rows of a file together, where they are not made by topic:
+            a file's other answers are hard negatives, and less often right than those of other
+            files about the same thing. ``auto`` makes them where most rows have another of their
+            file.
         num_workers: Processes that prepare batches. Batches are ready-made ids: 0 is fast.
         cache_dir: Folder of tokenised texts; default ``$XDG_CACHE_HOME/embedft`` or
             ``~/.cache/embedft``.
@@ -105,6 +109,7 @@ class EmbeddingDataModule(LightningDataModule):
         negatives_per_pair: int = 1,
         hard_negatives: int = 1,
         topic_batches: bool | Literal["auto"] = False,
+        file_batches: bool | Literal["auto"] = False,
         num_workers: int = 0,
         cache_dir: str | None = None,
         seed: int = 42,
@@ -133,6 +138,9 @@ class EmbeddingDataModule(LightningDataModule):
         self.negatives_per_pair = negatives_per_pair
         self.hard_negatives = hard_negatives
         self.topic_batches = topic_batches
+        self.file_batches = file_batches
+        self.by_file = False
+        """Whether batches keep a file's rows together, once the data is read."""
         self.by_topic = False
         """Whether batches are made by topic, once the data is read."""
         self.topic_place: Ints | None = None
@@ -284,6 +292,15 @@ class EmbeddingDataModule(LightningDataModule):
                 len(self.rows),
                 100 * self.rows.several_answers,
             )
+        self.by_file = self.file_batches is True
+        if self.file_batches == "auto" and not (needs_labels or self.by_topic):
+            self.by_file = self.rows.share_a_file > 0.5
+            log.info(
+                "file_batches auto: a file's rows %s: %.0f%% of the pairs have another of their "
+                "file",
+                "keep together" if self.by_file else "fall where they may",
+                100 * self.rows.share_a_file,
+            )
         used = (self.rows, self.validation_rows)
         texts = {
             "questions": distinct_texts(*(rows.anchor for rows in used)),
@@ -381,6 +398,7 @@ class EmbeddingDataModule(LightningDataModule):
                 seed=self.seed,
                 epoch=epoch,
                 topic_place=self.topic_place,
+                file=self.rows.file if self.by_file else None,
                 may_wait=self.may_wait,
             )
             self._plan = (epoch, world_size), plan
@@ -565,6 +583,7 @@ class EmbeddingDataModule(LightningDataModule):
             "split_seed": self.split_seed,
             "positive": self.positive,
             "topic_batches": self.by_topic,
+            "file_batches": self.by_file,
         }
 
 

@@ -37,19 +37,22 @@ def plan_epoch(
     seed: int,
     epoch: int,
     topic_place: Ints | None = None,
+    file: Ints | None = None,
     may_wait: float = 0.0,
 ) -> BatchPlan:
     """Plans one epoch: each row once, no batch with the same anchor or positive text twice.
 
     A text that stands in more rows than there are full batches needs more, smaller ones; or, as far
-    as ``may_wait`` allows, some of its rows wait for another epoch. They take turns.
+    as ``may_wait`` allows, some of its rows wait for another epoch. They take turns, or, in batches
+    by topic or file, where a row may find no batch without its text, wait by chance.
 
     Rows that are tied by shared texts are dealt out to consecutive batches like cards, which keeps
     them apart without search; only ties longer than the number of batches need a repair.
 
     With an order of topics, a batch is a stretch of it instead, and a tied row moves to another
     batch. Where stretches begin, and which rows near an end fall into which, is drawn anew for each
-    epoch.
+    epoch. With files, the order is a random one in which rows of a file follow each other, no more
+    than make an eighth of a batch; others of the file fall where they may.
 
     Args:
         anchor_key: (rows,) equal numbers for equal anchors, from 0.
@@ -58,14 +61,18 @@ def plan_epoch(
         seed: Seed of the run.
         epoch: Epoch, from 0.
         topic_place: (rows,) place of each row in an order of topics; None for batches at random.
+        file: (rows,) equal where two rows are of one file, -1 where a row names none; None where it
+            does not matter. Topics go before files.
         may_wait: Share of the rows that may be left out, from 0 to below 1.
     """
     rows, size = len(anchor_key), batch_size
     rng = np.random.default_rng([seed, epoch])
-    if topic_place is None:
-        order = _order(anchor_key, positive_key, rng)
-    else:
+    if topic_place is not None:
         order = np.roll(np.argsort(topic_place + size * rng.random(rows)), rng.integers(rows))
+    elif file is not None:
+        order = _by_file(file, max(1, size // _FILES), rng)
+    else:
+        order = _order(anchor_key, positive_key, rng)
 
     full = -(-rows // size)
     count = _batches((anchor_key, positive_key), full, may_wait * rows)
@@ -81,9 +88,13 @@ def plan_epoch(
         sizes = len(order) // count + (np.arange(count) < len(order) % count)
     shuffled = np.append(rng.permutation(count - 1), count - 1)  # a short batch stays the last
     batch_of = np.zeros(rows, dtype=np.int64)
-    dealt = _dealt(sizes) if topic_place is None else np.repeat(np.arange(count), sizes)
+    in_stretches = topic_place is not None or file is not None
+    dealt = np.repeat(np.arange(count), sizes) if in_stretches else _dealt(sizes)
     batch_of[order] = shuffled[dealt]
-    _repair(batch_of, order, (anchor_key, positive_key), size, rng)
+    room = may_wait * rows - (rows - len(order)) if in_stretches else 0.0
+    waits = _repair(batch_of, order, (anchor_key, positive_key), size, room, rng)
+    if len(waits):
+        order = order[np.isin(order, waits, invert=True)]
 
     by_batch = order[np.argsort(batch_of[order], kind="stable")]
     counts = np.bincount(batch_of[order])
@@ -141,17 +152,38 @@ def _order(anchor_key: Ints, positive_key: Ints, rng: np.random.Generator) -> In
     return shuffled[np.argsort(place[shuffled], kind="stable")]
 
 
+_FILES = 8
+"""Files that a batch holds at least where rows of a file keep together."""
+
+
+def _by_file(file: Ints, most: int, rng: np.random.Generator) -> Ints:
+    """A random order in which up to ``most`` rows of one file follow each other."""
+    shuffled = rng.permutation(len(file))
+    by_file = shuffled[np.argsort(file[shuffled], kind="stable")]
+    file = file[by_file]
+    place = np.arange(len(file)) - np.searchsorted(file, file)
+    piece = np.cumsum((place % most == 0) | (file < 0)) - 1
+    turn = rng.permutation(len(file))[piece]
+    return by_file[np.argsort(turn, kind="stable")]
+
+
 _ROUNDS = 12
 """Rounds in which homeless rows look for a place before they get new batches."""
 
 
 def _repair(
-    batch_of: Ints, order: Ints, keys: tuple[Ints, Ints], size: int, rng: np.random.Generator
-) -> None:
+    batch_of: Ints,
+    order: Ints,
+    keys: tuple[Ints, Ints],
+    size: int,
+    may_wait: float,
+    rng: np.random.Generator,
+) -> Ints:
     """Moves each row whose text already stands in its batch to a batch with room, in place.
 
     All homeless rows draw free places at once and keep those where they clash with nobody; what
-    finds none in some rounds gets new batches. A round costs as much as its rows.
+    finds none in some rounds waits, if it is no more than may, or else gets new batches. A round
+    costs as much as its rows. Returns the rows that wait.
     """
     rows = len(batch_of)
 
@@ -165,12 +197,14 @@ def _repair(
     clash = clashes(order)
     homeless, placed = order[clash], order[~clash]
     if not len(homeless):
-        return
+        return homeless
     taken = [Taken(pairs(key, placed[np.isin(key[placed], key[homeless])])) for key in keys]
     room = size - np.bincount(batch_of[placed], minlength=int(batch_of.max()) + 1)
     tries = 0
     while len(homeless):
         if tries == _ROUNDS or not room.any():
+            if len(homeless) <= may_wait:
+                break
             most_repeated = max(int(np.bincount(key[homeless]).max()) for key in keys)
             new = max(-(-len(homeless) // size), most_repeated)
             room = np.append(np.zeros_like(room), np.full(new, size))  # the old ones were tried
@@ -188,6 +222,7 @@ def _repair(
             known.add(pairs(key, settled))
         room -= np.bincount(batch_of[settled], minlength=len(room))
         homeless = np.append(waiting, moving[refused])
+    return homeless
 
 
 class Taken:

@@ -62,6 +62,13 @@ class TrainRows:
         """Whether hardly any question has several answers, which would be wrong to each other."""
         return self.several_answers < FEW_SEVERAL_ANSWERS
 
+    @cached_property
+    def share_a_file(self) -> float:
+        """The share of rows whose file another row names, too, from 0 to 1."""
+        named = self.file[self.file >= 0]
+        together = int((np.bincount(named)[named] > 1).sum()) if len(named) else 0
+        return together / max(1, len(self))
+
     def right_of(self, batch: Ints) -> tuple[Ints, Ints]:
         """The right answers to some rows' questions: places in the batch, and keys."""
         width = int(self.positive_key.max()) + 1
