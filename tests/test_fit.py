@@ -455,9 +455,11 @@ def test_files_where_most_pairs_share_one(
     if not by_file:
         rows = [row | {"file_name": f"{row['id']}.pdf"} for row in rows]
     write_jsonl(pairs, rows)
-    out = fit("--data.file_batches=auto", "--epochs=1")
+    out = fit("--data.file_batches=auto", "--epochs=1", "--data.topic_batches=auto")
     said = "keep together: 100%" if by_file else "fall where they may: 0%"
-    assert f"file_batches auto: a file's rows {said} of the pairs" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert f"file_batches auto: a file's rows {said} of the training pairs" in output
+    assert ("topic_batches auto" in output) is not by_file
     same, other = (
         fit(f"--data.file_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
         for value in (by_file, not by_file)

@@ -83,11 +83,11 @@ class EmbeddingDataModule(LightningDataModule):
         topic_batches: Batches of questions about like things, by the base model: their in-batch
             negatives are harder. The base model embeds the training questions once. ``auto`` makes
             them from 1,000 training pairs on where hardly any question has several answers, which
-            would be negatives there.
-        file_batches: Batches that keep rows of a file together, where they are not made by topic:
-            a file's other answers are hard negatives, and less often right than those of other
-            files about the same thing. ``auto`` makes them where most rows have another of their
-            file.
+            would be negatives there, and a file's rows do not keep together.
+        file_batches: Batches that keep rows of a file together, up to an eighth of a batch: a
+            file's other answers are hard negatives, and less often right than those of other files
+            about the same thing. ``auto`` makes them where most training pairs have another of
+            their file, and topics are not asked for; where both are, batches are by topic.
         num_workers: Processes that prepare batches. Batches are ready-made ids: 0 is fast.
         cache_dir: Folder of tokenised texts; default ``$XDG_CACHE_HOME/embedft`` or
             ``~/.cache/embedft``.
@@ -282,8 +282,16 @@ class EmbeddingDataModule(LightningDataModule):
         most = 0 if negatives is None else int(negatives.counts.max())
         self.hard = min(self.hard_negatives, most)
         self._plan = self.topic_place = None
-        self.by_topic = self.topic_batches is True
-        if self.topic_batches == "auto" and not needs_labels:
+        self.by_topic, self.by_file = self.topic_batches is True, self.file_batches is True
+        if self.file_batches == "auto" and not (needs_labels or self.by_topic):
+            self.by_file = self.rows.share_a_file > 0.5
+            log.info(
+                "file_batches auto: a file's rows %s: %.0f%% of the training pairs have another of "
+                "their file",
+                "keep together" if self.by_file else "fall where they may",
+                100 * self.rows.share_a_file,
+            )
+        if self.topic_batches == "auto" and not (needs_labels or self.by_file):
             self.by_topic = self.rows.one_answer and len(self.rows) >= ENOUGH_ROWS
             log.info(
                 "topic_batches auto: batches %s: %d training pairs, %.2f%% of the questions have "
@@ -291,15 +299,6 @@ class EmbeddingDataModule(LightningDataModule):
                 "by topic" if self.by_topic else "at random",
                 len(self.rows),
                 100 * self.rows.several_answers,
-            )
-        self.by_file = self.file_batches is True
-        if self.file_batches == "auto" and not (needs_labels or self.by_topic):
-            self.by_file = self.rows.share_a_file > 0.5
-            log.info(
-                "file_batches auto: a file's rows %s: %.0f%% of the pairs have another of their "
-                "file",
-                "keep together" if self.by_file else "fall where they may",
-                100 * self.rows.share_a_file,
             )
         used = (self.rows, self.validation_rows)
         texts = {
