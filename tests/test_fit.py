@@ -417,6 +417,13 @@ def test_without_sentence_transformers(fit_flags: list[str], tmp_path: Path) -> 
     assert (tmp_path / "out" / "emb" / "ids.jsonl").is_file()
 
 
+def assert_trained_as(same: Path, other: Path, out: Path) -> None:
+    """A run ended with the weights of one, to the bit, and not with those of another."""
+    weights = [load_file(f / "final_model" / "model.safetensors") for f in (out, same, other)]
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
 @pytest.mark.parametrize(("several", "few"), [(False, False), (True, False), (False, True)])
 def test_topics_where_a_question_has_one_answer(
     fit: Callable[..., Path],
@@ -441,9 +448,7 @@ def test_topics_where_a_question_has_one_answer(
         fit(f"--data.topic_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
         for value in (by_topic, not by_topic)
     )
-    weights = [load_file(f / "final_model" / "model.safetensors") for f in (out, same, other)]
-    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
-    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+    assert_trained_as(same, other, out)
 
 
 @pytest.mark.parametrize("by_file", [True, False])
@@ -464,9 +469,7 @@ def test_files_where_most_pairs_share_one(
         fit(f"--data.file_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
         for value in (by_file, not by_file)
     )
-    weights = [load_file(f / "final_model" / "model.safetensors") for f in (out, same, other)]
-    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
-    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+    assert_trained_as(same, other, out)
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -488,8 +491,6 @@ def test_margin_where_a_question_has_one_answer(
         )
         for value in (margin, 0.15 if several else 0)
     )
-    weights = [load_file(f / "final_model" / "model.safetensors") for f in (out, same, other)]
-    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
-    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+    assert_trained_as(same, other, out)
     losses = [json.loads((f / "metrics.json").read_text())["last"]["loss"] for f in (out, same)]
     assert losses[0] == losses[1]

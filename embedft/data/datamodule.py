@@ -84,9 +84,9 @@ class EmbeddingDataModule(LightningDataModule):
             negatives are harder. The base model embeds the training questions once. ``auto`` makes
             them from 1,000 training pairs on where hardly any question has several answers, which
             would be negatives there, and a file's rows do not keep together.
-        file_batches: Batches that keep rows of a file together, up to an eighth of a batch: a
-            file's other answers are hard negatives, and less often right than those of other files
-            about the same thing. ``auto`` makes them where most training pairs have another of
+        file_batches: Batches that keep rows of a file together, in pieces of an eighth of a batch
+            at most: a file's other answers are hard negatives, and less often right than those of
+            other files about the same thing. ``auto`` makes them where most training pairs have another of
             their file, and topics are not asked for; where both are, batches are by topic.
         num_workers: Processes that prepare batches. Batches are ready-made ids: 0 is fast.
         cache_dir: Folder of tokenised texts; default ``$XDG_CACHE_HOME/embedft`` or

@@ -51,8 +51,8 @@ def plan_epoch(
 
     With an order of topics, a batch is a stretch of it instead, and a tied row moves to another
     batch. Where stretches begin, and which rows near an end fall into which, is drawn anew for each
-    epoch. With files, the order is a random one in which rows of a file follow each other, no more
-    than make an eighth of a batch; others of the file fall where they may.
+    epoch. With files, the order is a random one of pieces of files, each an eighth of a batch at
+    most.
 
     Args:
         anchor_key: (rows,) equal numbers for equal anchors, from 0.
@@ -91,8 +91,8 @@ def plan_epoch(
     in_stretches = topic_place is not None or file is not None
     dealt = np.repeat(np.arange(count), sizes) if in_stretches else _dealt(sizes)
     batch_of[order] = shuffled[dealt]
-    room = may_wait * rows - (rows - len(order)) if in_stretches else 0.0
-    waits = _repair(batch_of, order, (anchor_key, positive_key), size, room, rng)
+    more = may_wait * rows - (rows - len(order)) if in_stretches else 0.0
+    waits = _repair(batch_of, order, (anchor_key, positive_key), size, more, rng)
     if len(waits):
         order = order[np.isin(order, waits, invert=True)]
 
@@ -153,7 +153,7 @@ def _order(anchor_key: Ints, positive_key: Ints, rng: np.random.Generator) -> In
 
 
 _FILES = 8
-"""Files that a batch holds at least where rows of a file keep together."""
+"""Pieces of files that a full batch holds at least: a large file must not fill it."""
 
 
 def _by_file(file: Ints, most: int, rng: np.random.Generator) -> Ints:
