@@ -87,7 +87,7 @@ class EmbeddingDataModule(LightningDataModule):
         file_batches: Batches that keep rows of a file together, in pieces of an eighth of a batch
             at most: a file's other answers are hard negatives, and less often right than those of
             other files about the same thing. ``auto`` makes them where most training pairs have
-            another of their file, and topics are not asked for; where both are, batches are by topic.
+            another of their file, and topics are not asked for; with both, it is topics.
         num_workers: Processes that prepare batches. Batches are ready-made ids: 0 is fast.
         cache_dir: Folder of tokenised texts; default ``$XDG_CACHE_HOME/embedft`` or
             ``~/.cache/embedft``.
