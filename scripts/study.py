@@ -7,6 +7,7 @@ with a YAML file of
     data: ../data                    # folder of the JSONL files
     sets:
       small: {file: a.jsonl, pairs: 1500, guard: b.jsonl}
+      others: {file: a.jsonl, split_seed: 7}   # 42 where none is given
     seeds: [1, 2, 3]
     recipes:
       guide: {config: configs/minilm.yaml}
@@ -43,13 +44,12 @@ from embedft.data.splits import split_records
 from embedft.evaluation.bootstrap import paired_bootstrap
 
 SHARE = 0.9
-SPLIT_SEED = 42
 
 
-def training_rows(source: Path, pairs: int | None, seed: int) -> list[Record]:
+def training_rows(source: Path, pairs: int | None, seed: int, split_seed: int) -> list[Record]:
     """Some rows of the training side of a set; other seeds take others."""
     records, _ = read_records(str(source))
-    train = split_records(records, SHARE, seed=SPLIT_SEED).train
+    train = split_records(records, SHARE, seed=split_seed).train
     if pairs is not None and pairs < len(train):
         train = np.sort(np.random.default_rng(seed).permutation(train)[:pairs])
     return [records[row] for row in train]
@@ -65,14 +65,14 @@ def write_rows(rows: list[Record], target: Path) -> Path:
     return target
 
 
-def measure(model: str | Path, data: Path) -> list[float]:
+def measure(model: str | Path, data: Path, split_seed: int) -> list[float]:
     """nDCG@10 of each held-out question of a file, by a model folder."""
     from embedft.data.datamodule import EmbeddingDataModule
     from embedft.training.module import EmbeddingModule
     from embedft.training.trainer import EmbedftTrainer
 
     module = EmbeddingModule(base_model=str(model))
-    rows = EmbeddingDataModule(str(data), train_split=SHARE, split_seed=SPLIT_SEED)
+    rows = EmbeddingDataModule(str(data), train_split=SHARE, split_seed=split_seed)
     trainer = EmbedftTrainer(
         logger=False,
         enable_checkpointing=False,
@@ -115,7 +115,8 @@ def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> 
 
     entry = study["sets"][name]
     source = Path(study["data"]) / entry["file"]
-    rows = training_rows(source, entry.get("pairs"), seed)
+    split = entry.get("split_seed", 42)
+    rows = training_rows(source, entry.get("pairs"), seed, split)
     folder = out / "runs" / f"{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     data = write_rows(rows, folder / "train.jsonl")
@@ -130,9 +131,10 @@ def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> 
     for key, file in (("", entry["file"]), ("guard_", entry.get("guard"))):
         if file:
             data = Path(study["data"]) / file
-            result[f"{key}ndcg"] = measure(model, data)
+            result[f"{key}ndcg"] = measure(model, data, split)
             result[f"{key}base"] = cached(
-                out / "results" / f"base-{file}.json", lambda data=data: measure(base, data)
+                out / "results" / f"base-{file}-{split}.json",
+                lambda data=data: measure(base, data, split),
             )
     return result
 
