@@ -386,6 +386,7 @@ def test_resume_of_a_finished_run_trains_nothing(fit: Callable[..., Path], tmp_p
     [
         ("--batch_size=4", "was made with batch_size 8, now 4: its batches can't be continued"),
         ("--seed=7", "was made with seed 42, now 7: its batches"),
+        ("--model.freeze_layers=0", "was made with freeze_layers None, now 0: its optimiser"),
     ],
 )
 def test_other_batches_can_not_be_continued(

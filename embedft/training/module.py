@@ -382,12 +382,21 @@ class EmbeddingModule(LightningModule):
         checkpoint[SETTINGS] = run_settings(self.trainer, self, self.data)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Says what of it is no longer so."""
+        """Says what of it is no longer so.
+
+        Raises:
+            InputError: It was made with other layers frozen: its optimiser trained other weights.
+        """
         if self.trainer.state.fn != "fit":
             return
-        changed = differences(
-            checkpoint.get(SETTINGS, {}), run_settings(self.trainer, self, self.data)
-        )
+        before = checkpoint.get(SETTINGS, {})
+        was, now = before.get("freeze_layers"), self.hparams["freeze_layers"]
+        if was != now:
+            raise InputError(
+                f"the checkpoint was made with freeze_layers {was}, now {now}: its optimiser can't "
+                "be continued; resume with the same, or start a new run without --ckpt_path last"
+            )
+        changed = differences(before, run_settings(self.trainer, self, self.data))
         if changed:
             log.warning(
                 "resume: not the run that was stopped, the settings of now hold: %s",
