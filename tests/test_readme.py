@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,9 @@ from pathlib import Path
 import programs
 import pytest
 from tiny import sample_rows, write_jsonl
+
+from embedft.data.records import read_records
+from embedft.data.splits import split_records
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -116,7 +120,7 @@ def test_study_script(desk: Path) -> None:
     (desk / "study.yaml").write_text(
         """
 data: .
-sets: {sample: {file: pairs.jsonl, pairs: 30, guard: pairs.jsonl}}
+sets: {sample: {file: pairs.jsonl, pairs: 30, guard: pairs.jsonl, split_seed: 7}}
 seeds: [1]
 recipes:
   recommended: {config: configs/recommended.yaml, trainer.max_steps: 2}
@@ -131,6 +135,14 @@ recipes:
     for row in rows[2:]:  # the guard is the set itself here: measured alike
         assert float(row[6]) == pytest.approx(float(row[3]) - float(row[2]), abs=2e-4)
     assert said.endswith(run(command, desk).split("\n\n")[-1])
+    records, _ = read_records(str(desk / "pairs.jsonl"))
+    held_out = split_records(records, 0.9, seed=7).validation
+    (trained,) = desk.rglob("sample-1/train.jsonl")
+    ids = {json.loads(row)["id"] for row in trained.read_text("utf-8").splitlines()}
+    assert len(ids) == 30
+    assert not ids & {records[row].id for row in held_out}
+    (base,) = desk.rglob("base-pairs.jsonl-7.json")
+    assert len(json.loads(base.read_text())) == len({records[row].question for row in held_out})
 
 
 def test_set_up_commands_exist() -> None:
