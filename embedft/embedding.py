@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from embedft.data.batches import EvalBatch, TextBatches
 from embedft.data.keys import Ints
+from embedft.data.tokens import TokenStore
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
 from embedft.progress import progress
@@ -80,3 +82,52 @@ def embed_texts(
                 put(batch.texts.numpy(), embeddings.numpy())
     finally:
         encoder.train(trained)
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The embeddings of some texts.
+
+    Attributes:
+        texts: (texts,) int64, their numbers, ascending.
+        table: (texts, D) float32, any length.
+    """
+
+    texts: Ints
+    table: NDArray[np.float32]
+
+    def of(self, texts: Ints) -> NDArray[np.float32]:
+        """(texts, D) those of some of the texts."""
+        found: NDArray[np.float32] = self.table[np.searchsorted(self.texts, texts)]
+        return found
+
+
+def embed_once(
+    encoder: Encoder,
+    tokens: TokenStore,
+    texts: Ints,
+    batch_size: int,
+    trainer: Trainer,
+    description: str,
+) -> Embeddings:
+    """Embeds each of some texts once.
+
+    Args:
+        encoder: As for :func:`embed_texts`.
+        tokens: The texts' tokens.
+        texts: (texts,) their numbers there, in any order, any number of times.
+        batch_size: Texts embedded at a time.
+        trainer: Gives device and precision.
+        description: Of the progress bar.
+
+    Raises:
+        InputError: An embedding is NaN or infinite.
+    """
+    distinct = np.unique(texts)
+    table = np.empty((len(distinct), encoder.embedding_dim), dtype=np.float32)
+
+    def put(numbers: Ints, embeddings: NDArray[np.float32]) -> None:
+        table[np.searchsorted(distinct, numbers)] = embeddings
+
+    embed_texts(encoder, TextBatches(tokens, distinct, batch_size), trainer, put, description)
+    return Embeddings(distinct, table)

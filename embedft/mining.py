@@ -17,7 +17,7 @@ from embedft.embedding import one_device_trainer
 from embedft.embedding_file import EmbeddingFile
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
-from embedft.evaluation.hard_negatives import hard_negatives
+from embedft.evaluation.hard_negatives import RELATIVE_MARGIN, hard_negatives
 from embedft.files import replacing_file
 from embedft.progress import progress
 from embedft.training.module import DEFAULT_BASE_MODEL
@@ -30,7 +30,7 @@ def mine(
     output_jsonl: str,
     base_model: str = DEFAULT_BASE_MODEL,
     num_negatives: int = 3,
-    relative_margin: float = 0.05,
+    relative_margin: float = RELATIVE_MARGIN,
     max_seq_length: int | None = None,
     eval_batch_size: int = 64,
     accelerator: str = "auto",

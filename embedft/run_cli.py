@@ -152,7 +152,13 @@ class EmbedftCLI(LightningCLI):
             return
         data, model, trainer = (self.settings[name] for name in ("data", "model", "trainer"))
         EmbeddingDataModule(**data.as_dict())
-        check_numbers(model.chunk_size, model.base_share, model.learning_rate, model.warmup_steps)
+        check_numbers(
+            model.chunk_size,
+            model.base_share,
+            model.learning_rate,
+            model.warmup_steps,
+            model.dropout,
+        )
         if self.subcommand == "fit":
             check_end(trainer.max_epochs, trainer.max_steps)
             if data.train_split == 0 and data.validation_jsonl is None:
@@ -321,9 +327,10 @@ class EmbedftCLI(LightningCLI):
             "topic_batches": self.datamodule.by_topic,
             "file_batches": self.datamodule.by_file,
             "hard_negatives": self.datamodule.hard,
+            "mine_negatives": self.datamodule.mines,
             **{
                 name: self.model.hparams[name]
-                for name in ("matryoshka_dims", "lora", "freeze_layers")
+                for name in ("matryoshka_dims", "lora", "freeze_layers", "dropout")
                 if self.model.hparams[name] is not None
             },
         }

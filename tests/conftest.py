@@ -14,6 +14,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 import tiny
+from safetensors.torch import load_file, save_file
 from tiny import sample_rows, write_jsonl
 
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test interrupts.
@@ -41,6 +42,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT in the sentence-transformers layout."""
     return tiny.build(tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def telling_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny BERT with longer word vectors: all texts are alike to it else, and none is wrong."""
+    folder = tmp_path_factory.mktemp("models") / "telling-bert"
+    shutil.copytree(tiny_model, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["embeddings.word_embeddings.weight"] *= 10
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
 
 
 @pytest.fixture

@@ -472,6 +472,62 @@ def test_files_where_most_pairs_share_one(
     assert_trained_as(same, other, out)
 
 
+@pytest.mark.parametrize("loss", ["mnrl", "contrastive"])
+def test_mined_before_training(
+    fit: Callable[..., Path],
+    pairs: Path,
+    telling_model: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    loss: str,
+) -> None:
+    """As with the negatives that ``mine`` writes for the rows that are trained on, to the bit."""
+    rows = sample_rows()[:60]
+    for row in rows[:30]:
+        del row["file_name"]  # the others still stand by file
+    rows[40]["question"] = rows[0]["question"].upper()  # ties two files' rows
+    write_jsonl(pairs, rows)
+    flags = [f"--loss_function={loss}", f"--base_model={telling_model}"]
+    flags += ["--data.mine_negatives=true"]
+    out = fit(*flags, "--data.hard_negatives=2")
+    said = capsys.readouterr().out
+    trained = [rows[place] for place in split_records(read_records(pairs)[0], 0.8, seed=42).train]
+    assert re.search(
+        rf"mine_negatives: \d\d+ hard negatives for \d+ of {len(trained)} training", said
+    )
+    write_jsonl(tmp_path / "trained.jsonl", trained)
+    mine = ["mine", f"--input_jsonl={tmp_path}/trained.jsonl", f"--base_model={telling_model}"]
+    mine += [f"--output_jsonl={tmp_path}/mined.jsonl", "--num_negatives=4", "--precision=32-true"]
+    main(mine)
+    lines = (tmp_path / "mined.jsonl").read_text(encoding="utf-8").splitlines()
+    mined = {row["id"]: row for row in map(json.loads, lines)}
+    write_jsonl(pairs, [mined.get(row["id"], row) for row in rows])
+    same = fit(*flags, "--data.hard_negatives=2", output_dir=tmp_path / "same")
+    assert "mine_negatives:" not in capsys.readouterr().out  # the file names them
+    other = fit(*flags, "--data.hard_negatives=0", output_dir=tmp_path / "other")
+    assert_trained_as(same, other, out)
+    mining, measuring = (json.loads((f / "metrics.json").read_text())["base"] for f in (out, same))
+    for name, value in measuring.items():  # the first was measured by what mining embedded
+        assert mining[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_nothing_to_mine(
+    fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """All rows of one file: none is surely wrong for another, and the run is as without."""
+    rows = sample_rows()[:60]
+    write_jsonl(tmp_path / "held_out.jsonl", rows[50:])
+    write_jsonl(pairs, [row | {"file_name": "one.pdf"} for row in rows[:50]])
+    own = f"--data.validation_jsonl={tmp_path}/held_out.jsonl"
+    folders = [
+        fit(own, f"--data.mine_negatives={value}", output_dir=tmp_path / value)
+        for value in ("true", "false")
+    ]
+    assert "mine_negatives: 0 hard negatives for 0 of 50 training pairs" in capsys.readouterr().out
+    weights = [load_file(folder / "final_model" / "model.safetensors") for folder in folders]
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_margin_where_a_question_has_one_answer(
     fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture, several: bool

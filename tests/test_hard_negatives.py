@@ -173,6 +173,21 @@ def test_batches_are_those_without(tmp_path: Path, tiny_model: Path) -> None:
             assert all(len(batches[i].lengths) > len(plain[i].lengths) for i in range(len(plain)))
 
 
+@pytest.mark.parametrize("in_rows", [False, True])
+def test_a_candidate_is_embedded_once(tmp_path: Path, tiny_model: Path, in_rows: bool) -> None:
+    """However many rows name it, and if it is a positive of the batch, not again; else a pair each."""
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", untidy_rows())
+    module = EmbeddingModule(str(tiny_model))
+    data = EmbeddingDataModule(str(pairs), hard_negatives=3, negatives_per_pair=1)
+    data.load(module.encoder, in_rows)
+    batches = data.train_batches(0)
+    twice = 0
+    for i in range(len(batches)):
+        texts = torch.split(batches[i].input_ids, batches[i].lengths.tolist())
+        twice += len(texts) - len({tuple(ids.tolist()) for ids in texts})
+    assert (twice > 0) is in_rows
+
+
 def test_no_held_out_text_is_trained_on(tmp_path: Path, tiny_model: Path) -> None:
     """With a split and with a validation set of one's own."""
     rows = [row | {"file_name": ""} for row in sample_rows()[:60]]

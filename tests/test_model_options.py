@@ -185,6 +185,42 @@ def test_too_many_layers(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+# Dropout.
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_dropout(tmp_path: Path, family: str) -> None:
+    """In training as in evaluation, in each family; the exported model's config is the base's."""
+    base = tiny.build(tmp_path / "base", family)
+    encoder = Encoder(str(base), dropout=0.0)
+    expected = embed(encoder.eval(), TEXTS)
+    torch.testing.assert_close(embed(encoder.train(), TEXTS), expected)
+    assert not torch.allclose(embed(Encoder(str(base), dropout=0.5).train(), TEXTS), expected)
+    export_encoder(encoder, tmp_path / "out", CARD)
+    before, after = (json.loads((f / "config.json").read_text()) for f in (base, tmp_path / "out"))
+    assert {k: v for k, v in before.items() if "dropout" in k}.items() <= after.items()
+
+
+def test_as_a_base_model_without_dropout(
+    fit: Fit, without_dropout: list[str], tmp_path: Path
+) -> None:
+    folders = [
+        fit(*flags, output_dir=tmp_path / name)
+        for name, flags in (("option", ["--model.dropout=0"]), ("folder", without_dropout))
+    ]
+    weights = [load_file(folder / "final_model" / "model.safetensors") for folder in folders]
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("value", ["-0.1", "1"])
+def test_no_probability(fit: Fit, capsys: pytest.CaptureFixture[str], value: str) -> None:
+    with pytest.raises(SystemExit):
+        fit(f"--model.dropout={value}")
+    said = capsys.readouterr().err
+    assert "dropout: is " in said
+    assert "must be at least 0 and below 1" in said
+
+
 # Adapters.
 
 

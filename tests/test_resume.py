@@ -66,6 +66,7 @@ AVERAGED = (
     "--trainer.callbacks.mode=max",
 )
 MINED = "--input_jsonl={mined}"
+MINING = ("--data.mine_negatives=true", "--base_model={telling}")
 TWO_RANKS = ("--batch_size=4", "--devices=2", "--strategy=ddp")
 
 CASES = {
@@ -94,8 +95,9 @@ CASES = {
         (*AVERAGED, "--model.lora.r=4", "--model.lora.lora_dropout=0.1"),
     ),
     "in chunks, by file": Case(("batch:5",), ("--model.chunk_size=3", "--data.file_batches=true")),
-    "batches by topic, mixed with the base": Case(
-        ("batch:9", "batch:3"), ("--data.topic_batches=true", "--model.base_share=0.4")
+    "batches by topic, mined negatives, mixed with the base": Case(
+        ("batch:9", "batch:3"),
+        ("--data.topic_batches=true", "--model.base_share=0.4", *MINING),
     ),
     "two ranks, within an epoch and during an evaluation": Case(
         ("batch:4", "validation:1"), TWO_RANKS
@@ -122,11 +124,13 @@ def test_resume_matrix(
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
     wholes: dict[tuple[str, ...], tuple[Path, list[Any]]],
+    telling_model: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     kills, more, signum = CASES[name]
     mined = write_jsonl(tmp_path / "mined.jsonl", with_negatives(sample_rows()[:60]))
-    flags = [*fit_flags, "--save_steps=3", *[flag.format(mined=mined) for flag in more]]
+    files = {"mined": mined, "telling": telling_model}
+    flags = [*fit_flags, "--save_steps=3", *[flag.format(**files) for flag in more]]
     if more not in wholes:
         folder = tmp_path_factory.mktemp("whole")
         complete([*flags, f"--output_dir={folder}/out", *recorder_flags(folder / "batches")])

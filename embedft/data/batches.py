@@ -69,12 +69,14 @@ class EpochBatches(Dataset[TrainBatch]):
         world_size: int = 1,
         negatives_per_pair: int = 0,
         hard_negatives: int = 0,
+        in_rows: bool = False,
     ) -> None:
         self.rows, self.plan, self.tokens = rows, plan, tokens
         self.seed, self.epoch = seed, epoch
         self.rank, self.world_size = rank, world_size
         self.negatives_per_pair = negatives_per_pair
         self.hard_negatives = hard_negatives
+        self.in_rows = in_rows  # a negative is a pair of its row, not a candidate of the batch
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -102,11 +104,14 @@ class EpochBatches(Dataset[TrainBatch]):
             texts_GN, keys_GN = (
                 np.concatenate(parts, axis=1) for parts in zip(*tables, strict=True)
             )
-            own_BN = texts_GN[embedded]
-            texts.append(own_BN[own_BN >= 0])
             if self.hard_negatives:
                 positive, right = self.rows.positive_key[batch], self.rows.right_of(batch)
-                negatives = BatchNegatives.of(own_BN, texts_GN, keys_GN, positive, right)
+                negatives = BatchNegatives.of(
+                    texts_GN >= 0, keys_GN, positive, right, embedded, self.in_rows
+                )
+                texts_GN = np.where(negatives.present.numpy(), texts_GN, -1)
+            own_BN = texts_GN[embedded]
+            texts.append(own_BN[own_BN >= 0])
         input_ids, lengths = self.tokens.pack(np.concatenate(texts))
         return TrainBatch(
             input_ids,

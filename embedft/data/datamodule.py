@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -23,7 +24,7 @@ from embedft.data.batches import (
 )
 from embedft.data.blocks import Positive, ReadSettings
 from embedft.data.keys import Ints
-from embedft.data.negatives import Negatives
+from embedft.data.negatives import MINED, Negatives
 from embedft.data.pairs import (
     Pairs,
     pairs_of,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Settings of a plan that older checkpoints don't name, and what their runs did.
-ADDED_LATER = {"topic_batches": False, "file_batches": False}
+ADDED_LATER = {"topic_batches": False, "file_batches": False, "mine_negatives": False}
 
 
 class Document(NamedTuple):
@@ -80,6 +81,10 @@ class EmbeddingDataModule(LightningDataModule):
             the file has none.
         hard_negatives: How many of a row's ``negatives`` in the file a step takes, as further wrong
             answers; each epoch takes the next ones of the list. 0 for none.
+        mine_negatives: Where the file names none, the base model mines negatives for each training
+            pair before it is trained: the nearest positives of other pairs that share no text and
+            no file with it, over any number of steps, and are less similar to the question than
+            95% of its own positive. It embeds the training texts once.
         topic_batches: Batches of questions about like things, by the base model: their in-batch
             negatives are harder. The base model embeds the training questions once. ``auto`` makes
             them from 1,000 training pairs on where hardly any question has several answers, which
@@ -108,6 +113,7 @@ class EmbeddingDataModule(LightningDataModule):
         eval_batch_size: int = 64,
         negatives_per_pair: int = 1,
         hard_negatives: int = 1,
+        mine_negatives: bool = False,
         topic_batches: bool | Literal["auto"] = False,
         file_batches: bool | Literal["auto"] = False,
         num_workers: int = 0,
@@ -137,8 +143,13 @@ class EmbeddingDataModule(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.negatives_per_pair = negatives_per_pair
         self.hard_negatives = hard_negatives
+        self.mine_negatives = mine_negatives
         self.topic_batches = topic_batches
         self.file_batches = file_batches
+        self.mines = False
+        """Whether hard negatives are mined before training, once the data is read."""
+        self.mined: Ints | None = None
+        """(rows, N) rows whose positives are hard negatives of each, -1 for none; once mined."""
         self.by_file = False
         """Whether batches keep a file's rows together, once the data is read."""
         self.by_topic = False
@@ -278,10 +289,12 @@ class EmbeddingDataModule(LightningDataModule):
         self.task = retrieval_task(self.rows, self.validation_rows, validation.right)
         # With in-batch negatives a small batch costs more than a row that waits.
         self.may_wait = 0.0 if needs_labels else MAY_WAIT
+        self.in_rows = needs_labels
         self.draws = self.negatives_per_pair if needs_labels and self.rows.labels is None else 0
+        self.mines = self.mine_negatives and negatives is None and self.hard_negatives > 0
         most = 0 if negatives is None else int(negatives.counts.max())
-        self.hard = min(self.hard_negatives, most)
-        self._plan = self.topic_place = None
+        self.hard = min(self.hard_negatives, MINED if self.mines else most)
+        self._plan = self.topic_place = self.mined = None
         self.by_topic, self.by_file = self.topic_batches is True, self.file_batches is True
         if self.file_batches == "auto" and not (needs_labels or self.by_topic):
             self.by_file = self.rows.share_a_file > 0.5
@@ -410,12 +423,21 @@ class EmbeddingDataModule(LightningDataModule):
             rank=rank,
             world_size=world_size,
             negatives_per_pair=self.draws,
-            hard_negatives=self.hard,
+            hard_negatives=0 if self.rows.negatives is None else self.hard,
+            in_rows=self.in_rows,
         )
 
     def order_by_topic(self, place: Ints) -> None:
         """Makes the batches of :attr:`topic_place`."""
         self._plan, self.topic_place = None, place
+
+    def take_mined(self, found_RN: Ints) -> None:
+        """Makes hard negatives of :attr:`mined`."""
+        self.mined = found_RN
+        if (found_RN >= 0).any():
+            rows = self.rows
+            negatives = Negatives.of_pairs(found_RN, rows.positive, rows.positive_key)
+            self.rows = replace(rows, negatives=negatives)
 
     def batches_per_epoch(self, epochs: Iterable[int]) -> list[int]:
         """Global batches of each of some epochs, exactly."""
@@ -486,11 +508,15 @@ class EmbeddingDataModule(LightningDataModule):
             epoch, index = last.epoch, last.batch_index + 1
             if index == len(self.train_batches(epoch)):
                 epoch, index = epoch + 1, 0
-        place = None if self.topic_place is None else torch.from_numpy(self.topic_place)
+        place, mined = (
+            None if table is None else torch.from_numpy(table)
+            for table in (self.topic_place, self.mined)
+        )
         return {
             "epoch": epoch,
             "batch": index,
             "topic_place": place,
+            "mined": mined,
             "files": self._files(),
             **self.plan_settings(),
         }
@@ -570,6 +596,9 @@ class EmbeddingDataModule(LightningDataModule):
         place = state_dict.get("topic_place")
         if self.by_topic and place is not None and len(place) == len(self.rows):
             self.order_by_topic(place.numpy())
+        mined = state_dict.get("mined")
+        if self.mines and mined is not None and len(mined) == len(self.rows):
+            self.take_mined(mined.numpy())
 
     def plan_settings(self) -> dict[str, Any]:
         """All that decides which rows make which batch."""
@@ -583,6 +612,7 @@ class EmbeddingDataModule(LightningDataModule):
             "positive": self.positive,
             "topic_batches": self.by_topic,
             "file_batches": self.by_file,
+            "mine_negatives": self.mines,
         }
 
 

@@ -1,4 +1,4 @@
-"""Hard negatives: wrong answers that the file itself names, for its rows and in a batch.
+"""Hard negatives: wrong answers that the file names or a model mined, for rows and in a batch.
 
 Shape suffixes: B rows of a batch on this rank, G rows of the batch on all ranks, N negatives a row.
 """
@@ -14,6 +14,9 @@ from torch import Tensor, from_numpy
 
 from embedft.data.keys import Ints, Mask, repeats
 
+MINED = 4
+"""Hard negatives that are mined a pair; each epoch goes on in the list."""
+
 
 @dataclass(frozen=True, slots=True)
 class Negatives:
@@ -28,6 +31,19 @@ class Negatives:
     text: Ints
     key: NDArray[Any]
     offsets: Ints
+
+    @classmethod
+    def of_pairs(cls, found_RN: Ints, text: Ints, key: NDArray[Any]) -> Negatives:
+        """Those that are positives of other rows.
+
+        Args:
+            found_RN: (rows, N) whose, -1 for none.
+            text: (rows,) text of each row's positive.
+            key: (rows,) its key.
+        """
+        some = found_RN >= 0
+        offsets = np.append(0, np.cumsum(some.sum(axis=1)))
+        return cls(text[found_RN[some]], key[found_RN[some]], offsets)
 
     @property
     def counts(self) -> Ints:
@@ -75,8 +91,6 @@ class BatchNegatives(NamedTuple):
         places: (n,) int64, places in the flat (B·N) table of this rank's negatives, ascending; at
             the others there is none.
         present: (G, N) bool, the places of all ranks at which there is one.
-        counts: (G, N) bool, the candidates: each text once, and none that is a positive of the
-            batch, which is a candidate already.
         right: (2, E) int64, rows, and places in the flat (G·N) table of candidates that are right
             answers to the question of that row.
         all_wrong: Each place holds a wrong answer to each question.
@@ -84,30 +98,37 @@ class BatchNegatives(NamedTuple):
 
     places: Tensor
     present: Tensor
-    counts: Tensor
     right: Tensor
     all_wrong: bool
 
     @classmethod
     def of(
-        cls, own_BN: Ints, texts_GN: Ints, keys_GN: Ints, positive_G: Ints, right: tuple[Ints, Ints]
+        cls,
+        present_GN: Mask,
+        keys_GN: Ints,
+        positive_G: Ints,
+        right: tuple[Ints, Ints],
+        own: slice,
+        in_rows: bool,
     ) -> BatchNegatives:
         """Finds them.
 
         Args:
-            own_BN: Texts of this rank's negatives, -1 for none.
-            texts_GN: Those of all ranks.
-            keys_GN: Their keys.
+            present_GN: Where a row of the batch has a negative.
+            keys_GN: The negatives' keys.
             positive_G: Keys of the batch's positives.
             right: Rows of the batch and keys of right answers to their questions.
+            own: This rank's rows.
+            in_rows: A negative is one of its row. Else it is a candidate of all rows: each text
+                once, and none that is a positive of the batch, which is a candidate already.
         """
-        present = texts_GN.ravel() >= 0
-        slots = np.flatnonzero(present)
+        slots = np.flatnonzero(present_GN)
         keys = keys_GN.ravel()[slots]
-        once = ~repeats(np.concatenate([positive_G, keys]))[len(positive_G) :]
-        slots, keys = slots[once], keys[once]
-        counts = np.zeros_like(present)
-        counts[slots] = True
+        if not in_rows:
+            once = ~repeats(np.concatenate([positive_G, keys]))[len(positive_G) :]
+            slots, keys = slots[once], keys[once]
+            present_GN = np.zeros_like(present_GN)
+            present_GN.ravel()[slots] = True
         order = np.argsort(keys)
         row, key = right
         place = np.searchsorted(keys, key, sorter=order)
@@ -115,11 +136,10 @@ class BatchNegatives(NamedTuple):
         found[found] = keys[order[place[found]]] == key[found]
         pairs = np.stack([row[found], slots[order[place[found]]]])
         return cls(
-            from_numpy(np.flatnonzero(own_BN.ravel() >= 0)),
-            from_numpy(present.reshape(texts_GN.shape)),
-            from_numpy(counts.reshape(texts_GN.shape)),
+            from_numpy(np.flatnonzero(present_GN[own])),
+            from_numpy(present_GN),
             from_numpy(pairs),
-            bool(counts.all()) and not pairs.size,
+            bool(present_GN.all()) and not pairs.size,
         )
 
     @property
@@ -130,7 +150,7 @@ class BatchNegatives(NamedTuple):
         """
         if self.all_wrong:
             return None
-        rows = len(self.counts)
-        wrong = self.counts.flatten().repeat(rows, 1)
+        rows = len(self.present)
+        wrong = self.present.flatten().repeat(rows, 1)
         wrong[self.right[0], self.right[1]] = False
-        return wrong.view(rows, *self.counts.shape)
+        return wrong.view(rows, *self.present.shape)

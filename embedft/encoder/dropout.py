@@ -104,3 +104,16 @@ def replace_dropout(module: nn.Module, masks: DropoutMasks) -> None:
         for name, child in list(parent.named_children()):
             if type(child) is nn.Dropout:
                 setattr(parent, name, FastDropout(child.p, masks))
+
+
+def set_dropout(module: nn.Module, p: float) -> None:
+    """Gives each dropout below a module this probability.
+
+    Some attentions keep theirs as a plain number in place of an ``nn.Dropout``.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = p
+        for name, value in list(vars(part).items()):
+            if "dropout" in name and isinstance(value, float):
+                setattr(part, name, p)

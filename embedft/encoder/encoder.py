@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from embedft.encoder.attention import NAME as PACKED_ATTENTION
 from embedft.encoder.base_model import OTHER_MODEL, BaseModel, find_base_model
-from embedft.encoder.dropout import DropoutMasks, replace_dropout
+from embedft.encoder.dropout import DropoutMasks, replace_dropout, set_dropout
 from embedft.encoder.lora import add_lora, merged_weights, without_adapters
 from embedft.encoder.mpnet import packed_mpnet
 from embedft.encoder.packing import PackedLayout
@@ -52,6 +52,7 @@ class Encoder(nn.Module):
         query_prompt: What stands before a question; None takes what the folder says.
         document_prompt: What stands before a passage; None takes what the folder says.
         lora: Settings of the adapters that are trained in place of the weights; None for none.
+        dropout: Probability of each dropout but the adapters'; None takes what the folder says.
 
     Raises:
         InputError: The model can't be found, loaded or used so.
@@ -66,6 +67,7 @@ class Encoder(nn.Module):
         query_prompt: str | None = None,
         document_prompt: str | None = None,
         lora: dict[str, Any] | None = None,
+        dropout: float | None = None,
     ) -> None:
         super().__init__()
         self.base = find_base_model(base_model).with_prompts(query_prompt, document_prompt)
@@ -73,6 +75,8 @@ class Encoder(nn.Module):
         self.normalize = self.base.normalize if normalize is None else normalize
         self.tokenizer = _load_tokenizer(self.base)
         self.backbone = _load_backbone(self.base)
+        if dropout is not None:
+            set_dropout(self.backbone, dropout)
         self.max_seq_length = _max_seq_length(self.base, self.tokenizer, max_seq_length)
         # Unused by our pooling, so not part of the trained model; kept for the export alone.
         self.base_pooler = (getattr(self.backbone, "pooler", None),)

@@ -15,6 +15,9 @@ from embedft.progress import progress
 
 BLOCK = 256
 
+RELATIVE_MARGIN = 0.05
+"""The margin that is taken if none is given, as by sentence-transformers."""
+
 
 def hard_negatives(
     anchors_RD: Tensor,
@@ -34,8 +37,8 @@ def hard_negatives(
     ``mine_hard_negatives`` calls it so too).
 
     Args:
-        anchors_RD: Embeddings, any length.
-        documents_CD: Embeddings, any length.
+        anchors_RD: Embeddings, any length; the search runs on their device.
+        documents_CD: Embeddings, any length, on the same device.
         positive_R: The document that is each row's right answer.
         anchor_group_R: Group of each row: what shares a text or a file has one group.
         document_group_C: Group of each document.
@@ -52,9 +55,10 @@ def hard_negatives(
     ends_R = np.searchsorted(in_order_C, anchor_group_R, "right")
     anchors_RD = functional.normalize(anchors_RD.float(), dim=-1)
     documents_CD = functional.normalize(documents_CD.float(), dim=-1)
-    limit_R = (anchors_RD * documents_CD[torch.from_numpy(positive_R)]).sum(-1)
+    device = anchors_RD.device
+    limit_R = (anchors_RD * documents_CD[torch.from_numpy(positive_R).to(device)]).sum(-1)
     limit_R -= relative_margin * limit_R.abs()
-    documents_DC = documents_CD[torch.from_numpy(order_C)].T
+    documents_DC = documents_CD[torch.from_numpy(order_C).to(device)].T
     rows, count = len(anchors_RD), min(count, len(order_C))
     found_RN = np.full((rows, count), -1)
     scores_RN = np.full((rows, count), np.nan, dtype=np.float32)
@@ -65,7 +69,8 @@ def hard_negatives(
             scores_C[first:end] = -torch.inf
         scores_QC.masked_fill_(scores_QC > limit_R[block].unsqueeze(1), -torch.inf)
         top = scores_QC.topk(count, dim=1)
-        some = top.values.isfinite().numpy()
-        found_RN[block][some] = order_C[top.indices.numpy()[some]]
-        scores_RN[block][some] = top.values.numpy()[some]
+        values, places = top.values.cpu().numpy(), top.indices.cpu().numpy()
+        some = np.isfinite(values)
+        found_RN[block][some] = order_C[places[some]]
+        scores_RN[block][some] = values[some]
     return found_RN, scores_RN

@@ -15,6 +15,7 @@ from embedft.data.batches import EvalBatch
 from embedft.data.keys import Ints
 from embedft.data.plan import plan_epoch
 from embedft.data.train_rows import draw_negatives
+from embedft.embedding import Embeddings
 from embedft.evaluation.findings import Findings, find
 from embedft.evaluation.metrics import RetrievalMetrics, query_values
 from embedft.evaluation.retrieval import search
@@ -28,9 +29,11 @@ class Evaluation:
 
     Args:
         module: In a trainer whose datamodule has loaded its data.
+        known: The texts' embeddings by the module's weights, if there are already; else None.
     """
 
-    def __init__(self, module: EmbeddingModule) -> None:
+    def __init__(self, module: EmbeddingModule, known: Embeddings | None = None) -> None:
+        self.known = known
         self.module, self.data, self.trainer = module, module.data, module.trainer
         self.task = self.data.task
         self.mine = slice(self.trainer.global_rank, None, self.trainer.world_size)
@@ -43,7 +46,11 @@ class Evaluation:
     def embed(self, batch: EvalBatch) -> None:
         """Embeds some of the texts."""
         places = torch.searchsorted(self.texts_X, batch.texts)
-        embeddings = self.module.encoder(batch.input_ids, batch.lengths)
+        if self.known is None:
+            embeddings = self.module.encoder(batch.input_ids, batch.lengths)
+        else:
+            known = self.known.of(batch.texts.cpu().numpy())
+            embeddings = torch.from_numpy(known).to(self.texts_X.device)
         self.embeddings_XD[places] = embeddings.to(self.embeddings_XD.dtype)
 
     def finish(self) -> tuple[dict[str, float], Findings]:

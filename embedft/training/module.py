@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from embedft.data.batches import EvalBatch, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.negatives import BatchNegatives
+from embedft.embedding import Embeddings
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.pooling import Pooling
 from embedft.errors import InputError, RunFailedError
@@ -36,6 +37,7 @@ from embedft.training.chunks import embed_in_chunks
 from embedft.training.evaluation import Evaluation
 from embedft.training.finite import Noted
 from embedft.training.gather import gather_rows
+from embedft.training.mined import mine_negatives
 from embedft.training.resume import SETTINGS, differences, run_settings, set_rate
 from embedft.training.schedule import (
     WarmupSteps,
@@ -64,6 +66,8 @@ class EmbeddingModule(LightningModule):
         max_seq_length: Tokens a text at most; None takes what the base model's folder says.
         pooling: ``mean`` or ``cls``; None takes what the base model's folder says.
         normalize: Scale embeddings to length 1; None takes what the base model's folder says.
+        dropout: Probability that training zeroes an activation or attention weight, from 0 to below
+            1; None takes what the base model's folder says.
         chunk_size: Texts that are embedded at a time: a batch of any size then takes the memory of
             so many texts, computes each embedding twice, and has the same gradient (GradCache).
         base_share: Share of the base model's weights in ``best_model``, from 0 to below 1: a mean
@@ -94,6 +98,7 @@ class EmbeddingModule(LightningModule):
         max_seq_length: int | None = None,
         pooling: Pooling | None = None,
         normalize: bool | None = None,
+        dropout: float | None = None,
         chunk_size: int | None = None,
         base_share: float = 0.0,
         query_prompt: str | None = None,
@@ -104,7 +109,7 @@ class EmbeddingModule(LightningModule):
         matryoshka_weights: list[float] | None = None,
     ) -> None:
         super().__init__()
-        check_numbers(chunk_size, base_share, learning_rate, warmup_steps)
+        check_numbers(chunk_size, base_share, learning_rate, warmup_steps, dropout)
         self.save_hyperparameters(ignore=["loss"])
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -112,7 +117,14 @@ class EmbeddingModule(LightningModule):
         self.chunk_size = chunk_size
         self.base_share = base_share
         self.encoder = Encoder(
-            base_model, pooling, normalize, max_seq_length, query_prompt, document_prompt, lora
+            base_model,
+            pooling,
+            normalize,
+            max_seq_length,
+            query_prompt,
+            document_prompt,
+            lora,
+            dropout,
         )
         if freeze_layers is not None:
             self.encoder.freeze(freeze_layers)
@@ -140,6 +152,7 @@ class EmbeddingModule(LightningModule):
         self._around_batches = ExitStack()
         self._noted: Noted | None = None
         self._evaluation: Evaluation
+        self._of_base: Embeddings | None = None  # of all texts, until the base model is measured
         self.last_evaluation: dict[str, float] = {}
         """Metrics of the latest evaluation, without prefix."""
         self.last_findings: Findings
@@ -334,6 +347,8 @@ class EmbeddingModule(LightningModule):
         trainer, data = self.trainer, self.data
         if data.by_topic and data.topic_place is None:  # a resumed run brings its own
             data.order_by_topic(question_places(self.encoder, data, trainer))
+        if data.mines and data.mined is None:
+            self._of_base = mine_negatives(self.encoder, data, trainer)
         total = steps_of_run(trainer, data)
         warmup = warmup_length(self.warmup_steps, total)
         if waiting := len(data.rows) - len(data.train_batches(0).plan.rows):
@@ -426,7 +441,8 @@ class EmbeddingModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Makes room for the embeddings."""
-        self._evaluation = Evaluation(self)
+        known = self._of_base if self.trainer.sanity_checking else None
+        self._evaluation, self._of_base = Evaluation(self, known), None
         self._cast_weights_once()
 
     def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:
@@ -463,7 +479,11 @@ class EmbeddingModule(LightningModule):
 
 
 def check_numbers(
-    chunk_size: int | None, base_share: float, learning_rate: float, warmup_steps: WarmupSteps
+    chunk_size: int | None,
+    base_share: float,
+    learning_rate: float,
+    warmup_steps: WarmupSteps,
+    dropout: float | None = None,
 ) -> None:
     """Refuses settings that are out of range; needs no model.
 
@@ -474,6 +494,8 @@ def check_numbers(
         raise InputError(f"chunk_size: is {chunk_size}, must be at least 1 (usual: 32)")
     if not 0 <= base_share < 1:
         raise InputError(f"base_share: is {base_share}, must be at least 0 and below 1")
+    if dropout is not None and not 0 <= dropout < 1:
+        raise InputError(f"dropout: is {dropout}, must be at least 0 and below 1 (usual: 0.1)")
     if not learning_rate > 0:
         raise InputError(f"learning_rate: is {learning_rate}, must be above 0 (usual: 2e-5)")
     if isinstance(warmup_steps, int) and warmup_steps < 0:

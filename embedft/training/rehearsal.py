@@ -74,8 +74,8 @@ def rehearse(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModul
     accumulated: int = trainer.accumulate_grad_batches
     rows = data.rows
     tokens = data.tokens.lengths(rows.anchor) + data.tokens.lengths(rows.positive)
-    drawn = data.draws * data.tokens.lengths(rows.positive)
-    planned = int((tokens + drawn)[plan.rows].sum())
+    negatives = (data.draws + data.hard) * data.tokens.lengths(rows.positive)
+    planned = int((tokens + negatives)[plan.rows].sum())
     share = planned / batches / trainer.world_size  # tokens a batch and device
     evaluations = _evaluations(trainer, module, batches, steps)
     to_embed = int(data.tokens.lengths(data.task.texts).sum()) / trainer.world_size
@@ -130,9 +130,10 @@ def _speeds(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    topics, data.by_topic = data.by_topic, False  # all questions would be embedded first
+    before = data.by_topic, data.mines
+    data.by_topic = data.mines = False  # all texts would be embedded first
     alone.fit(module, datamodule=data)
-    data.by_topic = topics
+    data.by_topic, data.mines = before
     train_speed = clock.tokens_per_second()
     texts = data.task.texts
     few = int(_SECONDS * train_speed / data.tokens.lengths(texts).mean())  # embedding is faster

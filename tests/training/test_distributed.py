@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -155,13 +156,14 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def test_two_ranks_are_one_run(
-    fit: Callable[..., Path], fit_flags: list[str], without_dropout: list[str], tmp_path: Path
+    fit: Callable[..., Path], fit_flags: list[str], telling_model: Path, tmp_path: Path
 ) -> None:
     """Lightning's own launcher: the same batches, measures and, within rounding, weights."""
     record = ["--trainer.callbacks+=recorder.Recorder", "--trainer.callbacks.path={}"]
     record += ["--data.topic_batches=true", "--model.base_share=0.4"]
-    one = fit(*without_dropout, *[flag.format(tmp_path / "one") for flag in record])
-    flags = [*fit_flags, *without_dropout, f"--output_dir={tmp_path}/two"]
+    record += ["--data.mine_negatives=true", f"--base_model={telling_model}", "--model.dropout=0"]
+    one = fit(*[flag.format(tmp_path / "one") for flag in record])
+    flags = [*fit_flags, f"--output_dir={tmp_path}/two"]
     flags += ["--batch_size=4", "--devices=2", "--strategy=ddp"]
     flags += [flag.format(tmp_path / "two-rows") for flag in record]
     result = programs.run(["fit", *flags])
@@ -185,6 +187,7 @@ def test_two_ranks_are_one_run(
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert result.stdout.count("rows read") == 1
+    assert re.search(r"mine_negatives: \d\d+ hard negatives", result.stdout)
 
 
 NAMESPACES = ("embedft-a", "embedft-b")
