@@ -1,7 +1,7 @@
 """What is another path on a GPU. Without one these are skipped; the rest of the suite runs there too:
 
 pytest tests/test_cuda.py
-pytest tests/test_resume.py tests/test_fit.py --accelerator gpu -k "not ranks"
+pytest tests/test_resume.py tests/test_fit.py --accelerator gpu -k "not rank"
 """
 
 from __future__ import annotations
