@@ -10,14 +10,13 @@ import numpy as np
 import torch
 
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.keys import first_equal
 from embedft.data.pairs import RIGHT, row_keys
 from embedft.data.splits import leak_groups
 from embedft.embedding import one_device_trainer
 from embedft.embedding_file import EmbeddingFile
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
-from embedft.evaluation.hard_negatives import RELATIVE_MARGIN, hard_negatives
+from embedft.evaluation.hard_negatives import RELATIVE_MARGIN, hard_negative_rows
 from embedft.files import replacing_file
 from embedft.progress import progress
 from embedft.training.module import DEFAULT_BASE_MODEL
@@ -80,19 +79,16 @@ def mine(
     rows = np.arange(len(data.table))
     if data.table.label is not None:
         rows = rows[data.table.label >= RIGHT]
-    first = first_equal(data.table.answer_key)  # the first row of an answer stands for all
-    documents = np.flatnonzero(first == np.arange(len(first)))
-    groups = leak_groups(row_keys(data.table, np.arange(len(data.table))))
-    found_RN, scores_RN = hard_negatives(
+    found_RN, scores_RN = hard_negative_rows(
+        rows,
         torch.from_numpy(embeddings.of(data.table.question[rows])),
-        torch.from_numpy(embeddings.of(data.answer_texts[documents])),
-        np.searchsorted(documents, first[rows]),
-        groups[rows],
-        groups[documents],
+        lambda some: torch.from_numpy(embeddings.of(data.answer_texts[some])),
+        data.table.answer_key,
+        leak_groups(row_keys(data.table, np.arange(len(data.table)))),
         count=num_negatives,
         relative_margin=relative_margin,
     )
-    negatives = [documents[found_N[found_N >= 0]].tolist() for found_N in found_RN]
+    negatives = [found_N[found_N >= 0].tolist() for found_N in found_RN]
     _write(target, data, dict(zip(rows.tolist(), negatives, strict=True)))
     embeddings.remove()
     count = int((found_RN >= 0).sum())

@@ -1,9 +1,12 @@
 """Which wrong answers a model takes for right ones: exact search in blocks.
 
-Shape suffixes: R rows, Q rows of a block, C documents, D embedding, N negatives a row.
+Shape suffixes: R rows, A rows that look for negatives, Q rows of a block, C documents, D embedding,
+N negatives a row.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from embedft.data.keys import Ints, Keys, first_equal
 from embedft.progress import progress
 
 BLOCK = 256
@@ -74,3 +78,42 @@ def hard_negatives(
         found_RN[block][some] = order_C[places[some]]
         scores_RN[block][some] = values[some]
     return found_RN, scores_RN
+
+
+def hard_negative_rows(
+    rows_A: Ints,
+    anchors_AD: Tensor,
+    positives_of: Callable[[Ints], Tensor],
+    positive_key_R: Ints | Keys,
+    group_R: Ints,
+    *,
+    count: int,
+    relative_margin: float,
+) -> tuple[Ints, NDArray[np.float32]]:
+    """:func:`hard_negatives` of some rows of a set, among the distinct positives of all its rows.
+
+    Args:
+        rows_A: The rows that look for some.
+        anchors_AD: Embeddings of their anchors, any length.
+        positives_of: Gives the embeddings of some rows' positives, (rows, D), on the same device.
+        positive_key_R: Equal where two rows have the same positive; the first stands for all.
+        group_R: Group of each row: what shares a text or a file has one group.
+        count: N.
+        relative_margin: As for :func:`hard_negatives`.
+
+    Returns:
+        (A, N) rows of whose positives they are, the most similar first, -1 where there are no more;
+        and their cosine similarities, (A, N) float32, NaN there.
+    """
+    first_R = first_equal(positive_key_R)
+    documents = np.flatnonzero(first_R == np.arange(len(first_R)))
+    found_AN, scores_AN = hard_negatives(
+        anchors_AD,
+        positives_of(documents),
+        np.searchsorted(documents, first_R[rows_A]),
+        group_R[rows_A],
+        group_R[documents],
+        count=count,
+        relative_margin=relative_margin,
+    )
+    return np.where(found_AN >= 0, documents[found_AN], -1), scores_AN

@@ -9,13 +9,13 @@ import torch
 from lightning.pytorch import Trainer
 
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.keys import Ints, connected, first_equal
+from embedft.data.keys import Ints, connected
 from embedft.data.negatives import MINED
 from embedft.data.pairs import RIGHT
 from embedft.data.train_rows import TrainRows
 from embedft.embedding import Embeddings, embed_once
 from embedft.encoder.encoder import Encoder
-from embedft.evaluation.hard_negatives import RELATIVE_MARGIN, hard_negatives
+from embedft.evaluation.hard_negatives import RELATIVE_MARGIN, hard_negative_rows
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +51,15 @@ def mine_negatives(
 
 def _search(rows: TrainRows, embedded: Embeddings, device: torch.device) -> Ints:
     """(rows, N) rows whose positives are hard negatives of each row, -1 for none."""
-    first = first_equal(rows.positive_key)  # the first row of a positive stands for all
-    documents = np.flatnonzero(first == np.arange(len(rows)))
-    groups = connected(rows.anchor_key, rows.positive_key, rows.file)
-    found_RN, _ = hard_negatives(
+    found_RN, _ = hard_negative_rows(
+        np.arange(len(rows)),
         torch.from_numpy(embedded.of(rows.anchor)).to(device),
-        torch.from_numpy(embedded.of(rows.positive[documents])).to(device),
-        np.searchsorted(documents, first),
-        groups,
-        groups[documents],
+        lambda some: torch.from_numpy(embedded.of(rows.positive[some])).to(device),
+        rows.positive_key,
+        connected(rows.anchor_key, rows.positive_key, rows.file),
         count=MINED,
         relative_margin=RELATIVE_MARGIN,
     )
     if rows.labels is not None:
         found_RN[rows.labels < RIGHT] = -1
-    return np.where(found_RN >= 0, documents[found_RN], -1)
+    return found_RN
