@@ -345,10 +345,10 @@ class EmbeddingModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with linear warm-up and decay over the exact number of steps."""
         trainer, data = self.trainer, self.data
-        if data.by_topic and data.topic_place is None:  # a resumed run brings its own
-            data.order_by_topic(question_places(self.encoder, data, trainer))
-        if data.mines and data.mined is None:
+        if data.mines and data.mined is None:  # a resumed run brings its own; so for topics
             self._of_base = mine_negatives(self.encoder, data, trainer)
+        if data.by_topic and data.topic_place is None:
+            data.order_by_topic(question_places(self.encoder, data, trainer, self._of_base))
         total = steps_of_run(trainer, data)
         warmup = warmup_length(self.warmup_steps, total)
         if waiting := len(data.rows) - len(data.train_batches(0).plan.rows):
