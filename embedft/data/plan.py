@@ -50,9 +50,9 @@ def plan_epoch(
     them apart without search; only ties longer than the number of batches need a repair.
 
     With an order of topics, a batch is a stretch of it instead, and a tied row moves to another
-    batch. Where stretches begin, and which rows near an end fall into which, is drawn anew for each
-    epoch. With files, the order is a random one of pieces of files, each an eighth of a batch at
-    most.
+    batch. Where stretches begin, and which pieces near an end fall into which, is drawn anew for
+    each epoch; a piece is an eighth of a batch, which stays together. With files, the order is a
+    random one of pieces of files, each an eighth of a batch at most.
 
     Args:
         anchor_key: (rows,) equal numbers for equal anchors, from 0.
@@ -68,9 +68,9 @@ def plan_epoch(
     rows, size = len(anchor_key), batch_size
     rng = np.random.default_rng([seed, epoch])
     if topic_place is not None:
-        order = np.roll(np.argsort(topic_place + size * rng.random(rows)), rng.integers(rows))
+        order = _by_topic(topic_place, max(1, size // _PIECES), size, rng)
     elif file is not None:
-        order = _by_file(file, max(1, size // _FILES), rng)
+        order = _by_file(file, max(1, size // _PIECES), rng)
     else:
         order = _order(anchor_key, positive_key, rng)
 
@@ -152,8 +152,15 @@ def _order(anchor_key: Ints, positive_key: Ints, rng: np.random.Generator) -> In
     return shuffled[np.argsort(place[shuffled], kind="stable")]
 
 
-_FILES = 8
-"""Pieces of files that a full batch holds at least: a large file must not fill it."""
+_PIECES = 8
+"""Pieces of files or topics that a full batch holds: a large file must not fill it."""
+
+
+def _by_topic(place: Ints, most: int, size: int, rng: np.random.Generator) -> Ints:
+    """The order of topics, ``most`` neighbours a piece; each piece moves on by up to a batch."""
+    piece = place // most
+    moved = piece * most + size * rng.random(piece.max() + 1)[piece]
+    return np.roll(np.lexsort((place, moved)), rng.integers(len(place)))
 
 
 def _by_file(file: Ints, most: int, rng: np.random.Generator) -> Ints:

@@ -45,7 +45,7 @@ from embedft.training.schedule import (
     total_steps,
     warmup_length,
 )
-from embedft.training.topics import question_places
+from embedft.training.topics import row_places
 from embedft.training.word_gradients import average_apart
 
 log = logging.getLogger(__name__)
@@ -348,7 +348,7 @@ class EmbeddingModule(LightningModule):
         if data.mines and data.mined is None:  # a resumed run brings its own; so for topics
             self._of_base = mine_negatives(self.encoder, data, trainer)
         if data.by_topic and data.topic_place is None:
-            data.order_by_topic(question_places(self.encoder, data, trainer, self._of_base))
+            data.order_by_topic(row_places(self.encoder, data, trainer, self._of_base))
         total = steps_of_run(trainer, data)
         warmup = warmup_length(self.warmup_steps, total)
         if waiting := len(data.rows) - len(data.train_batches(0).plan.rows):

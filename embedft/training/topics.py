@@ -1,4 +1,4 @@
-"""What the training questions are about, by the base model."""
+"""What the training rows are about, by the base model."""
 
 from __future__ import annotations
 
@@ -14,20 +14,30 @@ from embedft.embedding import Embeddings, embed_once
 from embedft.encoder.encoder import Encoder
 
 
-def question_places(
+def row_places(
     encoder: Encoder, data: EmbeddingDataModule, trainer: Trainer, known: Embeddings | None
 ) -> Ints:
-    """(rows,) the place of each training row in an order of its question's topics.
+    """(rows,) the place of each training row in an order of topics.
 
-    The first rank computes, the others take its word. It embeds the questions unless their
-    embeddings are known.
+    A row's topic is the mean of its anchor's and its positive's embedding: texts of one document
+    are nearer by both than by either. The first rank computes, the others take its word. It embeds
+    the texts unless their embeddings are known.
     """
     places = None
     if trainer.is_global_zero:
-        anchor = data.rows.anchor
+        anchor, positive = data.rows.anchor, data.rows.positive
         embedded = known or embed_once(
-            encoder, data.tokens, anchor, data.eval_batch_size, trainer, "embedding for topics"
+            encoder,
+            data.tokens,
+            np.concatenate([anchor, positive]),
+            data.eval_batch_size,
+            trainer,
+            "embedding for topics",
         )
-        unit_RD = functional.normalize(torch.from_numpy(embedded.of(anchor)), dim=-1)
-        places = topic_places(unit_RD.numpy(), data.seed)
+        device = trainer.strategy.root_device
+        anchor_RD, positive_RD = (
+            functional.normalize(torch.from_numpy(embedded.of(texts)).to(device), dim=-1)
+            for texts in (anchor, positive)
+        )
+        places = topic_places(functional.normalize(anchor_RD + positive_RD, dim=-1))
     return np.asarray(trainer.strategy.broadcast(places))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from embedft.data.keys import connected
 from embedft.data.plan import Taken, plan_epoch
-from embedft.data.topics import topic_places
 
 
 def keys(values: list[int] | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -129,26 +128,6 @@ def test_nor_where_batches_are_not_at_random(by: str) -> None:
     assert sorted(whole.rows) == list(range(1000))
 
 
-def test_a_batch_is_of_few_topics() -> None:
-    """Ten well separated topics of 64 rows: a batch of 16 holds at most three, usually one or two."""
-    rng = np.random.default_rng(0)
-    topic = rng.permutation(np.repeat(np.arange(10), 64))
-    vectors = np.eye(10, 32, dtype=np.float32)[topic] + 0.01 * rng.normal(size=(640, 32))
-    place = topic_places(vectors.astype(np.float32), seed=0)
-    assert sorted(place) == list(range(640))
-    ids, batches = np.arange(640), set()
-    for epoch in range(2):
-        plan = plan_epoch(ids, ids, batch_size=16, seed=0, epoch=epoch, topic_place=place)
-        held = [len(set(topic[plan[index]])) for index in range(len(plan))]
-        assert len(held) == 40
-        assert max(held) <= 3
-        assert np.mean(held) < 2
-        batches |= {frozenset(plan[index].tolist()) for index in range(len(plan))}
-    assert len(batches) == 80
-    at_random = plan_epoch(ids, ids, batch_size=16, seed=0, epoch=0)
-    assert np.mean([len(set(topic[at_random[index]])) for index in range(40)]) > 6
-
-
 def test_rows_of_a_file_keep_together() -> None:
     """Up to an eighth of a batch of them: 4 of 32, with no other, in other batches each epoch."""
     rng = np.random.default_rng(0)
@@ -167,12 +146,6 @@ def test_rows_of_a_file_keep_together() -> None:
         assert with_others > 80  # the others lie across an end of a batch
         assert np.diff([np.sum(file[plan[i]] == 100) for i in range(20)]).any()
     assert len(batches) == 40
-
-
-@pytest.mark.parametrize("rows", [1, 2, 3, 5, 100])
-def test_topics_of_equal_vectors(rows: int) -> None:
-    places = topic_places(np.ones((rows, 4), dtype=np.float32), seed=1)
-    assert sorted(places) == list(range(rows))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 63, 64, 65, 1000])
