@@ -85,10 +85,11 @@ class EmbeddingDataModule(LightningDataModule):
             pair before it is trained: the nearest positives of other pairs that share no text and
             no file with it, over any number of steps, and are less similar to the question than
             95% of its own positive. It embeds the training texts once.
-        topic_batches: Batches of pairs about like things, by the base model, the most alike always
-            together: their in-batch negatives are harder. The base model embeds the training texts
-            once. ``auto`` makes them from 1,000 training pairs on where hardly any question has
-            several answers, which would be negatives there, and a file's rows do not keep together.
+        topic_batches: Batches of pairs about like things, by the base model, the most alike as a
+            rule together: their in-batch negatives are harder. The base model embeds the training
+            texts once. ``auto`` makes them from 1,000 training pairs on where hardly any question
+            has several answers, which would be negatives there, and a file's rows do not keep
+            together.
         file_batches: Batches that keep rows of a file together, in pieces of an eighth of a batch
             at most: a file's other answers are hard negatives, and less often right than those of
             other files about the same thing. ``auto`` makes them where most training pairs have

@@ -51,8 +51,8 @@ def plan_epoch(
 
     With an order of topics, a batch is a stretch of it instead, and a tied row moves to another
     batch. Where stretches begin, and which pieces near an end fall into which, is drawn anew for
-    each epoch; a piece is an eighth of a batch, which stays together. With files, the order is a
-    random one of pieces of files, each an eighth of a batch at most.
+    each epoch; a piece, an eighth of a batch, is cut by a batch's end alone. With files, the order
+    is a random one of pieces of files, each an eighth of a batch at most.
 
     Args:
         anchor_key: (rows,) equal numbers for equal anchors, from 0.
