@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -27,9 +26,7 @@ from embedft.data.keys import Ints
 from embedft.data.negatives import MINED, Negatives
 from embedft.data.pairs import (
     Pairs,
-    pairs_of,
     retrieval_task,
-    row_keys,
     train_negatives,
     train_rows,
     trained_on,
@@ -37,7 +34,9 @@ from embedft.data.pairs import (
 from embedft.data.plan import MAY_WAIT, BatchPlan, plan_epoch
 from embedft.data.records import OnBadRows, Record, stream_records
 from embedft.data.report import ReadReport
-from embedft.data.splits import all_held_out, drop_leaking_rows, split_rows, wrong_share
+from embedft.data.same_rows import refuse_other_batches, refuse_other_rows
+from embedft.data.sides import only_right, sides_of_two, split_sides
+from embedft.data.splits import wrong_share
 from embedft.data.table import Table, read_table
 from embedft.data.tokens import cut_in_words, distinct_texts
 from embedft.data.topics import ENOUGH_ROWS
@@ -48,9 +47,6 @@ if TYPE_CHECKING:
     from embedft.encoder.encoder import Encoder
 
 log = logging.getLogger(__name__)
-
-# Settings of a plan that older checkpoints don't name, and what their runs did.
-ADDED_LATER = {"topic_batches": False, "file_batches": False, "mine_negatives": False}
 
 
 class Document(NamedTuple):
@@ -208,9 +204,22 @@ class EmbeddingDataModule(LightningDataModule):
                 "repeated_questions": reading.repeated_questions,
                 "repeated_answers": reading.repeated_answers,
             }
-            train, validation = self._split(table, rows, settings, stage)
+            if self.validation_jsonl is None:
+                sides = split_sides(
+                    table,
+                    rows,
+                    self.positive,
+                    self.train_split,
+                    self.split_seed,
+                    may_hold_out_all=stage != "fit",
+                )
+            else:
+                own, own_rows, _ = self._read(self.validation_jsonl, settings, True)
+                sides = sides_of_two(table, rows, own, own_rows, self.positive)
+            train, validation, self.tokens = sides.train, sides.held_out, sides.tokens
+            self.report["train_examples"], self.report["eval_examples"] = sides.rows
             if train.label is not None and not needs_labels:
-                train = self._only_right(train)
+                train = only_right(train, self.input_jsonl)
             negatives = train_negatives(table, train, validation) if stage == "fit" else None
             self._load_for_training(train, validation, negatives, encoder, needs_labels)
         self._loaded = True
@@ -224,59 +233,6 @@ class EmbeddingDataModule(LightningDataModule):
         reading = table.report(drop_duplicates=drop_duplicates)
         log.info("%s", reading)
         return table, rows, reading
-
-    def _split(
-        self, table: Table, rows: Ints, settings: ReadSettings, stage: str
-    ) -> tuple[Pairs, Pairs]:
-        """Training and held-out pairs; sets the tokens of both."""
-        keys = row_keys(table, rows)
-        if self.validation_jsonl is None:
-            if self.train_split == 0 and stage != "fit":
-                split = all_held_out(len(keys))
-            else:
-                split = split_rows(keys, self.train_split, self.split_seed)
-            log.info("%s", split)
-            self.tokens = table.tokens
-            self.report |= {
-                "train_examples": len(split.train),
-                "eval_examples": len(split.validation),
-            }
-            sides = (rows[split.train], rows[split.validation])
-            return pairs_of(table, sides[0], self.positive), pairs_of(
-                table, sides[1], self.positive
-            )
-        own, own_rows, _ = self._read(self.validation_jsonl, settings, True)
-        stays, same_file = drop_leaking_rows(keys, row_keys(own, own_rows))
-        train = rows[stays]
-        if len(train) < 2:
-            raise InputError(
-                f"{self.input_jsonl}: {len(train)} row(s) are left to train on after leaving out "
-                f"those whose question or answer stands in {self.validation_jsonl}; "
-                "give other rows, or leave --validation_jsonl out"
-            )
-        log.info(
-            "validation set of your own: %d rows; %d training rows left out because their question "
-            "or answer stands in it, %d left",
-            len(own_rows),
-            len(rows) - len(train),
-            len(train),
-        )
-        if same_file:
-            log.warning("%d training rows share a file with your validation set", same_file)
-        self.tokens = table.tokens.joined(own.tokens)
-        self.report |= {"train_examples": len(train), "eval_examples": len(own_rows)}
-        held_out = pairs_of(own, own_rows, self.positive).after(len(table.tokens.cut))
-        return pairs_of(table, train, self.positive), held_out
-
-    def _only_right(self, train: Pairs) -> Pairs:
-        kept = train.only_right()
-        log.info("labels: %d pairs below 0.5 are not trained on", len(train) - len(kept))
-        if len(kept) < 2:
-            raise InputError(
-                f"{self.input_jsonl}: label: fewer than 2 pairs reach 0.5, which this loss "
-                "needs; try --loss_function CosineSimilarityLoss"
-            )
-        return kept
 
     def _load_for_training(
         self,
@@ -518,15 +474,11 @@ class EmbeddingDataModule(LightningDataModule):
             "batch": index,
             "topic_place": place,
             "mined": mined,
-            "files": self._files(),
-            **self.plan_settings(),
+            **self._made_with(),
         }
 
     def refuse_other_rows(self, state_dict: dict[str, Any]) -> None:
         """Refuses to go on with a run of other rows, once the data is read.
-
-        What is held out of other rows, or by another split, may have been trained on; and what the
-        run has measured is of other questions.
 
         Args:
             state_dict: Of the checkpoint that a fit is to go on from.
@@ -534,45 +486,7 @@ class EmbeddingDataModule(LightningDataModule):
         Raises:
             InputError: The files, how their texts are read, or the split are not what they were.
         """
-        if "data_fingerprint" in state_dict and (changed := self._other_rows(state_dict)):
-            raise InputError(
-                f"{changed}; the run can't go on so, its figures would be of other questions or "
-                "texts: give what it was, or start a new run in another --output_dir without "
-                "--ckpt_path (its exported model as --base_model is trained further)"
-            )
-
-    def _files(self) -> dict[str, str | None]:
-        """By setting, in the order of the parts of the fingerprint."""
-        return {"input_jsonl": self.input_jsonl, "validation_jsonl": self.validation_jsonl}
-
-    def _other_rows(self, state_dict: dict[str, Any]) -> str:
-        """What is no longer as it was, in words; empty if nothing."""
-        now = self.plan_settings()
-        saved = str(state_dict["data_fingerprint"]).split("+")
-        names = state_dict.get("files", {})
-        for (name, path), old, new in zip_longest(
-            self._files().items(), saved, str(now["data_fingerprint"]).split("+")
-        ):
-            if old == new:
-                continue
-            if old is None:
-                return f"{name}: was left out, is {path}"
-            if new is None:
-                return f"{name}: was {names.get(name, 'given')}, is left out"
-            if old.partition("-")[2] != new.partition("-")[2]:
-                before = names.get(name)
-                if before in (None, path):
-                    return f"{path}: no longer the rows that the run was made with"
-                return f"{path}: not the rows that the run was made with, of {before}"
-            return (
-                f"{path}: its texts are not read as they were (max_seq_length, prompts, positive, "
-                "hard_negatives or the tokenizer changed)"
-            )
-        split = () if self.validation_jsonl else ("train_split", "split_seed")
-        for name in ("positive", *split):
-            if name in state_dict and state_dict[name] != now[name]:
-                return f"{name}: was {state_dict[name]}, is {now[name]}"
-        return ""
+        refuse_other_rows(state_dict, self._made_with())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues a fit at a saved position; a checkpoint that is only measured has none.
@@ -585,14 +499,7 @@ class EmbeddingDataModule(LightningDataModule):
             return
         self.refuse_other_rows(state_dict)
         if state_dict["batch"]:
-            for name, now in self.plan_settings().items():
-                saved = state_dict.get(name, ADDED_LATER.get(name))
-                if saved != now:
-                    raise InputError(
-                        f"the checkpoint lies inside an epoch and was made with {name} "
-                        f"{saved}, now {now}: its batches can't be continued; resume "
-                        "with the same, or start a new run without --ckpt_path last"
-                    )
+            refuse_other_batches(state_dict, self.plan_settings())
         self.position = (state_dict["epoch"], state_dict["batch"])
         place = state_dict.get("topic_place")
         if self.by_topic and place is not None and len(place) == len(self.rows):
@@ -600,6 +507,11 @@ class EmbeddingDataModule(LightningDataModule):
         mined = state_dict.get("mined")
         if self.mines and mined is not None and len(mined) == len(self.rows):
             self.take_mined(mined.numpy())
+
+    def _made_with(self) -> dict[str, Any]:
+        """As a checkpoint keeps it: the files, in the order of the fingerprint, and the plan."""
+        files = {"input_jsonl": self.input_jsonl, "validation_jsonl": self.validation_jsonl}
+        return {"files": files, **self.plan_settings()}
 
     def plan_settings(self) -> dict[str, Any]:
         """All that decides which rows make which batch."""
