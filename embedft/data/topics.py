@@ -15,7 +15,7 @@ from embedft.data.keys import Ints
 ENOUGH_ROWS = 1000
 """Training rows from which on topics find more: 1,350 of SciQAG gain, 450 only forget more."""
 
-_BLOCK = 1024
+_BLOCK = 256
 _LEAST = 1 / 64
 """A round that pairs a smaller share of what is left is the last: many are equal, and the rest is
 paired as it comes."""
