@@ -361,7 +361,8 @@ def test_settings_of_now_hold(fit: Callable[..., Path], capsys: pytest.CaptureFi
     assert "learning_rate (was 0.001, is 0.0005)" in said
     assert "weight_decay (was 0.1, is 0.0)" in said
     assert (
-        "{'scale': 20.0, 'symmetric': False, 'additive_margin': 0.0}, "
+        "{'scale': 20.0, 'symmetric': False, 'additive_margin': 0.0, "
+        "'label_smoothing': 0.0}, "
         "is MultipleNegativesRankingLoss {'scale': 10" in said
     )
     rates = {

@@ -29,10 +29,15 @@ class MultipleNegativesRankingLoss(Loss):
     anchors. A mean over anchors, at least 0. Other rows' positives are the in-batch negatives, so
     batches must not hold a text twice.
 
+    With label smoothing e, what an anchor should find is its positive by 1 - e and any candidate,
+    the positive included, by e: the loss is 1 - e of the one above and e of the mean of all
+    candidates' -log softmax. Wrong candidates are then pushed away only until they are unlikely.
+
     Source: Henderson et al., 2017, arXiv:1705.00652, section 4.4; as InfoNCE: van den Oord et al.,
-    2018, arXiv:1807.03748; the margin: Yang et al., 2019, arXiv:1902.08564. Without a
-    margin equals sentence-transformers' ``MultipleNegativesRankingLoss`` with cosine similarity,
-    the symmetric form with ``directions=("query_to_doc", "doc_to_query")`` and
+    2018, arXiv:1807.03748; the margin: Yang et al., 2019, arXiv:1902.08564; label smoothing:
+    Szegedy et al., 2015, arXiv:1512.00567, section 7. Without margin and smoothing equals
+    sentence-transformers' ``MultipleNegativesRankingLoss`` with cosine similarity, the symmetric
+    form with ``directions=("query_to_doc", "doc_to_query")`` and
     ``partition_mode="per_direction"``.
 
     Args:
@@ -41,9 +46,10 @@ class MultipleNegativesRankingLoss(Loss):
         additive_margin: m, the cosine by which a positive must lead, from 0 to below 2. ``auto`` is
             0.15 where hardly any training question has several answers, which would be pushed
             apart, and else 0; outside a trainer 0.
+        label_smoothing: e, from 0 to below 1.
 
     Raises:
-        ValueError: The scale or the margin is out of its range.
+        ValueError: The scale, the margin or the smoothing is out of its range.
     """
 
     needs_labels: ClassVar[bool] = False
@@ -53,6 +59,7 @@ class MultipleNegativesRankingLoss(Loss):
         scale: float = 20.0,
         symmetric: bool = False,
         additive_margin: float | Literal["auto"] = 0.0,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         if not scale > 0:
@@ -61,10 +68,15 @@ class MultipleNegativesRankingLoss(Loss):
             raise ValueError(
                 f"additive_margin: is {additive_margin}, must be from 0 to below 2 (usual: 0.15)"
             )
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f"label_smoothing: is {label_smoothing}, must be from 0 to below 1 (usual: 0.05)"
+            )
         self.scale = scale
         self.symmetric = symmetric
         # Not "margin": the command line carries an argument over to another loss that has its name.
         self.additive_margin: float | Literal["auto"] = additive_margin
+        self.label_smoothing = label_smoothing
 
     def choose_margin(self, one_answer: bool) -> None:
         """Replaces ``auto``: hardly any training question has several answers, or some have."""
@@ -114,9 +126,19 @@ class MultipleNegativesRankingLoss(Loss):
             own_BB, further_BC = scores_BC.tensor_split([len(anchor_BD)], dim=1)
             further_BC = further_BC.masked_fill(~wrong_BBN.flatten(1), -torch.inf)
             scores_BC = torch.cat([own_BB, further_BC], dim=1)
-        target_B = torch.arange(len(anchor_BD), device=anchor_BD.device)
-        loss = functional.cross_entropy(scores_BC, target_B)
+        loss = self._cross_entropy(scores_BC)
         if self.symmetric:
-            scores_BB = scores_BC[:, : len(anchor_BD)].T
-            loss = (loss + functional.cross_entropy(scores_BB, target_B)) / 2
+            loss = (loss + self._cross_entropy(scores_BC[:, : len(anchor_BD)].T)) / 2
+        return loss
+
+    def _cross_entropy(self, scores_BC: Tensor) -> Tensor:
+        """Of rows whose i-th candidate is right; one of minus infinity is none."""
+        target_B = torch.arange(len(scores_BC), device=scores_BC.device)
+        loss = functional.cross_entropy(scores_BC, target_B)
+        if self.label_smoothing:
+            # Not cross_entropy's own: it takes the mean over the minus infinities, too.
+            is_none_BC = scores_BC.isneginf()
+            mean_B = scores_BC.masked_fill(is_none_BC, 0).sum(1) / (~is_none_BC).sum(1)
+            uniform = (scores_BC.logsumexp(1) - mean_B).mean()
+            loss = loss.lerp(uniform, self.label_smoothing)
         return loss

@@ -26,6 +26,7 @@ from sentence_transformers.sentence_transformer.losses import (
 from sentence_transformers.sentence_transformer.losses import SiameseDistanceMetric
 from sentence_transformers.util import cos_sim
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from embedft.losses import (
     ContrastiveLoss,
@@ -118,6 +119,29 @@ def test_multiple_negatives_ranking(
     assert_same(ours, theirs, columns)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("smoothing", [0.05, 0.5])
+@pytest.mark.parametrize("negatives", [0, 1, 3])
+@pytest.mark.parametrize("rows", [1, 2, 16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_label_smoothing(
+    symmetric: bool, smoothing: float, negatives: int, rows: int, kind: str
+) -> None:
+    """PyTorch's, of the scores, where each candidate counts."""
+    columns = [vectors(kind, rows, seed) for seed in range(2 + negatives)]
+    loss = MultipleNegativesRankingLoss(20.0, symmetric, label_smoothing=smoothing)
+    extra = torch.stack(columns[2:], dim=1) if negatives else None
+    candidates = [columns[1], *([extra.flatten(0, 1)] if extra is not None else [])]
+    scores = 20.0 * cos_sim(columns[0], torch.cat(candidates))
+    target = torch.arange(rows)
+    theirs = cross_entropy(scores, target, label_smoothing=smoothing)
+    if symmetric:
+        mirrored = scores[:, :rows].T
+        theirs = theirs + cross_entropy(mirrored, target, label_smoothing=smoothing)
+        theirs = theirs / 2
+    assert_same(loss(columns[0], columns[1], extra), theirs, columns)
+
+
 def test_auto_margin_outside_a_trainer_is_none() -> None:
     """Until the training questions say which margin it is."""
     anchor, positive = (vectors("random", 6, seed) for seed in range(2))
@@ -129,14 +153,16 @@ def test_auto_margin_outside_a_trainer_is_none() -> None:
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("kind", ["random", "opposite", "huge"])
-def test_negatives_left_out_have_no_weight(kind: str, symmetric: bool) -> None:
+def test_negatives_left_out_have_no_weight(kind: str, smoothing: float, symmetric: bool) -> None:
     """As if each anchor had only the candidates that count for it; the others' gradient is 0."""
     anchor, positive, *further = [vectors(kind, 6, seed) for seed in range(4)]
     negatives = torch.stack(further, dim=1)
     wrong = torch.rand(6, 6, 2, generator=torch.Generator().manual_seed(0)) < 0.5
     wrong[:, 3, 1] = False
-    ours = MultipleNegativesRankingLoss(5.0, symmetric)(anchor, positive, negatives, wrong)
+    loss = MultipleNegativesRankingLoss(5.0, symmetric, label_smoothing=smoothing)
+    ours = loss(anchor, positive, negatives, wrong)
     cosine = torch.nn.functional.cosine_similarity
     terms = []
     for i in range(6):
@@ -147,11 +173,12 @@ def test_negatives_left_out_have_no_weight(kind: str, symmetric: bool) -> None:
             for n in range(2)
             if wrong[i, j, n]
         ]
-        terms.append(torch.stack(own + rest).logsumexp(0) - own[i])
+        scores = torch.stack(own + rest).unsqueeze(0)
+        terms.append(cross_entropy(scores, torch.tensor([i]), label_smoothing=smoothing))
     theirs = torch.stack(terms).mean()
     if symmetric:
         scores = 5.0 * cosine(positive.unsqueeze(1), anchor, dim=-1)
-        theirs = (theirs + torch.nn.functional.cross_entropy(scores, torch.arange(6))) / 2
+        theirs = (theirs + cross_entropy(scores, torch.arange(6), label_smoothing=smoothing)) / 2
     (gradient,) = torch.autograd.grad(ours, further[1], retain_graph=True)
     assert_same(ours, theirs, [anchor, positive, *further])
     assert torch.equal(gradient[3], torch.zeros(8, dtype=torch.float64))
@@ -287,6 +314,8 @@ def test_formula_by_hand() -> None:
         (lambda: MultipleNegativesRankingLoss(scale=0.0), "scale: is 0.0"),
         (lambda: MultipleNegativesRankingLoss(additive_margin=-0.1), "additive_margin: is -0.1"),
         (lambda: MultipleNegativesRankingLoss(additive_margin=2.0), "additive_margin: is 2.0"),
+        (lambda: MultipleNegativesRankingLoss(label_smoothing=-0.1), "label_smoothing: is -0.1"),
+        (lambda: MultipleNegativesRankingLoss(label_smoothing=1.0), "label_smoothing: is 1.0"),
         (lambda: MatryoshkaLoss(MultipleNegativesRankingLoss(), []), "matryoshka_dims: is"),
         (lambda: MatryoshkaLoss(MultipleNegativesRankingLoss(), [0, 4]), "matryoshka_dims: is"),
         (lambda: MatryoshkaLoss(MultipleNegativesRankingLoss(), [4, 4]), "matryoshka_dims: is"),
