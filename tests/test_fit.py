@@ -529,24 +529,28 @@ def test_nothing_to_mine(
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_margin_where_a_question_has_one_answer(
+def test_margin_and_smoothing_where_a_question_has_one_answer(
     fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture, several: bool
 ) -> None:
-    """``auto`` is 0.15 in a set of which no question has two answers, and elsewhere nothing."""
+    """``auto`` is something in a set of which no question has two answers, and elsewhere nothing."""
     rows = sample_rows()[:60]
     if several:
         rows[1]["question"] = rows[0]["question"].upper()
     write_jsonl(pairs, rows)
-    out = fit("--model.loss.additive_margin=auto", "--epochs=1")
-    share = "2.04" if several else "0.00"
-    margin = "0" if several else "0.15"
-    assert f"\nadditive_margin auto: {margin}: {share}% of the questions" in capsys.readouterr().out
-    same, other = (
-        fit(
-            f"--model.loss.additive_margin={value}", "--epochs=1", output_dir=tmp_path / f"m{value}"
+
+    def run(margin: float | str, smoothing: float | str) -> Path:
+        return fit(
+            f"--model.loss.additive_margin={margin}",
+            f"--model.loss.label_smoothing={smoothing}",
+            "--epochs=1",
+            output_dir=tmp_path / f"{margin}-{smoothing}",
         )
-        for value in (margin, 0.15 if several else 0)
-    )
+
+    out = run("auto", "auto")
+    said = "0, label_smoothing auto: 0: 2.04" if several else "0.2, label_smoothing auto: 0.1: 0.00"
+    assert f"\nadditive_margin auto: {said}% of the questions" in capsys.readouterr().out
+    nothing, something = run(0, 0), run(0.2, 0.1)
+    same, other = (nothing, something) if several else (something, nothing)
     assert_trained_as(same, other, out)
     losses = [json.loads((f / "metrics.json").read_text())["last"]["loss"] for f in (out, same)]
     assert losses[0] == losses[1]

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from embedft.losses.loss import Loss
 
-AUTO_MARGIN = 0.15
-"""The margin that ``auto`` takes where a question has one answer: docs/quality.md."""
+AUTO_MARGIN, AUTO_SMOOTHING = 0.2, 0.1
+"""The margin and smoothing that ``auto`` takes where a question has one answer: docs/quality.md."""
 
 
 class MultipleNegativesRankingLoss(Loss):
@@ -44,9 +44,9 @@ class MultipleNegativesRankingLoss(Loss):
         scale: s, the inverse temperature, above 0.
         symmetric: Also rank anchors for each positive.
         additive_margin: m, the cosine by which a positive must lead, from 0 to below 2. ``auto`` is
-            0.15 where hardly any training question has several answers, which would be pushed
+            0.2 where hardly any training question has several answers, which would be pushed
             apart, and else 0; outside a trainer 0.
-        label_smoothing: e, from 0 to below 1.
+        label_smoothing: e, from 0 to below 1. ``auto`` is likewise 0.1 or 0.
 
     Raises:
         ValueError: The scale, the margin or the smoothing is out of its range.
@@ -59,28 +59,40 @@ class MultipleNegativesRankingLoss(Loss):
         scale: float = 20.0,
         symmetric: bool = False,
         additive_margin: float | Literal["auto"] = 0.0,
-        label_smoothing: float = 0.0,
+        label_smoothing: float | Literal["auto"] = 0.0,
     ) -> None:
         super().__init__()
         if not scale > 0:
             raise ValueError(f"scale: is {scale}, must be above 0 (usual: 20)")
         if additive_margin != "auto" and not 0 <= additive_margin < 2:
             raise ValueError(
-                f"additive_margin: is {additive_margin}, must be from 0 to below 2 (usual: 0.15)"
+                f"additive_margin: is {additive_margin}, must be from 0 to below 2 (usual: 0.2)"
             )
-        if not 0 <= label_smoothing < 1:
+        if label_smoothing != "auto" and not 0 <= label_smoothing < 1:
             raise ValueError(
-                f"label_smoothing: is {label_smoothing}, must be from 0 to below 1 (usual: 0.05)"
+                f"label_smoothing: is {label_smoothing}, must be from 0 to below 1 (usual: 0.1)"
             )
         self.scale = scale
         self.symmetric = symmetric
         # Not "margin": the command line carries an argument over to another loss that has its name.
         self.additive_margin: float | Literal["auto"] = additive_margin
-        self.label_smoothing = label_smoothing
+        self.label_smoothing: float | Literal["auto"] = label_smoothing
 
-    def choose_margin(self, one_answer: bool) -> None:
-        """Replaces ``auto``: hardly any training question has several answers, or some have."""
-        self.additive_margin = AUTO_MARGIN if one_answer else 0.0
+    def choose_auto(self, one_answer: bool) -> dict[str, float]:
+        """Replaces ``auto``.
+
+        Args:
+            one_answer: Hardly any training question has several answers.
+
+        Returns:
+            What was ``auto``, and is now.
+        """
+        chosen: dict[str, float] = {}
+        if self.additive_margin == "auto":
+            self.additive_margin = chosen["additive_margin"] = AUTO_MARGIN if one_answer else 0.0
+        if self.label_smoothing == "auto":
+            self.label_smoothing = chosen["label_smoothing"] = AUTO_SMOOTHING if one_answer else 0.0
+        return chosen
 
     def forward(
         self,
@@ -135,10 +147,10 @@ class MultipleNegativesRankingLoss(Loss):
         """Of rows whose i-th candidate is right; one of minus infinity is none."""
         target_B = torch.arange(len(scores_BC), device=scores_BC.device)
         loss = functional.cross_entropy(scores_BC, target_B)
-        if self.label_smoothing:
+        if smoothing := 0.0 if self.label_smoothing == "auto" else self.label_smoothing:
             # Not cross_entropy's own: it takes the mean over the minus infinities, too.
             is_none_BC = scores_BC.isneginf()
             mean_B = scores_BC.masked_fill(is_none_BC, 0).sum(1) / (~is_none_BC).sum(1)
             uniform = (scores_BC.logsumexp(1) - mean_B).mean()
-            loss = loss.lerp(uniform, self.label_smoothing)
+            loss = loss.lerp(uniform, smoothing)
         return loss

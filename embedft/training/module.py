@@ -171,20 +171,16 @@ class EmbeddingModule(LightningModule):
         """Takes the word table's gradient from DDP, before that wraps this; settles ``auto``."""
         if stage == "fit":
             average_apart(self, self.encoder)
-        loss = self.loss
-        if (
-            stage != "predict"
-            and isinstance(loss, MultipleNegativesRankingLoss)
-            and loss.additive_margin == "auto"
-        ):
+        if stage == "predict" or not isinstance(self.loss, MultipleNegativesRankingLoss):
+            return
+        if "auto" in (self.loss.additive_margin, self.loss.label_smoothing):
             rows = self.data.rows
-            loss.choose_margin(rows.one_answer)
+            chosen = self.loss.choose_auto(rows.one_answer)
             if stage == "fit":
-                several = 100 * rows.several_answers
                 log.info(
-                    "additive_margin auto: %g: %.2f%% of the questions have several answers",
-                    loss.additive_margin,
-                    several,
+                    "%s: %.2f%% of the questions have several answers",
+                    ", ".join(f"{name} auto: {value:g}" for name, value in chosen.items()),
+                    100 * rows.several_answers,
                 )
 
     def on_fit_start(self) -> None:

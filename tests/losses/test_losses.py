@@ -36,7 +36,7 @@ from embedft.losses import (
     MultipleNegativesRankingLoss,
     OnlineContrastiveLoss,
 )
-from embedft.losses.multiple_negatives_ranking import AUTO_MARGIN
+from embedft.losses.multiple_negatives_ranking import AUTO_MARGIN, AUTO_SMOOTHING
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*expects binary labels")
 
@@ -142,14 +142,19 @@ def test_label_smoothing(
     assert_same(loss(columns[0], columns[1], extra), theirs, columns)
 
 
-def test_auto_margin_outside_a_trainer_is_none() -> None:
-    """Until the training questions say which margin it is."""
+@pytest.mark.parametrize("name", ["additive_margin", "label_smoothing"])
+def test_auto_outside_a_trainer_is_none(name: str) -> None:
+    """Until the training questions say which margin or smoothing it is."""
     anchor, positive = (vectors("random", 6, seed) for seed in range(2))
-    auto = MultipleNegativesRankingLoss(additive_margin="auto")
-    assert torch.equal(auto(anchor, positive), MultipleNegativesRankingLoss()(anchor, positive))
-    auto.choose_margin(one_answer=True)
-    fixed = MultipleNegativesRankingLoss(additive_margin=AUTO_MARGIN)
+    auto = MultipleNegativesRankingLoss(**{name: "auto"})  # type: ignore[arg-type]
+    plain = MultipleNegativesRankingLoss()(anchor, positive)
+    assert torch.equal(auto(anchor, positive), plain)
+    value = {"additive_margin": AUTO_MARGIN, "label_smoothing": AUTO_SMOOTHING}[name]
+    assert auto.choose_auto(one_answer=True) == {name: value}
+    assert auto.choose_auto(one_answer=False) == {}  # it is no longer auto
+    fixed = MultipleNegativesRankingLoss(**{name: value})  # type: ignore[arg-type]
     assert torch.equal(auto(anchor, positive), fixed(anchor, positive))
+    assert not torch.equal(auto(anchor, positive), plain)
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
