@@ -528,11 +528,21 @@ def test_nothing_to_mine(
     torch.testing.assert_close(*weights, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_margin_and_smoothing_where_a_question_has_one_answer(
-    fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture, several: bool
+@pytest.mark.parametrize(
+    ("several", "by_topic", "margin", "smoothing"),
+    [(False, True, 0.2, 0.1), (False, False, 0.2, 0), (True, True, 0, 0), (True, False, 0, 0)],
+)
+def test_auto_margin_and_smoothing(
+    fit: Callable[..., Path],
+    pairs: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    several: bool,
+    by_topic: bool,
+    margin: float,
+    smoothing: float,
 ) -> None:
-    """``auto`` is something in a set of which no question has two answers, and elsewhere nothing."""
+    """A margin where no question has two answers, and smoothing where batches are by topic, too."""
     rows = sample_rows()[:60]
     if several:
         rows[1]["question"] = rows[0]["question"].upper()
@@ -542,15 +552,20 @@ def test_margin_and_smoothing_where_a_question_has_one_answer(
         return fit(
             f"--model.loss.additive_margin={margin}",
             f"--model.loss.label_smoothing={smoothing}",
+            f"--data.topic_batches={by_topic}",
             "--epochs=1",
             output_dir=tmp_path / f"{margin}-{smoothing}",
         )
 
     out = run("auto", "auto")
-    said = "0, label_smoothing auto: 0: 2.04" if several else "0.2, label_smoothing auto: 0.1: 0.00"
-    assert f"\nadditive_margin auto: {said}% of the questions" in capsys.readouterr().out
-    nothing, something = run(0, 0), run(0.2, 0.1)
-    same, other = (nothing, something) if several else (something, nothing)
+    said = capsys.readouterr().out
+    share, batches = "2.04" if several else "0.00", "" if by_topic else "not "
+    assert (
+        f"\nadditive_margin auto: {margin}, label_smoothing auto: {smoothing}: {share}% of the "
+        f"questions have several answers, batches are {batches}by topic\n"
+    ) in said
+    same, other = run(margin, smoothing), run(0.2 - margin, smoothing)
     assert_trained_as(same, other, out)
+    assert_trained_as(same, run(margin, 0.1 - smoothing), out)
     losses = [json.loads((f / "metrics.json").read_text())["last"]["loss"] for f in (out, same)]
     assert losses[0] == losses[1]

@@ -14,7 +14,8 @@ from torch.nn import functional
 from embedft.losses.loss import Loss
 
 AUTO_MARGIN, AUTO_SMOOTHING = 0.2, 0.1
-"""The margin and smoothing that ``auto`` takes where a question has one answer: docs/quality.md."""
+"""What ``auto`` is where a question has one answer, the smoothing only in batches by topic:
+docs/quality.md."""
 
 
 class MultipleNegativesRankingLoss(Loss):
@@ -46,7 +47,8 @@ class MultipleNegativesRankingLoss(Loss):
         additive_margin: m, the cosine by which a positive must lead, from 0 to below 2. ``auto`` is
             0.2 where hardly any training question has several answers, which would be pushed
             apart, and else 0; outside a trainer 0.
-        label_smoothing: e, from 0 to below 1. ``auto`` is likewise 0.1 or 0.
+        label_smoothing: e, from 0 to below 1. ``auto`` is 0.1 where a question has one answer and
+            batches are by topic, and else 0; outside a trainer 0.
 
     Raises:
         ValueError: The scale, the margin or the smoothing is out of its range.
@@ -78,11 +80,12 @@ class MultipleNegativesRankingLoss(Loss):
         self.additive_margin: float | Literal["auto"] = additive_margin
         self.label_smoothing: float | Literal["auto"] = label_smoothing
 
-    def choose_auto(self, one_answer: bool) -> dict[str, float]:
+    def choose_auto(self, one_answer: bool, by_topic: bool) -> dict[str, float]:
         """Replaces ``auto``.
 
         Args:
             one_answer: Hardly any training question has several answers.
+            by_topic: A batch holds pairs about like things.
 
         Returns:
             What was ``auto``, and is now.
@@ -91,7 +94,8 @@ class MultipleNegativesRankingLoss(Loss):
         if self.additive_margin == "auto":
             self.additive_margin = chosen["additive_margin"] = AUTO_MARGIN if one_answer else 0.0
         if self.label_smoothing == "auto":
-            self.label_smoothing = chosen["label_smoothing"] = AUTO_SMOOTHING if one_answer else 0.0
+            smoothing = AUTO_SMOOTHING if one_answer and by_topic else 0.0
+            self.label_smoothing = chosen["label_smoothing"] = smoothing
         return chosen
 
     def forward(

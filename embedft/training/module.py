@@ -174,13 +174,14 @@ class EmbeddingModule(LightningModule):
         if stage == "predict" or not isinstance(self.loss, MultipleNegativesRankingLoss):
             return
         if "auto" in (self.loss.additive_margin, self.loss.label_smoothing):
-            rows = self.data.rows
-            chosen = self.loss.choose_auto(rows.one_answer)
+            data = self.data
+            chosen = self.loss.choose_auto(data.rows.one_answer, data.by_topic)
             if stage == "fit":
                 log.info(
-                    "%s: %.2f%% of the questions have several answers",
+                    "%s: %.2f%% of the questions have several answers, batches are %sby topic",
                     ", ".join(f"{name} auto: {value:g}" for name, value in chosen.items()),
-                    100 * rows.several_answers,
+                    100 * data.rows.several_answers,
+                    "" if data.by_topic else "not ",
                 )
 
     def on_fit_start(self) -> None:

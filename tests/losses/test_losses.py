@@ -150,8 +150,8 @@ def test_auto_outside_a_trainer_is_none(name: str) -> None:
     plain = MultipleNegativesRankingLoss()(anchor, positive)
     assert torch.equal(auto(anchor, positive), plain)
     value = {"additive_margin": AUTO_MARGIN, "label_smoothing": AUTO_SMOOTHING}[name]
-    assert auto.choose_auto(one_answer=True) == {name: value}
-    assert auto.choose_auto(one_answer=False) == {}  # it is no longer auto
+    assert auto.choose_auto(one_answer=True, by_topic=True) == {name: value}
+    assert auto.choose_auto(one_answer=False, by_topic=False) == {}  # it is no longer auto
     fixed = MultipleNegativesRankingLoss(**{name: value})  # type: ignore[arg-type]
     assert torch.equal(auto(anchor, positive), fixed(anchor, positive))
     assert not torch.equal(auto(anchor, positive), plain)
