@@ -529,10 +529,15 @@ def test_nothing_to_mine(
 
 
 @pytest.mark.parametrize(
-    ("several", "by_topic", "margin", "smoothing"),
-    [(False, True, 0.2, 0.1), (False, False, 0.2, 0), (True, True, 0, 0), (True, False, 0, 0)],
+    ("several", "by_topic", "margin", "smoothing", "share"),
+    [
+        (False, True, 0.2, 0.1, 0.4),
+        (False, False, 0.15, 0, 0.3),
+        (True, True, 0, 0, 0.3),
+        (True, False, 0, 0, 0.3),
+    ],
 )
-def test_auto_margin_and_smoothing(
+def test_auto_margin_smoothing_and_share(
     fit: Callable[..., Path],
     pairs: Path,
     tmp_path: Path,
@@ -541,6 +546,7 @@ def test_auto_margin_and_smoothing(
     by_topic: bool,
     margin: float,
     smoothing: float,
+    share: float,
 ) -> None:
     """A margin where no question has two answers, and smoothing where batches are by topic, too."""
     rows = sample_rows()[:60]
@@ -548,24 +554,26 @@ def test_auto_margin_and_smoothing(
         rows[1]["question"] = rows[0]["question"].upper()
     write_jsonl(pairs, rows)
 
-    def run(margin: float | str, smoothing: float | str) -> Path:
+    def run(margin: float | str, smoothing: float | str, share: float | str = 0) -> Path:
         return fit(
             f"--model.loss.additive_margin={margin}",
             f"--model.loss.label_smoothing={smoothing}",
+            f"--model.base_share={share}",
             f"--data.topic_batches={by_topic}",
             "--epochs=1",
             output_dir=tmp_path / f"{margin}-{smoothing}",
         )
 
-    out = run("auto", "auto")
+    out = run("auto", "auto", "auto")
     said = capsys.readouterr().out
-    share, batches = "2.04" if several else "0.00", "" if by_topic else "not "
+    percent, batches = "2.04" if several else "0.00", "" if by_topic else "not "
     assert (
-        f"\nadditive_margin auto: {margin}, label_smoothing auto: {smoothing}: {share}% of the "
-        f"questions have several answers, batches are {batches}by topic\n"
+        f"\nadditive_margin auto: {margin}, label_smoothing auto: {smoothing}, base_share auto: "
+        f"{share}: {percent}% of the questions have several answers, batches are {batches}by topic\n"
     ) in said
-    same, other = run(margin, smoothing), run(0.2 - margin, smoothing)
-    assert_trained_as(same, other, out)
-    assert_trained_as(same, run(margin, 0.1 - smoothing), out)
+    assert f"\nbase_share {share}: nDCG@10" in said
+    same = run(margin, smoothing)
+    assert_trained_as(same, run(0.3, smoothing), out)
+    assert_trained_as(same, run(margin, 0.3), out)
     losses = [json.loads((f / "metrics.json").read_text())["last"]["loss"] for f in (out, same)]
     assert losses[0] == losses[1]

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from embedft.losses.loss import Loss
 
-AUTO_MARGIN, AUTO_SMOOTHING = 0.2, 0.1
-"""What ``auto`` is where a question has one answer, the smoothing only in batches by topic:
-docs/quality.md."""
+AUTO_MARGIN, SMOOTHED_MARGIN, AUTO_SMOOTHING = 0.15, 0.2, 0.1
+"""What ``auto`` is where a question has one answer: the first in batches at random or by file, the
+others in batches by topic. See docs/quality.md."""
 
 
 class MultipleNegativesRankingLoss(Loss):
@@ -45,10 +45,10 @@ class MultipleNegativesRankingLoss(Loss):
         scale: s, the inverse temperature, above 0.
         symmetric: Also rank anchors for each positive.
         additive_margin: m, the cosine by which a positive must lead, from 0 to below 2. ``auto`` is
-            0.2 where hardly any training question has several answers, which would be pushed
-            apart, and else 0; outside a trainer 0.
-        label_smoothing: e, from 0 to below 1. ``auto`` is 0.1 where a question has one answer and
-            batches are by topic, and else 0; outside a trainer 0.
+            0.15, and in batches by topic 0.2, where hardly any training question has several
+            answers, which would be pushed apart, and else 0; outside a trainer 0.
+        label_smoothing: e, from 0 to below 1. ``auto`` is 0.1 in batches by topic, where hardly any
+            training question has several answers, and else 0; outside a trainer 0.
 
     Raises:
         ValueError: The scale, the margin or the smoothing is out of its range.
@@ -68,7 +68,7 @@ class MultipleNegativesRankingLoss(Loss):
             raise ValueError(f"scale: is {scale}, must be above 0 (usual: 20)")
         if additive_margin != "auto" and not 0 <= additive_margin < 2:
             raise ValueError(
-                f"additive_margin: is {additive_margin}, must be from 0 to below 2 (usual: 0.2)"
+                f"additive_margin: is {additive_margin}, must be from 0 to below 2 (usual: 0.15)"
             )
         if label_smoothing != "auto" and not 0 <= label_smoothing < 1:
             raise ValueError(
@@ -92,7 +92,8 @@ class MultipleNegativesRankingLoss(Loss):
         """
         chosen: dict[str, float] = {}
         if self.additive_margin == "auto":
-            self.additive_margin = chosen["additive_margin"] = AUTO_MARGIN if one_answer else 0.0
+            margin = SMOOTHED_MARGIN if by_topic else AUTO_MARGIN
+            self.additive_margin = chosen["additive_margin"] = margin if one_answer else 0.0
         if self.label_smoothing == "auto":
             smoothing = AUTO_SMOOTHING if one_answer and by_topic else 0.0
             self.label_smoothing = chosen["label_smoothing"] = smoothing

@@ -54,6 +54,7 @@ def mixed_with_base(
     mixed = None
     run_files.measured = "mixed"
     loggers, trainer.loggers = trainer.loggers, []  # curves are of the weights in training
+    assert module.base_share != "auto"  # the module's setup chose
     for share in (module.base_share, module.base_share / 2, module.base_share / 4):
         weights = {
             name: weight.lerp(untrained[name], share) if weight.is_floating_point() else weight

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Literal
 
@@ -52,6 +53,9 @@ log = logging.getLogger(__name__)
 
 DEFAULT_BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
+AUTO_SHARE, SMOOTHED_SHARE = 0.3, 0.4
+"""What ``base_share: auto`` is without and with smoothed labels, which forget more."""
+
 
 class EmbeddingModule(LightningModule):
     """An encoder in training.
@@ -71,8 +75,9 @@ class EmbeddingModule(LightningModule):
         chunk_size: Texts that are embedded at a time: a batch of any size then takes the memory of
             so many texts, computes each embedding twice, and has the same gradient (GradCache).
         base_share: Share of the base model's weights in ``best_model``, from 0 to below 1: a mean
-            of both models forgets less. It is halved, twice, and then dropped, as long as surely
-            (95% interval) less of the held-out questions' answers are found with it.
+            of both models forgets less. ``auto`` is 0.4 where labels are smoothed, else 0.3. It is
+            halved, twice, and then dropped, as long as surely (95% interval) less of the held-out
+            questions' answers are found with it.
         query_prompt: What stands before each question, in training, measuring and the exported
             model (``query: `` for example); None takes what the base model's folder says.
         document_prompt: Likewise before each answer or context.
@@ -100,7 +105,7 @@ class EmbeddingModule(LightningModule):
         normalize: bool | None = None,
         dropout: float | None = None,
         chunk_size: int | None = None,
-        base_share: float = 0.0,
+        base_share: float | Literal["auto"] = 0.0,
         query_prompt: str | None = None,
         document_prompt: str | None = None,
         freeze_layers: int | None = None,
@@ -115,7 +120,7 @@ class EmbeddingModule(LightningModule):
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self.chunk_size = chunk_size
-        self.base_share = base_share
+        self.base_share: float | Literal["auto"] = base_share
         self.encoder = Encoder(
             base_model,
             pooling,
@@ -171,18 +176,25 @@ class EmbeddingModule(LightningModule):
         """Takes the word table's gradient from DDP, before that wraps this; settles ``auto``."""
         if stage == "fit":
             average_apart(self, self.encoder)
-        if stage == "predict" or not isinstance(self.loss, MultipleNegativesRankingLoss):
-            return
-        if "auto" in (self.loss.additive_margin, self.loss.label_smoothing):
-            data = self.data
-            chosen = self.loss.choose_auto(data.rows.one_answer, data.by_topic)
-            if stage == "fit":
-                log.info(
-                    "%s: %.2f%% of the questions have several answers, batches are %sby topic",
-                    ", ".join(f"{name} auto: {value:g}" for name, value in chosen.items()),
-                    100 * data.rows.several_answers,
-                    "" if data.by_topic else "not ",
-                )
+        if stage != "predict":
+            self._choose_auto(log.info if stage == "fit" else log.debug)
+
+    def _choose_auto(self, say: Callable[..., None]) -> None:
+        """What is best for the training pairs and their batches."""
+        chosen: dict[str, float] = {}
+        ranking = self.loss if isinstance(self.loss, MultipleNegativesRankingLoss) else None
+        if ranking and "auto" in (ranking.additive_margin, ranking.label_smoothing):
+            chosen = ranking.choose_auto(self.data.rows.one_answer, self.data.by_topic)
+        if self.base_share == "auto":
+            smoothed = ranking is not None and bool(ranking.label_smoothing)
+            self.base_share = chosen["base_share"] = SMOOTHED_SHARE if smoothed else AUTO_SHARE
+        if chosen:
+            say(
+                "%s: %.2f%% of the questions have several answers, batches are %sby topic",
+                ", ".join(f"{name} auto: {value:g}" for name, value in chosen.items()),
+                100 * self.data.rows.several_answers,
+                "" if self.data.by_topic else "not ",
+            )
 
     def on_fit_start(self) -> None:
         """Warns of labels that the loss would leave out; refuses negatives that it can't take.
@@ -477,7 +489,7 @@ class EmbeddingModule(LightningModule):
 
 def check_numbers(
     chunk_size: int | None,
-    base_share: float,
+    base_share: float | Literal["auto"],
     learning_rate: float,
     warmup_steps: WarmupSteps,
     dropout: float | None = None,
@@ -489,8 +501,8 @@ def check_numbers(
     """
     if chunk_size is not None and chunk_size < 1:
         raise InputError(f"chunk_size: is {chunk_size}, must be at least 1 (usual: 32)")
-    if not 0 <= base_share < 1:
-        raise InputError(f"base_share: is {base_share}, must be at least 0 and below 1")
+    if base_share != "auto" and not 0 <= base_share < 1:
+        raise InputError(f"base_share: is {base_share}, must be at least 0 and below 1, or auto")
     if dropout is not None and not 0 <= dropout < 1:
         raise InputError(f"dropout: is {dropout}, must be at least 0 and below 1 (usual: 0.1)")
     if not learning_rate > 0:

@@ -105,7 +105,7 @@ def _evaluations(trainer: Any, module: EmbeddingModule, batches: int, steps: int
     within = batches_in_all // every
     if trainer.check_val_every_n_epoch is not None:
         within //= trainer.check_val_every_n_epoch
-    return 1 + max(1, int(within)) + int(module.base_share > 0)
+    return 1 + max(1, int(within)) + int(module.base_share != 0)
 
 
 def _speeds(

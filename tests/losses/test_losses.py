@@ -36,7 +36,11 @@ from embedft.losses import (
     MultipleNegativesRankingLoss,
     OnlineContrastiveLoss,
 )
-from embedft.losses.multiple_negatives_ranking import AUTO_MARGIN, AUTO_SMOOTHING
+from embedft.losses.multiple_negatives_ranking import (
+    AUTO_MARGIN,
+    AUTO_SMOOTHING,
+    SMOOTHED_MARGIN,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*expects binary labels")
 
@@ -142,15 +146,21 @@ def test_label_smoothing(
     assert_same(loss(columns[0], columns[1], extra), theirs, columns)
 
 
-@pytest.mark.parametrize("name", ["additive_margin", "label_smoothing"])
-def test_auto_outside_a_trainer_is_none(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "by_topic", "value"),
+    [
+        ("additive_margin", False, AUTO_MARGIN),
+        ("additive_margin", True, SMOOTHED_MARGIN),
+        ("label_smoothing", True, AUTO_SMOOTHING),
+    ],
+)
+def test_auto_outside_a_trainer_is_none(name: str, by_topic: bool, value: float) -> None:
     """Until the training questions say which margin or smoothing it is."""
     anchor, positive = (vectors("random", 6, seed) for seed in range(2))
     auto = MultipleNegativesRankingLoss(**{name: "auto"})  # type: ignore[arg-type]
     plain = MultipleNegativesRankingLoss()(anchor, positive)
     assert torch.equal(auto(anchor, positive), plain)
-    value = {"additive_margin": AUTO_MARGIN, "label_smoothing": AUTO_SMOOTHING}[name]
-    assert auto.choose_auto(one_answer=True, by_topic=True) == {name: value}
+    assert auto.choose_auto(one_answer=True, by_topic=by_topic) == {name: value}
     assert auto.choose_auto(one_answer=False, by_topic=False) == {}  # it is no longer auto
     fixed = MultipleNegativesRankingLoss(**{name: value})  # type: ignore[arg-type]
     assert torch.equal(auto(anchor, positive), fixed(anchor, positive))
