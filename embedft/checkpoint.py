@@ -12,6 +12,7 @@ import torch
 
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
+from embedft.training.finite import all_finite
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _PARTS:
         raise InputError(f"{path}: is not a checkpoint of embedft; check --ckpt_path")
     for name, weight in checkpoint["state_dict"].items():
-        if not weight.isfinite().all():
+        if not all_finite(weight):
             raise InputError(f"{path}: weight {name} holds NaN or infinity")
     return checkpoint
 

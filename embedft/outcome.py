@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from embedft.checkpoint import load_weights, read_checkpoint
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.evaluation.by_question import by_file, write_by_question
 from embedft.export import export_encoder
-from embedft.files import replacing_file, write_json
+from embedft.files import write_json
 from embedft.model_card import ModelCard, comparison, is_worse, verdict
 from embedft.report.evidence import gather, read_log
 from embedft.report.fit_report import write_report
@@ -25,7 +24,7 @@ from embedft.training.mixing import mixed_with_base
 from embedft.training.module import EmbeddingModule
 from embedft.training.run_files import RunFiles, timestamp
 from embedft.training.tracking import log_outcome
-from embedft.training.trainer import AtomicCheckpointIO
+from embedft.training.trainer import AtomicCheckpointIO, copy_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +65,7 @@ def finish_run(
             AtomicCheckpointIO().save_checkpoint(checkpoint, last)
     evaluations.setdefault("best", evaluations["last"])
     if evaluations["best"] is evaluations["last"] and trainer.is_global_zero:
-        with replacing_file(best) as temporary:
-            shutil.copyfile(last, temporary)
+        copy_checkpoint(last, best)
     weights = mixed_with_base(trainer, module, data, run_files, best) if module.base_share else None
     if not trainer.is_global_zero:
         return

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from embedft.files import numbered_files
 from embedft.training.run_files import RunFiles
+from embedft.training.trainer import copy_checkpoint
 
 
 class RunCheckpoints(Checkpoint):
@@ -73,17 +74,29 @@ class RunCheckpoints(Checkpoint):
         """Saves both, now that something was measured."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        if self.run_files.evaluations["best"]["step"] == trainer.global_step:
+        best = self.run_files.evaluations["best"]["step"] == trainer.global_step
+        if best:
             trainer.save_checkpoint(self.best)
         self._due = True
         if self.at_step_end:
-            self.save_last(trainer)
+            self.save_last(trainer, same_as=self.best if best else None)
 
-    def save_last(self, trainer: Trainer) -> None:
-        """Saves ``last``; the earlier one becomes ``step-N``."""
+    def save_last(self, trainer: Trainer, same_as: Path | None = None) -> None:
+        """Saves ``last``; the earlier one becomes ``step-N``.
+
+        Args:
+            trainer: In ``fit``.
+            same_as: A checkpoint of this very state, to copy: a file of its own, as it takes the
+                place of ``last`` where that gets damaged.
+        """
         if trainer.is_global_zero:
             self._keep_earlier(trainer.global_step)
-        trainer.save_checkpoint(self.last)
+        if same_as is None:
+            trainer.save_checkpoint(self.last)
+        else:
+            if trainer.is_global_zero:
+                copy_checkpoint(same_as, self.last)
+            trainer.strategy.barrier()
         self._due, self.saved_step = False, trainer.global_step
 
     def _keep_earlier(self, step: int) -> None:

@@ -36,7 +36,7 @@ from embedft.losses import (
 )
 from embedft.training.chunks import embed_in_chunks
 from embedft.training.evaluation import Evaluation
-from embedft.training.finite import Noted
+from embedft.training.finite import Noted, all_finite
 from embedft.training.gather import gather_rows
 from embedft.training.mined import mine_negatives
 from embedft.training.resume import SETTINGS, differences, run_settings, set_rate
@@ -397,7 +397,7 @@ class EmbeddingModule(LightningModule):
             RunFailedError: A weight is NaN or infinite: the earlier checkpoint stays.
         """
         for name, weight in self.encoder.named_parameters():
-            if not weight.isfinite().all():
+            if not all_finite(weight):
                 raise RunFailedError(
                     f"weight {name} holds NaN or infinity at step {self.global_step}: nothing is "
                     "saved, the last checkpoint is from before; try a lower --learning_rate, or "

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +35,31 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             RunFailedError: It can't be written, for want of space for example.
         """
-        try:
-            with replacing_file(Path(path)) as temporary:
-                torch.save(checkpoint, temporary)
-        except (OSError, RuntimeError) as error:  # torch's writer raises either
-            reason = str(error).splitlines()[0]
-            raise RunFailedError(
-                f"{path}: can't be written, is there space left? ({reason}); the one before "
-                "is whole: make space and go on with --ckpt_path last"
-            ) from None
+        with _written_in_one_piece(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Saves under another name what was saved just now, in a quarter of the time.
+
+    Raises:
+        RunFailedError: It can't be written, for want of space for example.
+    """
+    with _written_in_one_piece(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+@contextmanager
+def _written_in_one_piece(path: Path) -> Iterator[Path]:
+    try:
+        with replacing_file(path) as temporary:
+            yield temporary
+    except (OSError, RuntimeError) as error:  # torch's writer raises either
+        reason = str(error).splitlines()[0]
+        raise RunFailedError(
+            f"{path}: can't be written, is there space left? ({reason}); the one before "
+            "is whole: make space and go on with --ckpt_path last"
+        ) from None
 
 
 class EmbedftTrainer(Trainer):
