@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Literal
 
@@ -176,10 +175,9 @@ class EmbeddingModule(LightningModule):
         """Takes the word table's gradient from DDP, before that wraps this; settles ``auto``."""
         if stage == "fit":
             average_apart(self, self.encoder)
-        if stage != "predict":
-            self._choose_auto(log.info if stage == "fit" else log.debug)
+            self._choose_auto()
 
-    def _choose_auto(self, say: Callable[..., None]) -> None:
+    def _choose_auto(self) -> None:
         """What is best for the training pairs and their batches."""
         chosen: dict[str, float] = {}
         ranking = self.loss if isinstance(self.loss, MultipleNegativesRankingLoss) else None
@@ -189,7 +187,7 @@ class EmbeddingModule(LightningModule):
             smoothed = ranking is not None and bool(ranking.label_smoothing)
             self.base_share = chosen["base_share"] = SMOOTHED_SHARE if smoothed else AUTO_SHARE
         if chosen:
-            say(
+            log.info(
                 "%s: %.2f%% of the questions have several answers, batches are %sby topic",
                 ", ".join(f"{name} auto: {value:g}" for name, value in chosen.items()),
                 100 * self.data.rows.several_answers,
