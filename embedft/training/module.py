@@ -38,13 +38,9 @@ from embedft.training.evaluation import Evaluation
 from embedft.training.finite import Noted, all_finite
 from embedft.training.gather import gather_rows
 from embedft.training.mined import mine_negatives
-from embedft.training.resume import SETTINGS, differences, run_settings, set_rate
-from embedft.training.schedule import (
-    WarmupSteps,
-    linear_warmup_decay,
-    total_steps,
-    warmup_length,
-)
+from embedft.training.optimizer import adamw, set_rate
+from embedft.training.resume import SETTINGS, differences, run_settings
+from embedft.training.schedule import WarmupSteps, total_steps
 from embedft.training.topics import row_places
 from embedft.training.word_gradients import average_apart
 
@@ -356,8 +352,6 @@ class EmbeddingModule(LightningModule):
             self._of_base = mine_negatives(self.encoder, data, trainer)
         if data.by_topic and data.topic_place is None:
             data.order_by_topic(row_places(self.encoder, data, trainer, self._of_base))
-        total = steps_of_run(trainer, data)
-        warmup = warmup_length(self.warmup_steps, total)
         if waiting := len(data.rows) - len(data.train_batches(0).plan.rows):
             log.info(
                 "batches: of the %d training pairs %d wait for another epoch, in turn: more rows "
@@ -365,26 +359,14 @@ class EmbeddingModule(LightningModule):
                 len(data.rows),
                 waiting,
             )
-        log.info("schedule: %d steps, %d of them warm-up to %g", total, warmup, self.learning_rate)
-        if warmup > total / 2:
-            log.warning(
-                "warmup_steps %d is longer than half of the %d steps of this run: the rate %s its "
-                "peak; --warmup_steps auto would take %d",
-                warmup,
-                total,
-                "never reaches" if warmup >= total else "has little time after",
-                warmup_length("auto", total),
-            )
-        optimizer = torch.optim.AdamW(
-            parameter_groups(self.encoder, self.weight_decay),
-            lr=self.learning_rate,
+        return adamw(
+            self.encoder,
+            self.learning_rate,
+            self.weight_decay,
+            self.warmup_steps,
+            steps_of_run(trainer, data),
             fused=trainer.precision != "16-mixed",  # there it would unscale after the clipping
         )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, linear_warmup_decay(warmup, total))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
 
     # What a resumed run must know.
 
@@ -532,12 +514,3 @@ def in_batch_accuracy(anchor_BD: Tensor, positive_BD: Tensor) -> Tensor:
         positive_BD = nn.functional.normalize(positive_BD, dim=-1)
         nearest_B = (anchor_BD @ positive_BD.T).argmax(dim=1)
         return (nearest_B == torch.arange(len(nearest_B), device=nearest_B.device)).float().mean()
-
-
-def parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: matrices with weight decay; biases and norms (one-dimensional) without."""
-    parameters = [p for p in encoder.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]

@@ -65,24 +65,3 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for name, value in now.items()
         if saved.get(name) != value
     ]
-
-
-def set_rate(
-    optimizer: torch.optim.Optimizer, scheduler: Any, learning_rate: float, weight_decay: float
-) -> None:
-    """Sets peak rate and decay where a checkpoint brought others; else changes nothing.
-
-    Args:
-        optimizer: With the groups of :func:`~embedft.training.module.parameter_groups`.
-        scheduler: Its ``LambdaLR``.
-        learning_rate: Peak rate.
-        weight_decay: Decay of the first group.
-    """
-    decayed, plain = optimizer.param_groups
-    decayed["weight_decay"] = weight_decay
-    if scheduler.base_lrs == [learning_rate] * 2:
-        return
-    scheduler.base_lrs = [learning_rate] * 2
-    for group, factor in zip((decayed, plain), scheduler.lr_lambdas, strict=True):
-        group["initial_lr"] = learning_rate
-        group["lr"] = learning_rate * factor(scheduler.last_epoch)

@@ -7,7 +7,8 @@ import torch
 
 from embedft.errors import InputError
 from embedft.losses import ContrastiveLoss, MultipleNegativesRankingLoss
-from embedft.training.module import EmbeddingModule, in_batch_accuracy, parameter_groups
+from embedft.training.module import EmbeddingModule, in_batch_accuracy
+from embedft.training.optimizer import parameter_groups
 from embedft.training.trainer import has_native_bf16
 
 
