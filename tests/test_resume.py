@@ -525,8 +525,8 @@ def test_checkpoints_are_kept_by_count(fit: Callable[..., Path]) -> None:
         assert read_checkpoint(folder / "checkpoints" / f"{name}.ckpt")["global_step"] == step
 
 
-def test_last_takes_the_place_of_best_where_that_is_damaged(fit: Callable[..., Path]) -> None:
-    """And the other way round: they hold the same, when the last is the best, in two files."""
+def test_best_and_last_are_two_files(fit: Callable[..., Path]) -> None:
+    """They hold the same where the last is the best; damage to one leaves the other."""
     folder = fit("--trainer.max_steps=2") / "checkpoints"
     best, last = folder / "best.ckpt", folder / "last.ckpt"
     assert_equal(read_checkpoint(best), read_checkpoint(last))
