@@ -443,7 +443,7 @@ def test_topics_where_a_question_has_one_answer(
     write_jsonl(pairs, rows)
     out = fit("--data.topic_batches=auto", "--epochs=1")
     said = capsys.readouterr().out
-    assert f"topic_batches auto: batches {'by topic' if by_topic else 'at random'}: 50 " in said
+    assert f"topic_batches auto: batches {'by topic' if by_topic else 'not by topic'}: 50 " in said
     same, other = (
         fit(f"--data.topic_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
         for value in (by_topic, not by_topic)
@@ -464,12 +464,34 @@ def test_files_where_most_pairs_share_one(
     said = "keep together: 100%" if by_file else "fall where they may: 0%"
     output = capsys.readouterr().out
     assert f"file_batches auto: a file's rows {said} of the training pairs" in output
-    assert ("topic_batches auto" in output) is not by_file
     same, other = (
         fit(f"--data.file_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
         for value in (by_file, not by_file)
     )
     assert_trained_as(same, other, out)
+
+
+@pytest.mark.parametrize("whole_files", [True, False])
+def test_topics_come_before_files(
+    fit: Callable[..., Path],
+    pairs: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    whole_files: bool,
+) -> None:
+    """In a large set; labels are smoothed there where its files are not whole."""
+    monkeypatch.setattr(datamodule, "ENOUGH_ROWS", 40)
+    rows = sample_rows()[:60]
+    if not whole_files:
+        rows = [row | {"file_name": f"{row['id']}.pdf"} for row in rows]
+    write_jsonl(pairs, rows)
+    auto = ("--data.file_batches=auto", "--data.topic_batches=auto")
+    fit(*auto, "--epochs=1", "--model.loss.label_smoothing=auto")
+    said = capsys.readouterr().out
+    assert "topic_batches auto: batches by topic" in said
+    assert "file_batches auto" not in said
+    assert f"label_smoothing auto: {'0' if whole_files else '0.1'}: " in said
+    assert ("batches are by topic, of whole files" in said) is whole_files
 
 
 @pytest.mark.parametrize("loss", ["mnrl", "contrastive"])

@@ -84,12 +84,11 @@ class EmbeddingDataModule(LightningDataModule):
         topic_batches: Batches of pairs about like things, by the base model, the most alike as a
             rule together: their in-batch negatives are harder. The base model embeds the training
             texts once. ``auto`` makes them from 1,000 training pairs on where hardly any question
-            has several answers, which would be negatives there, and a file's rows do not keep
-            together.
+            has several answers, which would be negatives there, and files are not asked for.
         file_batches: Batches that keep rows of a file together, in pieces of an eighth of a batch
             at most: a file's other answers are hard negatives, and less often right than those of
             other files about the same thing. ``auto`` makes them where most training pairs have
-            another of their file, and topics are not asked for; with both, it is topics.
+            another of their file, and batches are not by topic; with both, it is topics.
         num_workers: Processes that prepare batches. Batches are ready-made ids: 0 is fast.
         cache_dir: Folder of tokenised texts; default ``$XDG_CACHE_HOME/embedft`` or
             ``~/.cache/embedft``.
@@ -253,22 +252,22 @@ class EmbeddingDataModule(LightningDataModule):
         self.hard = min(self.hard_negatives, MINED if self.mines else most)
         self._plan = self.topic_place = self.mined = None
         self.by_topic, self.by_file = self.topic_batches is True, self.file_batches is True
-        if self.file_batches == "auto" and not (needs_labels or self.by_topic):
-            self.by_file = self.rows.share_a_file > 0.5
-            log.info(
-                "file_batches auto: a file's rows %s: %.0f%% of the training pairs have another of "
-                "their file",
-                "keep together" if self.by_file else "fall where they may",
-                100 * self.rows.share_a_file,
-            )
         if self.topic_batches == "auto" and not (needs_labels or self.by_file):
             self.by_topic = self.rows.one_answer and len(self.rows) >= ENOUGH_ROWS
             log.info(
                 "topic_batches auto: batches %s: %d training pairs, %.2f%% of the questions have "
                 "several answers",
-                "by topic" if self.by_topic else "at random",
+                "by topic" if self.by_topic else "not by topic",
                 len(self.rows),
                 100 * self.rows.several_answers,
+            )
+        if self.file_batches == "auto" and not (needs_labels or self.by_topic):
+            self.by_file = self.rows.of_whole_files
+            log.info(
+                "file_batches auto: a file's rows %s: %.0f%% of the training pairs have another of "
+                "their file",
+                "keep together" if self.by_file else "fall where they may",
+                100 * self.rows.share_a_file,
             )
         used = (self.rows, self.validation_rows)
         texts = {

@@ -69,6 +69,11 @@ class TrainRows:
         together = int((np.bincount(named)[named] > 1).sum()) if len(named) else 0
         return together / max(1, len(self))
 
+    @property
+    def of_whole_files(self) -> bool:
+        """Whether most rows have another of their file."""
+        return self.share_a_file > 0.5
+
     def right_of(self, batch: Ints) -> tuple[Ints, Ints]:
         """The right answers to some rows' questions: places in the batch, and keys."""
         width = int(self.positive_key.max()) + 1

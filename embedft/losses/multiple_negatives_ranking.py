@@ -14,8 +14,8 @@ from torch.nn import functional
 from embedft.losses.loss import Loss
 
 AUTO_MARGIN, SMOOTHED_MARGIN, AUTO_SMOOTHING = 0.15, 0.2, 0.1
-"""What ``auto`` is where a question has one answer: the first in batches at random or by file, the
-others in batches by topic. See docs/quality.md."""
+"""What ``auto`` is where a question has one answer: the first without smoothing, the others in
+batches by topic of rows that share no files. See docs/quality.md."""
 
 
 class MultipleNegativesRankingLoss(Loss):
@@ -45,10 +45,11 @@ class MultipleNegativesRankingLoss(Loss):
         scale: s, the inverse temperature, above 0.
         symmetric: Also rank anchors for each positive.
         additive_margin: m, the cosine by which a positive must lead, from 0 to below 2. ``auto`` is
-            0.15, and in batches by topic 0.2, where hardly any training question has several
-            answers, which would be pushed apart, and else 0; outside a trainer 0.
+            0.15, and 0.2 with smoothing, where hardly any training question has several answers,
+            which would be pushed apart, and else 0; outside a trainer 0.
         label_smoothing: e, from 0 to below 1. ``auto`` is 0.1 in batches by topic, where hardly any
-            training question has several answers, and else 0; outside a trainer 0.
+            training question has several answers and most pairs have no other of their file, and
+            else 0; outside a trainer 0.
 
     Raises:
         ValueError: The scale, the margin or the smoothing is out of its range.
@@ -80,22 +81,22 @@ class MultipleNegativesRankingLoss(Loss):
         self.additive_margin: float | Literal["auto"] = additive_margin
         self.label_smoothing: float | Literal["auto"] = label_smoothing
 
-    def choose_auto(self, one_answer: bool, by_topic: bool) -> dict[str, float]:
+    def choose_auto(self, one_answer: bool, apart: bool) -> dict[str, float]:
         """Replaces ``auto``.
 
         Args:
             one_answer: Hardly any training question has several answers.
-            by_topic: A batch holds pairs about like things.
+            apart: A batch holds pairs about like things, as a rule not of one file.
 
         Returns:
             What was ``auto``, and is now.
         """
         chosen: dict[str, float] = {}
         if self.additive_margin == "auto":
-            margin = SMOOTHED_MARGIN if by_topic else AUTO_MARGIN
+            margin = SMOOTHED_MARGIN if apart else AUTO_MARGIN
             self.additive_margin = chosen["additive_margin"] = margin if one_answer else 0.0
         if self.label_smoothing == "auto":
-            smoothing = AUTO_SMOOTHING if one_answer and by_topic else 0.0
+            smoothing = AUTO_SMOOTHING if one_answer and apart else 0.0
             self.label_smoothing = chosen["label_smoothing"] = smoothing
         return chosen
 

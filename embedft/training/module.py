@@ -176,18 +176,21 @@ class EmbeddingModule(LightningModule):
     def _choose_auto(self) -> None:
         """What is best for the training pairs and their batches."""
         chosen: dict[str, float] = {}
+        rows, by_topic = self.data.rows, self.data.by_topic
         ranking = self.loss if isinstance(self.loss, MultipleNegativesRankingLoss) else None
         if ranking and "auto" in (ranking.additive_margin, ranking.label_smoothing):
-            chosen = ranking.choose_auto(self.data.rows.one_answer, self.data.by_topic)
+            apart = by_topic and not rows.of_whole_files
+            chosen = ranking.choose_auto(rows.one_answer, apart)
         if self.base_share == "auto":
             smoothed = ranking is not None and bool(ranking.label_smoothing)
             self.base_share = chosen["base_share"] = SMOOTHED_SHARE if smoothed else AUTO_SHARE
         if chosen:
             log.info(
-                "%s: %.2f%% of the questions have several answers, batches are %sby topic",
+                "%s: %.2f%% of the questions have several answers, batches are %sby topic%s",
                 ", ".join(f"{name} auto: {value:g}" for name, value in chosen.items()),
-                100 * self.data.rows.several_answers,
-                "" if self.data.by_topic else "not ",
+                100 * rows.several_answers,
+                "" if by_topic else "not ",
+                ", of whole files" if by_topic and rows.of_whole_files else "",
             )
 
     def on_fit_start(self) -> None:

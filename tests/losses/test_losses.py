@@ -147,21 +147,21 @@ def test_label_smoothing(
 
 
 @pytest.mark.parametrize(
-    ("name", "by_topic", "value"),
+    ("name", "apart", "value"),
     [
         ("additive_margin", False, AUTO_MARGIN),
         ("additive_margin", True, SMOOTHED_MARGIN),
         ("label_smoothing", True, AUTO_SMOOTHING),
     ],
 )
-def test_auto_outside_a_trainer_is_none(name: str, by_topic: bool, value: float) -> None:
+def test_auto_outside_a_trainer_is_none(name: str, apart: bool, value: float) -> None:
     """Until the training questions say which margin or smoothing it is."""
     anchor, positive = (vectors("random", 6, seed) for seed in range(2))
     auto = MultipleNegativesRankingLoss(**{name: "auto"})  # type: ignore[arg-type]
     plain = MultipleNegativesRankingLoss()(anchor, positive)
     assert torch.equal(auto(anchor, positive), plain)
-    assert auto.choose_auto(one_answer=True, by_topic=by_topic) == {name: value}
-    assert auto.choose_auto(one_answer=False, by_topic=False) == {}  # it is no longer auto
+    assert auto.choose_auto(one_answer=True, apart=apart) == {name: value}
+    assert auto.choose_auto(one_answer=False, apart=False) == {}  # it is no longer auto
     fixed = MultipleNegativesRankingLoss(**{name: value})  # type: ignore[arg-type]
     assert torch.equal(auto(anchor, positive), fixed(anchor, positive))
     assert not torch.equal(auto(anchor, positive), plain)
