@@ -551,12 +551,13 @@ def test_nothing_to_mine(
 
 
 @pytest.mark.parametrize(
-    ("several", "by_topic", "margin", "smoothing", "share"),
+    ("several", "by_topic", "whole_files", "margin", "smoothing", "share"),
     [
-        (False, True, 0.2, 0.1, 0.4),
-        (False, False, 0.15, 0, 0.3),
-        (True, True, 0, 0, 0.3),
-        (True, False, 0, 0, 0.3),
+        (False, True, False, 0.2, 0.1, 0.4),
+        (False, True, True, 0.15, 0, 0.3),
+        (False, False, True, 0.15, 0, 0.3),
+        (True, True, True, 0, 0, 0.3),
+        (True, False, True, 0, 0, 0.3),
     ],
 )
 def test_auto_margin_smoothing_and_share(
@@ -566,12 +567,15 @@ def test_auto_margin_smoothing_and_share(
     capsys: Capture,
     several: bool,
     by_topic: bool,
+    whole_files: bool,
     margin: float,
     smoothing: float,
     share: float,
 ) -> None:
-    """A margin where no question has two answers, and smoothing where batches are by topic, too."""
+    """A margin where no question has two answers; smoothing by topic, where rows share no file."""
     rows = sample_rows()[:60]
+    if not whole_files:
+        rows = [row | {"file_name": f"{row['id']}.pdf"} for row in rows]
     if several:
         rows[1]["question"] = rows[0]["question"].upper()
     write_jsonl(pairs, rows)
@@ -588,11 +592,13 @@ def test_auto_margin_smoothing_and_share(
 
     out = run("auto", "auto", "auto")
     said = capsys.readouterr().out
-    percent, batches = "2.04" if several else "0.00", "" if by_topic else "not "
-    assert (
+    percent = "[1-9].[0-9]{2}" if several else "0.00"
+    batches = "not by topic" if not by_topic else "by topic" + ", of whole files" * whole_files
+    assert re.search(
         f"\nadditive_margin auto: {margin}, label_smoothing auto: {smoothing}, base_share auto: "
-        f"{share}: {percent}% of the questions have several answers, batches are {batches}by topic\n"
-    ) in said
+        f"{share}: {percent}% of the questions have several answers, batches are {batches}\n",
+        said,
+    )
     assert f"\nbase_share {share}: nDCG@10" in said
     same = run(margin, smoothing)
     assert_trained_as(same, run(0.3, smoothing), out)
