@@ -14,8 +14,8 @@ from torch.nn import functional
 from embedft.losses.loss import Loss
 
 AUTO_MARGIN, SMOOTHED_MARGIN, AUTO_SMOOTHING = 0.15, 0.2, 0.1
-"""What ``auto`` is where a question has one answer: the first without smoothing, the others in
-batches by topic of rows that share no files. See docs/quality.md."""
+"""What ``auto`` is where a question has one answer: the last two in batches by topic, of rows that
+share no files, the first in others. See docs/quality.md."""
 
 
 class MultipleNegativesRankingLoss(Loss):
@@ -45,8 +45,9 @@ class MultipleNegativesRankingLoss(Loss):
         scale: s, the inverse temperature, above 0.
         symmetric: Also rank anchors for each positive.
         additive_margin: m, the cosine by which a positive must lead, from 0 to below 2. ``auto`` is
-            0.15, and 0.2 with smoothing, where hardly any training question has several answers,
-            which would be pushed apart, and else 0; outside a trainer 0.
+            0.15, and in batches by topic 0.2 if most pairs have no other of their file, where
+            hardly any training question has several answers, which would be pushed apart, and else
+            0; outside a trainer 0.
         label_smoothing: e, from 0 to below 1. ``auto`` is 0.1 in batches by topic, where hardly any
             training question has several answers and most pairs have no other of their file, and
             else 0; outside a trainer 0.
