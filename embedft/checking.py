@@ -13,9 +13,10 @@ from lightning.pytorch import Trainer
 
 from embedft.advice import LIMITS, about_data, about_run
 from embedft.data.blocks import Positive
-from embedft.data.datamodule import EmbeddingDataModule, read_settings
+from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.measures import DataMeasures, Finding, findings, measure_data
 from embedft.data.pairs import RIGHT
+from embedft.data.reading import read_settings
 from embedft.data.records import stream_records
 from embedft.data.report import ReadReport
 from embedft.errors import InputError

@@ -12,7 +12,7 @@ import torch
 
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
-from embedft.training.finite import all_finite
+from embedft.finite import all_finite
 
 log = logging.getLogger(__name__)
 

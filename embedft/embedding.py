@@ -15,6 +15,7 @@ from embedft.data.keys import Ints
 from embedft.data.tokens import TokenStore
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
+from embedft.finite import all_finite
 from embedft.progress import progress
 from embedft.training.trainer import EmbedftTrainer
 
@@ -74,7 +75,7 @@ def embed_texts(
             for index in bar:
                 batch = batches[index]
                 embeddings = encoder(batch.input_ids.to(device), batch.lengths).float().cpu()
-                if not embeddings.isfinite().all():
+                if not all_finite(embeddings):
                     raise InputError(
                         f"base_model {encoder.base.name}: an embedding is NaN or infinite; its "
                         "weights are broken, or --precision 32-true is needed"

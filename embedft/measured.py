@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.read_again import query_rows
 from embedft.evaluation.bootstrap import paired_bootstrap
 from embedft.model_card import comparison, verdict
 from embedft.report.evidence import gather
@@ -60,7 +61,7 @@ def report_measured(
         gain = paired_bootstrap(findings["base"].ndcg, findings["best"].ndcg)
         evaluations["best"] |= {"gain": gain._asdict()}  # type: ignore[operator]
     if trainer.is_global_zero:
-        evidence = gather(data, evaluations, findings, data.query_rows(), settings=settings)
+        evidence = gather(data, evaluations, findings, query_rows(data), settings=settings)
         questions = data.validation_jsonl or data.input_jsonl
         write_report(path, f"{module.encoder.base.name} on {questions}", evidence)
         columns = {"base": evaluations["base"], "checkpoint": evaluations.get("best")}

@@ -11,6 +11,7 @@ import torch
 
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.pairs import RIGHT, row_keys
+from embedft.data.read_again import stream_rows
 from embedft.data.splits import leak_groups
 from embedft.embedding import one_device_trainer
 from embedft.embedding_file import EmbeddingFile
@@ -103,10 +104,10 @@ def mine(
 def _write(target: Path, data: EmbeddingDataModule, negatives: dict[int, list[int]]) -> None:
     """The rows in their order, each with the texts of its negatives."""
     wanted = {row for some in negatives.values() for row in some}
-    rows = progress(data.stream_rows(), total=len(data.table), desc="reading", unit=" rows")
+    rows = progress(stream_rows(data), total=len(data.table), desc="reading", unit=" rows")
     texts = {index: row.answer for index, row in enumerate(rows) if index in wanted}
     with replacing_file(target) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        rows = progress(data.stream_rows(), total=len(data.table), desc="writing", unit=" rows")
+        rows = progress(stream_rows(data), total=len(data.table), desc="writing", unit=" rows")
         for index, row in enumerate(rows):
             entry = {
                 name: value for name, value in row._asdict().items() if value not in ("", None)

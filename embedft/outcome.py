@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 from embedft.checkpoint import load_weights, read_checkpoint
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.read_again import query_rows
 from embedft.evaluation.by_question import by_file, write_by_question
 from embedft.export import export_encoder
 from embedft.files import write_json
@@ -95,7 +96,7 @@ def finish_run(
         module.encoder.restore_base_weights()
     else:
         load_weights(module.encoder, read_checkpoint(best), best)
-    rows = data.query_rows()
+    rows = query_rows(data)
     findings = run_files.findings
     ndcg = {name: found.ndcg for name, found in findings.items() if len(found.ndcg) == len(rows)}
     write_by_question(folder.metrics_by_question, rows, ndcg)

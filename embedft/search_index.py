@@ -18,8 +18,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from embedft.data.batches import EvalBatch
-from embedft.data.datamodule import default_cache_dir, read_settings
 from embedft.data.keys import Ints, first_equal
+from embedft.data.reading import default_cache_dir, read_settings
 from embedft.data.records import OnBadRows, Record, stream_records
 from embedft.data.report import ReadReport
 from embedft.data.table import Table, read_table

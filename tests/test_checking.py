@@ -13,8 +13,8 @@ from tiny import MULTILINGUAL, SAMPLE, sample_rows, write_jsonl
 from transformers import AutoTokenizer
 
 from embedft.cli import main
-from embedft.data.datamodule import read_settings
 from embedft.data.measures import measure_data
+from embedft.data.reading import read_settings
 from embedft.training.module import EmbeddingModule
 
 Capture = pytest.CaptureFixture[str]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -32,7 +31,8 @@ from embedft.data.pairs import (
     trained_on,
 )
 from embedft.data.plan import MAY_WAIT, BatchPlan, plan_epoch
-from embedft.data.records import OnBadRows, Record, stream_records
+from embedft.data.reading import default_cache_dir, read_settings
+from embedft.data.records import OnBadRows
 from embedft.data.report import ReadReport
 from embedft.data.same_rows import refuse_other_batches, refuse_other_rows
 from embedft.data.sides import only_right, sides_of_two, split_sides
@@ -47,13 +47,6 @@ if TYPE_CHECKING:
     from embedft.encoder.encoder import Encoder
 
 log = logging.getLogger(__name__)
-
-
-class Document(NamedTuple):
-    """A text of the corpus, and the file it is from; empty where there is none."""
-
-    text: str
-    file_name: str
 
 
 class EmbeddingDataModule(LightningDataModule):
@@ -287,47 +280,6 @@ class EmbeddingDataModule(LightningDataModule):
         """Tells the retrieval task from that of other data."""
         return task_name(self.task, self.tokens.fingerprint)
 
-    def stream_rows(self) -> Iterator[Record]:
-        """The good rows of ``input_jsonl``, duplicates included, read again in its order."""
-        return self._stream(self.input_jsonl)
-
-    def _stream(self, path: str) -> Iterator[Record]:
-        return stream_records(path, ReadReport(path), context_required=self.positive == "context")
-
-    def query_rows(self) -> list[Record]:
-        """The row of each held-out question, in the order of the task, read again."""
-        wanted = set(self.task.rows.tolist())
-        stream = self._stream(self.validation_jsonl or self.input_jsonl)
-        found = {index: row for index, row in enumerate(stream) if index in wanted}
-        return [found[index] for index in self.task.rows.tolist()]
-
-    def documents(self, places: Iterable[int]) -> dict[int, Document]:
-        """Some documents of the corpus by their place in it, read again."""
-        place_of = {int(self.task.corpus[place]): place for place in places}
-        texts = np.fromiter(place_of, dtype=np.int64)
-        found: dict[int, Document] = {}
-        for rows, path in (
-            (self.rows, self.input_jsonl),
-            (self.validation_rows, self.validation_jsonl or self.input_jsonl),
-        ):
-            pairs_of_row: dict[int, list[int]] = {}
-            for pair in np.flatnonzero(np.isin(rows.positive, texts)).tolist():
-                pairs_of_row.setdefault(int(rows.row[pair]), []).append(pair)
-            for index, row in enumerate(self._stream(path)) if pairs_of_row else ():
-                for pair in pairs_of_row.get(index, ()):
-                    # Of a row that gives both, the context comes second.
-                    second = pair > 0 and rows.row[pair - 1] == index
-                    is_context = self.positive == "context" or second
-                    text = row.context if is_context else row.answer
-                    place = place_of[int(rows.positive[pair])]
-                    found.setdefault(place, Document(text, row.file_name))
-        return found
-
-    def names_of(self, pairs: Ints) -> list[str]:
-        """The ids of some training pairs' rows in the file."""
-        wanted = set(self.rows.row[pairs].tolist())
-        return [row.id for index, row in enumerate(self.stream_rows()) if index in wanted]
-
     # Lightning's hooks.
 
     def prepare_data(self) -> None:
@@ -526,29 +478,3 @@ class EmbeddingDataModule(LightningDataModule):
             "file_batches": self.by_file,
             "mine_negatives": self.mines,
         }
-
-
-def read_settings(
-    encoder: Encoder, documents: Positive, *, context_required: bool, negatives: bool = False
-) -> ReadSettings:
-    """How a file is read for an encoder: its tokenizer, length limit and prompts."""
-    backend = encoder.tokenizer.backend_tokenizer
-    backend.no_truncation()  # settings of an earlier call are not part of the tokenizer
-    backend.no_padding()
-    return ReadSettings(
-        tokenizer=backend.to_str(),
-        max_seq_length=encoder.max_seq_length,
-        truncation_side=encoder.tokenizer.truncation_side,
-        query_prompt=encoder.query_text(""),
-        document_prompt=encoder.document_text(""),
-        lower_case=encoder.base.do_lower_case,
-        documents=documents,
-        context_required=context_required,
-        negatives=negatives,
-    )
-
-
-def default_cache_dir() -> Path:
-    """Where tokenised texts are kept unless told otherwise."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "embedft" / "tokens"

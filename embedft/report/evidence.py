@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedft.data.datamodule import Document, EmbeddingDataModule
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.read_again import Document, documents
 from embedft.data.rows import Record
 from embedft.evaluation.findings import Findings
 
@@ -85,7 +86,7 @@ def gather(
         data: Of the run.
         evaluations: ``base`` and ``best``, where they were measured.
         findings: Likewise; what is of another retrieval task than the data's is left out.
-        rows: Of :meth:`~embedft.data.datamodule.EmbeddingDataModule.query_rows`.
+        rows: Of :func:`~embedft.data.read_again.query_rows`.
         more: Other fields of :class:`Evidence`.
     """
     known = {name: found for name, found in findings.items() if found.task == data.task_name}
@@ -117,7 +118,7 @@ def gather(
         after=after,
         rows=rows,
         relevant=data.task.relevant,
-        documents=data.documents(sorted(places)),
+        documents=documents(data, sorted(places)),
         risen=risen,
         fallen=fallen,
         data=facts,

@@ -21,12 +21,14 @@ from torch import Tensor, nn
 from embedft.data.batches import EvalBatch, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.negatives import BatchNegatives
+from embedft.data.read_again import ids_of
 from embedft.embedding import Embeddings
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.pooling import Pooling
 from embedft.errors import InputError, RunFailedError
 from embedft.evaluation.findings import Findings
 from embedft.evaluation.metrics import RetrievalMetrics
+from embedft.finite import all_finite
 from embedft.losses import (
     Loss,
     MatryoshkaLoss,
@@ -35,7 +37,7 @@ from embedft.losses import (
 )
 from embedft.training.chunks import embed_in_chunks
 from embedft.training.evaluation import Evaluation
-from embedft.training.finite import Noted, all_finite
+from embedft.training.finite import Noted
 from embedft.training.gather import gather_rows
 from embedft.training.mined import mine_negatives
 from embedft.training.optimizer import adamw, set_rate
@@ -277,7 +279,7 @@ class EmbeddingModule(LightningModule):
     def _not_finite(self, noted: Noted) -> str:
         batch = noted.batch
         pairs = self.data.train_batches(batch.epoch).plan[batch.batch_index]
-        names = self.data.names_of(pairs)
+        names = ids_of(self.data, pairs)
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         return (
             f"the {noted.name} is NaN or infinite at step {noted.step} (epoch {batch.epoch}, "

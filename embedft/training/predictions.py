@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from embedft.data.read_again import stream_rows
 from embedft.files import replacing_file
 from embedft.run_log import RESULT
 
@@ -59,7 +60,7 @@ class PredictionWriter(BasePredictionWriter):
             replacing_file(self.folder / "ids.jsonl") as temporary,
             temporary.open("w", encoding="utf-8") as lines,
         ):
-            for row in data.stream_rows():
+            for row in stream_rows(data):
                 entry = {"id": row.id, "line": row.line, "file_name": row.file_name}
                 lines.write(json.dumps(entry) + "\n")
         log.log(RESULT, "%s: the id of each, line by line", self.folder / "ids.jsonl")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from embedft.training.finite import all_finite
+from embedft.finite import all_finite
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
