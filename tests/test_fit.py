@@ -595,7 +595,7 @@ def test_auto_margin_smoothing_and_share(
     percent = "[1-9].[0-9]{2}" if several else "0.00"
     batches = "not by topic" if not by_topic else "by topic" + ", of whole files" * whole_files
     assert re.search(
-        f"\nadditive_margin auto: {margin}, label_smoothing auto: {smoothing}, base_share auto: "
+        f"\nlabel_smoothing auto: {smoothing}, additive_margin auto: {margin}, base_share auto: "
         f"{share}: {percent}% of the questions have several answers, batches are {batches}\n",
         said,
     )

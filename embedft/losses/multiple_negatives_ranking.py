@@ -14,8 +14,8 @@ from torch.nn import functional
 from embedft.losses.loss import Loss
 
 AUTO_MARGIN, SMOOTHED_MARGIN, AUTO_SMOOTHING = 0.15, 0.2, 0.1
-"""What ``auto`` is where a question has one answer: the last two in batches by topic, of rows that
-share no files, the first in others. See docs/quality.md."""
+"""What ``auto`` is where a question has one answer: labels are smoothed in batches by topic whose
+rows share no files, and the margin is the second where they are. See docs/quality.md."""
 
 
 class MultipleNegativesRankingLoss(Loss):
@@ -45,9 +45,8 @@ class MultipleNegativesRankingLoss(Loss):
         scale: s, the inverse temperature, above 0.
         symmetric: Also rank anchors for each positive.
         additive_margin: m, the cosine by which a positive must lead, from 0 to below 2. ``auto`` is
-            0.15, and in batches by topic 0.2 if most pairs have no other of their file, where
-            hardly any training question has several answers, which would be pushed apart, and else
-            0; outside a trainer 0.
+            0.15, or 0.2 where labels are smoothed, where hardly any training question has several
+            answers, which would be pushed apart, and else 0; outside a trainer 0.
         label_smoothing: e, from 0 to below 1. ``auto`` is 0.1 in batches by topic, where hardly any
             training question has several answers and most pairs have no other of their file, and
             else 0; outside a trainer 0.
@@ -93,12 +92,12 @@ class MultipleNegativesRankingLoss(Loss):
             What was ``auto``, and is now.
         """
         chosen: dict[str, float] = {}
-        if self.additive_margin == "auto":
-            margin = SMOOTHED_MARGIN if apart else AUTO_MARGIN
-            self.additive_margin = chosen["additive_margin"] = margin if one_answer else 0.0
         if self.label_smoothing == "auto":
             smoothing = AUTO_SMOOTHING if one_answer and apart else 0.0
             self.label_smoothing = chosen["label_smoothing"] = smoothing
+        if self.additive_margin == "auto":
+            margin = SMOOTHED_MARGIN if self.label_smoothing else AUTO_MARGIN
+            self.additive_margin = chosen["additive_margin"] = margin if one_answer else 0.0
         return chosen
 
     def forward(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -147,24 +147,36 @@ def test_label_smoothing(
 
 
 @pytest.mark.parametrize(
-    ("name", "apart", "value"),
-    [
-        ("additive_margin", False, AUTO_MARGIN),
-        ("additive_margin", True, SMOOTHED_MARGIN),
-        ("label_smoothing", True, AUTO_SMOOTHING),
-    ],
+    ("name", "value"), [("additive_margin", AUTO_MARGIN), ("label_smoothing", AUTO_SMOOTHING)]
 )
-def test_auto_outside_a_trainer_is_none(name: str, apart: bool, value: float) -> None:
+def test_auto_outside_a_trainer_is_none(name: str, value: float) -> None:
     """Until the training questions say which margin or smoothing it is."""
     anchor, positive = (vectors("random", 6, seed) for seed in range(2))
     auto = MultipleNegativesRankingLoss(**{name: "auto"})  # type: ignore[arg-type]
     plain = MultipleNegativesRankingLoss()(anchor, positive)
     assert torch.equal(auto(anchor, positive), plain)
-    assert auto.choose_auto(one_answer=True, apart=apart) == {name: value}
+    assert auto.choose_auto(one_answer=True, apart=True) == {name: value}
     assert auto.choose_auto(one_answer=False, apart=False) == {}  # it is no longer auto
     fixed = MultipleNegativesRankingLoss(**{name: value})  # type: ignore[arg-type]
     assert torch.equal(auto(anchor, positive), fixed(anchor, positive))
     assert not torch.equal(auto(anchor, positive), plain)
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "apart", "margin"),
+    [
+        ("auto", True, SMOOTHED_MARGIN),
+        ("auto", False, AUTO_MARGIN),
+        (0.05, False, SMOOTHED_MARGIN),
+        (0.0, True, AUTO_MARGIN),
+    ],
+)
+def test_the_margin_follows_the_smoothing(
+    smoothing: float | Literal["auto"], apart: bool, margin: float
+) -> None:
+    """Also one that was asked for."""
+    loss = MultipleNegativesRankingLoss(additive_margin="auto", label_smoothing=smoothing)
+    assert loss.choose_auto(one_answer=True, apart=apart)["additive_margin"] == margin
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
