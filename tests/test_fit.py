@@ -554,8 +554,9 @@ def test_nothing_to_mine(
     ("several", "by_topic", "whole_files", "margin", "smoothing", "share"),
     [
         (False, True, False, 0.2, 0.1, 0.4),
-        (False, True, True, 0.15, 0, 0.3),
-        (False, False, True, 0.15, 0, 0.3),
+        (False, True, True, 0.15, 0, 0.4),
+        (False, False, True, 0.15, 0, 0.4),
+        (False, False, False, 0.15, 0, 0.4),
         (True, True, True, 0, 0, 0.3),
         (True, False, True, 0, 0, 0.3),
     ],
@@ -593,10 +594,11 @@ def test_auto_margin_smoothing_and_share(
     out = run("auto", "auto", "auto")
     said = capsys.readouterr().out
     percent = "[1-9].[0-9]{2}" if several else "0.00"
-    batches = "not by topic" if not by_topic else "by topic" + ", of whole files" * whole_files
+    files = f"{100 * whole_files}% of the pairs another of their file, batches are "
     assert re.search(
         f"\nlabel_smoothing auto: {smoothing}, additive_margin auto: {margin}, base_share auto: "
-        f"{share}: {percent}% of the questions have several answers, batches are {batches}\n",
+        f"{share}: {percent}% of the questions have several answers, {files}"
+        f"{'' if by_topic else 'not '}by topic\n",
         said,
     )
     assert f"\nbase_share {share}: nDCG@10" in said

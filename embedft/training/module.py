@@ -50,8 +50,9 @@ log = logging.getLogger(__name__)
 
 DEFAULT_BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
-AUTO_SHARE, SMOOTHED_SHARE = 0.3, 0.4
-"""What ``base_share: auto`` is without and with smoothed labels, which forget more."""
+ONE_ANSWER_SHARE, SEVERAL_ANSWERS_SHARE = 0.4, 0.3
+"""What ``base_share: auto`` is where a question has one answer and where some have several: the
+second find less with more of the base model. See docs/quality.md."""
 
 
 class EmbeddingModule(LightningModule):
@@ -72,9 +73,9 @@ class EmbeddingModule(LightningModule):
         chunk_size: Texts that are embedded at a time: a batch of any size then takes the memory of
             so many texts, computes each embedding twice, and has the same gradient (GradCache).
         base_share: Share of the base model's weights in ``best_model``, from 0 to below 1: a mean
-            of both models forgets less. ``auto`` is 0.4 where labels are smoothed, else 0.3. It is
-            halved, twice, and then dropped, as long as surely (95% interval) less of the held-out
-            questions' answers are found with it.
+            of both models forgets less. ``auto`` is 0.4 where hardly any question has several
+            answers, else 0.3. It is halved, twice, and then dropped, as long as surely (95%
+            interval) less of the held-out questions' answers are found with it.
         query_prompt: What stands before each question, in training, measuring and the exported
             model (``query: `` for example); None takes what the base model's folder says.
         document_prompt: Likewise before each answer or context.
@@ -184,15 +185,16 @@ class EmbeddingModule(LightningModule):
             apart = by_topic and not rows.of_whole_files
             chosen = ranking.choose_auto(rows.one_answer, apart)
         if self.base_share == "auto":
-            smoothed = ranking is not None and bool(ranking.label_smoothing)
-            self.base_share = chosen["base_share"] = SMOOTHED_SHARE if smoothed else AUTO_SHARE
+            share = ONE_ANSWER_SHARE if rows.one_answer else SEVERAL_ANSWERS_SHARE
+            self.base_share = chosen["base_share"] = share
         if chosen:
             log.info(
-                "%s: %.2f%% of the questions have several answers, batches are %sby topic%s",
+                "%s: %.2f%% of the questions have several answers, %.0f%% of the pairs another of "
+                "their file, batches are %sby topic",
                 ", ".join(f"{name} auto: {value:g}" for name, value in chosen.items()),
                 100 * rows.several_answers,
+                100 * rows.share_a_file,
                 "" if by_topic else "not ",
-                ", of whole files" if by_topic and rows.of_whole_files else "",
             )
 
     def on_fit_start(self) -> None:
