@@ -491,7 +491,7 @@ def test_topics_come_before_files(
     assert "topic_batches auto: batches by topic" in said
     assert "file_batches auto" not in said
     assert f"label_smoothing auto: {'0' if whole_files else '0.1'}: " in said
-    assert ("batches are by topic, of whole files" in said) is whole_files
+    assert f" {100 * whole_files}% of the pairs another of their file, batches are by topic" in said
 
 
 @pytest.mark.parametrize("loss", ["mnrl", "contrastive"])
