@@ -179,11 +179,12 @@ class EmbeddingModule(LightningModule):
     def _choose_auto(self) -> None:
         """What is best for the training pairs and their batches."""
         chosen: dict[str, float] = {}
-        rows, by_topic = self.data.rows, self.data.by_topic
-        ranking = self.loss if isinstance(self.loss, MultipleNegativesRankingLoss) else None
-        if ranking and "auto" in (ranking.additive_margin, ranking.label_smoothing):
-            apart = by_topic and not rows.of_whole_files
-            chosen = ranking.choose_auto(rows.one_answer, apart)
+        rows, by_topic, loss = self.data.rows, self.data.by_topic, self.loss
+        if isinstance(loss, MultipleNegativesRankingLoss) and "auto" in (
+            loss.additive_margin,
+            loss.label_smoothing,
+        ):
+            chosen = loss.choose_auto(rows.one_answer, by_topic and not rows.of_whole_files)
         if self.base_share == "auto":
             share = ONE_ANSWER_SHARE if rows.one_answer else SEVERAL_ANSWERS_SHARE
             self.base_share = chosen["base_share"] = share
