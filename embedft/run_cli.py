@@ -22,11 +22,12 @@ from embedft.run_folder import DEFAULT_OUTPUT_DIR, RunFolder
 from embedft.run_log import RESULT, log_to_file
 from embedft.training.checkpoints import RunCheckpoints
 from embedft.training.guard import guard_data
-from embedft.training.module import EmbeddingModule, check_numbers
+from embedft.training.module import EmbeddingModule
 from embedft.training.predictions import PredictionWriter
+from embedft.training.ranges import check_end, check_numbers
 from embedft.training.run_files import RunFiles
 from embedft.training.stopping import StopOnSignal
-from embedft.training.trainer import AtomicCheckpointIO, check_end
+from embedft.training.trainer import AtomicCheckpointIO
 
 log = logging.getLogger(__name__)
 

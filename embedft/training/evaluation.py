@@ -19,6 +19,7 @@ from embedft.embedding import Embeddings
 from embedft.evaluation.findings import Findings, find
 from embedft.evaluation.metrics import RetrievalMetrics, query_values
 from embedft.evaluation.retrieval import search
+from embedft.training.objective import batch_loss
 
 if TYPE_CHECKING:
     from embedft.training.module import EmbeddingModule
@@ -114,7 +115,9 @@ class Evaluation:
             if rows.labels is not None:
                 labels = torch.from_numpy(rows.labels[batch]).to(positives.device)
             chosen = torch.from_numpy(batch)
-            loss = self.module.loss_of(anchors[chosen], positives[chosen], negatives, labels)
+            loss = batch_loss(
+                self.module.objective, anchors[chosen], positives[chosen], negatives, labels
+            )
             total += float(loss) * len(batch)
         similarity = nn.functional.cosine_similarity(anchors, positives)
         return {

@@ -7,52 +7,47 @@ D embedding.
 from __future__ import annotations
 
 import inspect
-import itertools
 import logging
 from contextlib import ExitStack
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from embedft.data.batches import EvalBatch, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.negatives import BatchNegatives
-from embedft.data.read_again import ids_of
 from embedft.embedding import Embeddings
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.pooling import Pooling
-from embedft.errors import InputError, RunFailedError
+from embedft.errors import InputError
 from embedft.evaluation.findings import Findings
 from embedft.evaluation.metrics import RetrievalMetrics
-from embedft.finite import all_finite
 from embedft.losses import (
     Loss,
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
     OnlineContrastiveLoss,
 )
+from embedft.training.auto import choose_auto
 from embedft.training.chunks import embed_in_chunks
+from embedft.training.divergence import DivergenceWatch, require_finite_weights
 from embedft.training.evaluation import Evaluation
-from embedft.training.finite import Noted
 from embedft.training.gather import gather_rows
 from embedft.training.mined import mine_negatives
+from embedft.training.objective import batch_loss, in_batch_accuracy
 from embedft.training.optimizer import adamw, set_rate
+from embedft.training.ranges import check_numbers
 from embedft.training.resume import SETTINGS, differences, run_settings
-from embedft.training.schedule import WarmupSteps, total_steps
+from embedft.training.schedule import WarmupSteps, steps_of_run
 from embedft.training.topics import row_places
 from embedft.training.word_gradients import average_apart
 
 log = logging.getLogger(__name__)
 
 DEFAULT_BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
-ONE_ANSWER_SHARE, SEVERAL_ANSWERS_SHARE = 0.4, 0.3
-"""What ``base_share: auto`` is where a question has one answer and where some have several: the
-second find less with more of the base model. See docs/quality.md."""
 
 
 class EmbeddingModule(LightningModule):
@@ -153,7 +148,7 @@ class EmbeddingModule(LightningModule):
         dims = [dim for dim in matryoshka_dims or () if dim < self.encoder.embedding_dim]
         self.metrics_at = nn.ModuleDict({str(dim): RetrievalMetrics() for dim in dims})
         self._around_batches = ExitStack()
-        self._noted: Noted | None = None
+        self._watch = DivergenceWatch()
         self._evaluation: Evaluation
         self._of_base: Embeddings | None = None  # of all texts, until the base model is measured
         self.last_evaluation: dict[str, float] = {}
@@ -174,29 +169,7 @@ class EmbeddingModule(LightningModule):
         """Takes the word table's gradient from DDP, before that wraps this; settles ``auto``."""
         if stage == "fit":
             average_apart(self, self.encoder)
-            self._choose_auto()
-
-    def _choose_auto(self) -> None:
-        """What is best for the training pairs and their batches."""
-        chosen: dict[str, float] = {}
-        rows, by_topic, loss = self.data.rows, self.data.by_topic, self.loss
-        if isinstance(loss, MultipleNegativesRankingLoss) and "auto" in (
-            loss.additive_margin,
-            loss.label_smoothing,
-        ):
-            chosen = loss.choose_auto(rows.one_answer, by_topic and not rows.of_whole_files)
-        if self.base_share == "auto":
-            share = ONE_ANSWER_SHARE if rows.one_answer else SEVERAL_ANSWERS_SHARE
-            self.base_share = chosen["base_share"] = share
-        if chosen:
-            log.info(
-                "%s: %.2f%% of the questions have several answers, %.0f%% of the pairs another of "
-                "their file, batches are %sby topic",
-                ", ".join(f"{name} auto: {value:g}" for name, value in chosen.items()),
-                100 * rows.several_answers,
-                100 * rows.share_a_file,
-                "" if by_topic else "not ",
-            )
+            self.base_share = choose_auto(self.base_share, self.loss, self.data)
 
     def on_fit_start(self) -> None:
         """Warns of labels that the loss would leave out; refuses negatives that it can't take.
@@ -240,8 +213,10 @@ class EmbeddingModule(LightningModule):
         rows_GKD = self._all_rows(batch)
         anchor_GD, positive_GD = rows_GKD[:, 0], rows_GKD[:, 1]
         negatives_GND = rows_GKD[:, 2:] if rows_GKD.shape[1] > 2 else None
-        loss = self.loss_of(anchor_GD, positive_GD, negatives_GND, batch.labels, batch.negatives)
-        self._require_finite(loss, "loss")
+        loss = batch_loss(
+            self.objective, anchor_GD, positive_GD, negatives_GND, batch.labels, batch.negatives
+        )
+        self._look_at(loss, "loss")
         # On a GPU a metric of the bar would be waited for at each step: GpuProgressBar shows it.
         in_bar = loss.device.type == "cpu"
         self.log("train/loss", loss.detach(), prog_bar=in_bar, batch_size=len(rows_GKD))
@@ -266,61 +241,11 @@ class EmbeddingModule(LightningModule):
             return rows_BKD
         return gather_rows(rows_BKD, batch.rows_per_rank, self.global_rank, self.all_gather)  # type: ignore[arg-type]
 
-    def _require_finite(self, value: Tensor, name: str) -> None:
-        """Ends the run if a loss or gradient norm is NaN or infinite.
-
-        A GPU is not waited for: there it is the value before that is looked at, long since done.
-
-        Raises:
-            RunFailedError: With the ids of the batch.
-        """
-        noted = Noted(value, name, self.global_step + 1, self._batch)
-        looked_at, self._noted = (noted if value.device.type == "cpu" else self._noted), noted
-        if looked_at is not None and not looked_at.is_finite():
-            raise RunFailedError(self._not_finite(looked_at))
-
-    def _not_finite(self, noted: Noted) -> str:
-        batch = noted.batch
-        pairs = self.data.train_batches(batch.epoch).plan[batch.batch_index]
-        names = ids_of(self.data, pairs)
-        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-        return (
-            f"the {noted.name} is NaN or infinite at step {noted.step} (epoch {batch.epoch}, "
-            f"batch {batch.batch_index}), rows with id: {', '.join(names[:20])}{more}; the last "
-            "checkpoint is from before; try a lower --learning_rate, --precision 32-true, or look "
-            "at these rows"
-        )
+    def _look_at(self, value: Tensor, name: str) -> None:
+        self._watch.look_at(value, name, self.global_step + 1, self._batch, self.data)
 
     def _logs_this_step(self) -> bool:
         return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined,no-any-return]
-
-    def loss_of(
-        self,
-        anchor_BD: Tensor,
-        positive_BD: Tensor,
-        negatives_BND: Tensor | None,
-        labels_B: Tensor | None,
-        known: BatchNegatives | None = None,
-    ) -> Tensor:
-        """The loss in float32; negatives are pairs of label 0 beside those of the file."""
-        with torch.autocast(anchor_BD.device.type, enabled=False):
-            if not self.loss.needs_labels:
-                wrong_BBN = None if known is None else known.wrong
-                some = () if wrong_BBN is None else (wrong_BBN,)
-                return self.objective(anchor_BD, positive_BD, negatives_BND, *some)  # type: ignore[no-any-return]
-            first_PD, second_PD, labels_P = anchor_BD, positive_BD, labels_B
-            if labels_P is None:
-                labels_P = torch.ones(len(anchor_BD), device=anchor_BD.device)
-            if negatives_BND is not None:
-                first_SD = anchor_BD.repeat_interleave(negatives_BND.shape[1], dim=0)
-                second_SD = negatives_BND.flatten(0, 1)
-                if known is not None:
-                    there_S = known.present.flatten()
-                    first_SD, second_SD = first_SD[there_S], second_SD[there_S]
-                first_PD = torch.cat([first_PD, first_SD])
-                second_PD = torch.cat([second_PD, second_SD])
-                labels_P = torch.cat([labels_P, labels_P.new_zeros(len(first_SD))])
-            return self.objective(first_PD, second_PD, labels_P)  # type: ignore[no-any-return]
 
     def configure_gradient_clipping(
         self,
@@ -339,7 +264,7 @@ class EmbeddingModule(LightningModule):
         trained = [parameter for parameter in parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained])
         if self.trainer.precision != "16-mixed":  # there it may be: its scaler leaves the step out
-            self._require_finite(norm, "gradient norm")
+            self._look_at(norm, "gradient norm")
         if self._logs_this_step():
             self.log("train/grad_norm", norm)
         # On a CPU a look at the norm is free, and scaling by 1 is not.
@@ -384,13 +309,7 @@ class EmbeddingModule(LightningModule):
         Raises:
             RunFailedError: A weight is NaN or infinite: the earlier checkpoint stays.
         """
-        for name, weight in self.encoder.named_parameters():
-            if not all_finite(weight):
-                raise RunFailedError(
-                    f"weight {name} holds NaN or infinity at step {self.global_step}: nothing is "
-                    "saved, the last checkpoint is from before; try a lower --learning_rate, or "
-                    "--precision 32-true"
-                )
+        require_finite_weights(self.encoder, self.global_step)
         checkpoint[SETTINGS] = run_settings(self.trainer, self, self.data)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -473,52 +392,3 @@ class EmbeddingModule(LightningModule):
     def predict_step(self, batch: EvalBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Which texts, and their embeddings."""
         return batch.texts, self.encoder(batch.input_ids, batch.lengths)
-
-
-def check_numbers(
-    chunk_size: int | None,
-    base_share: float | Literal["auto"],
-    learning_rate: float,
-    warmup_steps: WarmupSteps,
-    dropout: float | None = None,
-) -> None:
-    """Refuses settings that are out of range; needs no model.
-
-    Raises:
-        InputError: One is.
-    """
-    if chunk_size is not None and chunk_size < 1:
-        raise InputError(f"chunk_size: is {chunk_size}, must be at least 1 (usual: 32)")
-    if base_share != "auto" and not 0 <= base_share < 1:
-        raise InputError(f"base_share: is {base_share}, must be at least 0 and below 1, or auto")
-    if dropout is not None and not 0 <= dropout < 1:
-        raise InputError(f"dropout: is {dropout}, must be at least 0 and below 1 (usual: 0.1)")
-    if not learning_rate > 0:
-        raise InputError(f"learning_rate: is {learning_rate}, must be above 0 (usual: 2e-5)")
-    if isinstance(warmup_steps, int) and warmup_steps < 0:
-        raise InputError(f"warmup_steps: is {warmup_steps}, must be 0 or more, or auto")
-
-
-def steps_of_run(trainer: Trainer, data: EmbeddingDataModule) -> int:
-    """Optimiser steps of a whole fit, exactly; epochs are planned as they are asked for."""
-    epochs = trainer.max_epochs if trainer.max_epochs is not None else 1000
-    batches = (
-        count
-        for epoch in (itertools.count() if epochs < 0 else range(epochs))
-        for count in data.batches_per_epoch([epoch])
-    )
-    return total_steps(
-        batches,
-        trainer.accumulate_grad_batches,
-        trainer.max_steps,
-        trainer.limit_train_batches,
-    )
-
-
-def in_batch_accuracy(anchor_BD: Tensor, positive_BD: Tensor) -> Tensor:
-    """Share of anchors whose own positive is the nearest of the batch, in [0, 1]."""
-    with torch.no_grad(), torch.autocast(anchor_BD.device.type, enabled=False):
-        anchor_BD = nn.functional.normalize(anchor_BD, dim=-1)
-        positive_BD = nn.functional.normalize(positive_BD, dim=-1)
-        nearest_B = (anchor_BD @ positive_BD.T).argmax(dim=1)
-        return (nearest_B == torch.arange(len(nearest_B), device=nearest_B.device)).float().mean()

@@ -15,8 +15,8 @@ from embedft.data.batches import EvalBatch, TextBatches, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.keys import Ints
 from embedft.training.guard import guard_data
-from embedft.training.module import EmbeddingModule, steps_of_run
-from embedft.training.schedule import warmup_length
+from embedft.training.module import EmbeddingModule
+from embedft.training.schedule import steps_of_run, warmup_length
 from embedft.training.trainer import EmbedftTrainer
 
 _BATCHES = 8  # timed at most, of each kind

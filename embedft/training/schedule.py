@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from typing import Literal
+
+from lightning.pytorch import Trainer
+
+from embedft.data.datamodule import EmbeddingDataModule
 
 WarmupSteps = int | Literal["auto"]
 
@@ -35,6 +40,22 @@ def total_steps(
         if 0 <= max_steps <= total:
             return max_steps
     return total
+
+
+def steps_of_run(trainer: Trainer, data: EmbeddingDataModule) -> int:
+    """Optimiser steps of a whole fit, exactly; epochs are planned as they are asked for."""
+    epochs = trainer.max_epochs if trainer.max_epochs is not None else 1000
+    batches = (
+        count
+        for epoch in (itertools.count() if epochs < 0 else range(epochs))
+        for count in data.batches_per_epoch([epoch])
+    )
+    return total_steps(
+        batches,
+        trainer.accumulate_grad_batches,
+        trainer.max_steps,
+        trainer.limit_train_batches,
+    )
 
 
 def warmup_length(warmup_steps: WarmupSteps, total: int) -> int:

@@ -20,6 +20,7 @@ from embedft.errors import InputError, RunFailedError
 from embedft.files import replacing_file
 from embedft.progress import shows_bars
 from embedft.training.allocator import keep_freed_memory
+from embedft.training.ranges import check_end
 
 log = logging.getLogger(__name__)
 
@@ -127,18 +128,6 @@ class EmbedftTrainer(Trainer):
         from embedft.checking import check  # the charts' library is large
 
         check(self, model, datamodule, html)  # type: ignore[arg-type]  # the command line's own
-
-
-def check_end(max_epochs: int | None, max_steps: int) -> None:
-    """Refuses a run without an end, or without a step.
-
-    Raises:
-        InputError: It has none.
-    """
-    if max_epochs is not None and max_epochs < 0 and max_steps < 0:
-        raise InputError("epochs: no end is given; type --epochs 3, or --trainer.max_steps 1000")
-    if max_epochs == 0:
-        raise InputError("epochs: is 0, must be at least 1")
 
 
 class _SaysWhatIsMeasured:

@@ -1,0 +1,44 @@
+"""Which numbers a run can have."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from embedft.errors import InputError
+from embedft.training.schedule import WarmupSteps
+
+
+def check_numbers(
+    chunk_size: int | None,
+    base_share: float | Literal["auto"],
+    learning_rate: float,
+    warmup_steps: WarmupSteps,
+    dropout: float | None = None,
+) -> None:
+    """Refuses settings that are out of range; needs no model.
+
+    Raises:
+        InputError: One is.
+    """
+    if chunk_size is not None and chunk_size < 1:
+        raise InputError(f"chunk_size: is {chunk_size}, must be at least 1 (usual: 32)")
+    if base_share != "auto" and not 0 <= base_share < 1:
+        raise InputError(f"base_share: is {base_share}, must be at least 0 and below 1, or auto")
+    if dropout is not None and not 0 <= dropout < 1:
+        raise InputError(f"dropout: is {dropout}, must be at least 0 and below 1 (usual: 0.1)")
+    if not learning_rate > 0:
+        raise InputError(f"learning_rate: is {learning_rate}, must be above 0 (usual: 2e-5)")
+    if isinstance(warmup_steps, int) and warmup_steps < 0:
+        raise InputError(f"warmup_steps: is {warmup_steps}, must be 0 or more, or auto")
+
+
+def check_end(max_epochs: int | None, max_steps: int) -> None:
+    """Refuses a run without an end, or without a step.
+
+    Raises:
+        InputError: It has none.
+    """
+    if max_epochs is not None and max_epochs < 0 and max_steps < 0:
+        raise InputError("epochs: no end is given; type --epochs 3, or --trainer.max_steps 1000")
+    if max_epochs == 0:
+        raise InputError("epochs: is 0, must be at least 1")
