@@ -12,6 +12,7 @@ import torch
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.pairs import RIGHT, row_keys
 from embedft.data.read_again import stream_rows
+from embedft.data.records import normalize_text, numbered_lines
 from embedft.data.splits import leak_groups
 from embedft.embedding import one_device_trainer
 from embedft.embedding_file import EmbeddingFile
@@ -38,7 +39,7 @@ def mine(
     cache_dir: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes the rows of a file with a field ``negatives`` more.
+    """Writes the rows of a file, all that they hold, with mined ``negatives`` after their own.
 
     A negative is another row's answer that the model finds similar to the question. It never
     shares a text or a file with the row, over any number of steps, nor is it more similar to the
@@ -102,16 +103,17 @@ def mine(
 
 
 def _write(target: Path, data: EmbeddingDataModule, negatives: dict[int, list[int]]) -> None:
-    """The rows in their order, each with the texts of its negatives."""
+    """The good rows in their order and as they were, each with the texts of its negatives."""
     wanted = {row for some in negatives.values() for row in some}
     rows = progress(stream_rows(data), total=len(data.table), desc="reading", unit=" rows")
     texts = {index: row.answer for index, row in enumerate(rows) if index in wanted}
+    lines = numbered_lines(Path(data.input_jsonl))
     with replacing_file(target) as temporary, temporary.open("w", encoding="utf-8") as stream:
         rows = progress(stream_rows(data), total=len(data.table), desc="writing", unit=" rows")
         for index, row in enumerate(rows):
-            entry = {
-                name: value for name, value in row._asdict().items() if value not in ("", None)
-            }
-            del entry["line"]
-            entry["negatives"] = [texts[other] for other in negatives.get(index, [])]
+            entry = json.loads(next(line for number, line, _ in lines if number == row.line))
+            found = [texts[other] for other in negatives.get(index, [])]
+            own = {normalize_text(text) for text in row.negatives}
+            new = [text for text in found if normalize_text(text) not in own]
+            entry["negatives"] = [*row.negatives, *new]
             stream.write(json.dumps(entry, ensure_ascii=False) + "\n")

@@ -78,7 +78,7 @@ def finish_run(
             embedding_dim=module.encoder.embedding_dim,
             max_seq_length=module.encoder.max_seq_length,
             data=data.report,
-            hyperparameters=hyperparameters,
+            hyperparameters=hyperparameters | {"base_share": evaluation.get("base_share", 0.0)},
             base=evaluations.get("base"),
             tuned=evaluation,
             guard=guard,
@@ -96,16 +96,7 @@ def finish_run(
         module.encoder.restore_base_weights()
     else:
         load_weights(module.encoder, read_checkpoint(best), best)
-    rows = query_rows(data)
-    findings = run_files.findings
-    ndcg = {name: found.ndcg for name, found in findings.items() if len(found.ndcg) == len(rows)}
-    write_by_question(folder.metrics_by_question, rows, ndcg)
-    results = {
-        **evaluations,
-        "best_model": recommended,
-        "data": data.report,
-        "files": by_file(rows, ndcg),
-    }
+    results = {**evaluations, "best_model": recommended, "data": data.report}
     guard = ""
     if data.guard_jsonl is not None:
         results["guard"] = measure_guard(module, data, trainer)
@@ -117,6 +108,11 @@ def finish_run(
         completed_at=timestamp(),
         final_model_path=str(folder.final_model),
     )
+    rows = query_rows(data)  # after all that needs no file: it may have been changed meanwhile
+    findings = run_files.findings
+    ndcg = {name: found.ndcg for name, found in findings.items() if len(found.ndcg) == len(rows)}
+    write_by_question(folder.metrics_by_question, rows, ndcg)
+    write_json(folder.metrics, results | {"files": by_file(rows, ndcg)})
     evidence = gather(
         data,
         evaluations,

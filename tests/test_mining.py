@@ -92,6 +92,26 @@ def test_never_of_the_same_text_or_file(tmp_path: Path, tiny_model: Path) -> Non
     assert sum(len(list(row["negatives"])) > 0 for row in got) > 50  # type: ignore[call-overload]
 
 
+def test_rows_stay_as_they_were(tmp_path: Path, tiny_model: Path) -> None:
+    """Fields of one's own, too; negatives of one's own come first, and none stands twice."""
+    flags = (f"--base_model={tiny_model}", "--relative_margin=0")
+    rows = [
+        {"question": row["question"], "answer": row["answer"], "source": "book", "page": 0}
+        for row in sample_rows()[:20]
+    ]
+    first = mined(write_jsonl(tmp_path / "pairs.jsonl", rows), *flags)
+    negatives = [row["negatives"] for row in first]
+    assert first == [row | {"negatives": some} for row, some in zip(rows, negatives, strict=True)]
+    number = next(number for number, some in enumerate(negatives) if len(list(some)) == 3)  # type: ignore[call-overload]
+    known = list(negatives[number])  # type: ignore[call-overload]
+    own = ["written by hand", known[1].upper()]
+    rows[number] = rows[number] | {"negatives": own}
+    (tmp_path / "mined.jsonl").unlink()
+    again = mined(write_jsonl(tmp_path / "pairs.jsonl", rows), *flags)
+    assert again[number].pop("negatives") == [*own, known[0], known[2]]
+    assert [row.get("negatives", known) for row in again] == negatives
+
+
 def test_search_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks change nothing; groups and margin hold; what is missing is -1."""
     torch.manual_seed(0)

@@ -19,7 +19,7 @@ from embedft.data.report import MAX_REPORTED
 from embedft.data.rows import RowError, normalize_text, parse_row
 from embedft.data.text_tokenizer import TextTokenizer, TokenizedTexts
 
-FORMAT = 2
+FORMAT = 3
 """Version of what is cached on disk."""
 
 Positive = Literal["answer", "context", "both"]

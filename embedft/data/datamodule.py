@@ -24,7 +24,7 @@ from embedft.data.blocks import Positive, ReadSettings
 from embedft.data.keys import Ints
 from embedft.data.negatives import MINED, Negatives
 from embedft.data.pairs import (
-    Pairs,
+    coded,
     retrieval_task,
     train_negatives,
     train_rows,
@@ -35,7 +35,7 @@ from embedft.data.reading import default_cache_dir, read_settings
 from embedft.data.records import OnBadRows
 from embedft.data.report import ReadReport
 from embedft.data.same_rows import refuse_other_batches, refuse_other_rows
-from embedft.data.sides import only_right, sides_of_two, split_sides
+from embedft.data.sides import Sides, labelled_right, sides_of_two, split_sides
 from embedft.data.splits import wrong_share
 from embedft.data.table import Table, read_table
 from embedft.data.tokens import cut_in_words, distinct_texts
@@ -151,14 +151,16 @@ class EmbeddingDataModule(LightningDataModule):
         self.position = (0, 0)
         """Epoch and index of the first batch that was not consumed yet."""
         self.report: dict[str, Any] = {}
+        self.content: dict[str, str] = {}
+        """The digest of each file that was read, by its path."""
         self._encoder: Encoder | None = None
-        self._loaded = False
+        self._loaded_for: tuple[str, ...] = ()
         self._plan: tuple[tuple[int, int], BatchPlan] | None = None
 
     # Reading, in the order of the road: tables of rows and tokens, split, pairs.
 
     def load(self, encoder: Encoder, needs_labels: bool, stage: str = "fit") -> None:
-        """Reads, tokenises and splits; a second call with the same encoder does nothing.
+        """Reads, tokenises and splits; does nothing where that is done for encoder and stage.
 
         Args:
             encoder: Gives the tokenizer, the length limit and the prompts.
@@ -168,10 +170,9 @@ class EmbeddingDataModule(LightningDataModule):
         Raises:
             InputError: The input can't be used; the message says where and why.
         """
-        if self._encoder is encoder and self._loaded:
+        if self._encoder is encoder and stage in self._loaded_for:
             return
-        self._encoder = encoder
-        self._loaded = False
+        self._encoder, self._loaded_for = encoder, ()
         predicting = stage == "predict"
         documents: Positive = "answer" if predicting else self.positive
         settings = read_settings(
@@ -208,34 +209,45 @@ class EmbeddingDataModule(LightningDataModule):
             else:
                 own, own_rows, _ = self._read(self.validation_jsonl, settings, True)
                 sides = sides_of_two(table, rows, own, own_rows, self.positive)
-            train, validation, self.tokens = sides.train, sides.held_out, sides.tokens
+            self.tokens = sides.tokens
             self.report["train_examples"], self.report["eval_examples"] = sides.rows
-            if train.label is not None and not needs_labels:
-                train = only_right(train, self.input_jsonl)
-            negatives = train_negatives(table, train, validation) if stage == "fit" else None
-            self._load_for_training(train, validation, negatives, encoder, needs_labels)
-        self._loaded = True
+            self._load_pairs(sides, table, encoder, needs_labels, fits=stage == "fit")
+        measures = ("validate", "test")
+        self._loaded_for = (stage,) if predicting else ("fit", *measures)[stage != "fit" :]
 
     def _read(
         self, path: str, settings: ReadSettings, drop_duplicates: bool
     ) -> tuple[Table, Ints, ReadReport]:
         """A table, its rows that are used, and what reading found."""
+        if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+            raise InputError(
+                f"{path}: is a pipe, and can't be read again for the reports; write it into a file"
+            )
         table = read_table(path, settings, self.cache_dir, self.on_bad_rows)
         rows = table.kept(drop_duplicates=drop_duplicates)
         reading = table.report(drop_duplicates=drop_duplicates)
         log.info("%s", reading)
+        self.content[path] = table.content
         return table, rows, reading
 
-    def _load_for_training(
-        self,
-        train: Pairs,
-        validation: Pairs,
-        negatives: Negatives | None,
-        encoder: Encoder,
-        needs_labels: bool,
+    def _load_pairs(
+        self, sides: Sides, table: Table, encoder: Encoder, needs_labels: bool, *, fits: bool
     ) -> None:
-        self.rows, self.validation_rows = train_rows(train, validation, negatives)
+        train, validation = sides.train, sides.held_out
+        self.rows, self.validation_rows = train_rows(train, validation)
+        self.searched_rows = self.rows, self.validation_rows
         self.task = retrieval_task(self.rows, self.validation_rows, validation.right)
+        if train.label is None or not needs_labels:
+            self.validation_rows = self.validation_rows.only(validation.right)
+        negatives = None
+        if fits:
+            if train.label is not None and not needs_labels:
+                right = labelled_right(train, self.input_jsonl)
+                train, self.rows = train.only(right), self.rows.only(right)
+            negatives = train_negatives(table, train, validation)
+            if negatives is not None:
+                negatives = coded(negatives, sides.train, validation)
+                self.rows = replace(self.rows, negatives=negatives)
         # With in-batch negatives a small batch costs more than a row that waits.
         self.may_wait = 0.0 if needs_labels else MAY_WAIT
         self.in_rows = needs_labels

@@ -165,11 +165,11 @@ def findings(data: DataMeasures) -> dict[str, Finding]:
         return finding(name, len(own), alike[later], later)
 
     def several(name: str, others: Keys) -> Finding:
-        first = first_equal(question)
-        both = (others != NO_KEY) & (others[first] != NO_KEY)
-        later = np.flatnonzero(both & (others != others[first]))
-        count = len(np.unique(first[later]))
-        return finding(name, distinct, used[first[later]], used[later], count=count)
+        some = np.flatnonzero(others != NO_KEY)
+        first = some[first_equal(question[some])]
+        differs = others[some] != others[first]
+        first, later = first[differs], some[differs]
+        return finding(name, distinct, used[first], used[later], count=len(np.unique(first)))
 
     dropped = np.flatnonzero(table.duplicate)
     copied, nameless = used[texts.copied[used] >= COPIED], used[file == NO_KEY]

@@ -60,18 +60,16 @@ class Pairs:
             return np.ones(len(self), dtype=np.bool_)
         return np.asarray(self.label >= RIGHT)
 
-    def only_right(self) -> Pairs:
-        """The pairs whose positive is a right answer."""
-        right = self.right
-        label = None if self.label is None else self.label[right]
+    def only(self, kept: Mask) -> Pairs:
+        """Those that a (pairs,) mask keeps."""
         return Pairs(
-            self.anchor[right],
-            self.positive[right],
-            self.anchor_key[right],
-            self.positive_key[right],
-            self.file_key[right],
-            label,
-            self.row[right],
+            self.anchor[kept],
+            self.positive[kept],
+            self.anchor_key[kept],
+            self.positive_key[kept],
+            self.file_key[kept],
+            None if self.label is None else self.label[kept],
+            self.row[kept],
         )
 
     def after(self, texts: int) -> Pairs:
@@ -149,27 +147,19 @@ def train_negatives(table: Table, train: Pairs, held_out: Pairs) -> Negatives | 
     return kept if len(kept.text) else None
 
 
-def train_rows(
-    train: Pairs, validation: Pairs, negatives: Negatives | None = None
-) -> tuple[TrainRows, TrainRows]:
+def train_rows(train: Pairs, validation: Pairs) -> tuple[TrainRows, TrainRows]:
     """Training and held-out pairs, with codes that are equal for equal texts of both.
 
-    Negatives have the codes of the positives that they equal, others of their own.
-    Labels of the held-out pairs are kept only where the training pairs have some.
+    Labels of the held-out pairs are kept only where the training pairs have some, and are 1 where
+    the held-out ones have none.
     """
     count = len(train)
     anchor_key = codes(np.concatenate([train.anchor_key, validation.anchor_key]))
     positive_key = codes(np.concatenate([train.positive_key, validation.positive_key]))
-    if negatives is not None:
-        known = np.unique(np.concatenate([train.positive_key, validation.positive_key]))
-        place = np.searchsorted(known, negatives.key)
-        is_known = known[np.minimum(place, len(known) - 1)] == negatives.key
-        others = len(known) + np.unique(negatives.key, return_inverse=True)[1]
-        negatives = negatives.with_keys(np.where(is_known, place, others))
     labels = validation_labels = None
     if train.label is not None:
         labels = train.label.astype(np.float32)
-        validation_labels = np.full(len(validation), np.nan, dtype=np.float32)
+        validation_labels = np.ones(len(validation), dtype=np.float32)
         if validation.label is not None:
             validation_labels[:] = validation.label
     return (
@@ -181,7 +171,6 @@ def train_rows(
             file=codes(train.file_key),
             labels=labels,
             row=train.row,
-            negatives=negatives,
         ),
         TrainRows(
             anchor=validation.anchor,
@@ -195,13 +184,22 @@ def train_rows(
     )
 
 
+def coded(negatives: Negatives, train: Pairs, validation: Pairs) -> Negatives:
+    """The same with codes as of :func:`train_rows`; those that no positive equals have others."""
+    known = np.unique(np.concatenate([train.positive_key, validation.positive_key]))
+    place = np.searchsorted(known, negatives.key)
+    is_known = known[np.minimum(place, len(known) - 1)] == negatives.key
+    others = len(known) + np.unique(negatives.key, return_inverse=True)[1]
+    return negatives.with_keys(np.where(is_known, place, others))
+
+
 def retrieval_task(train: TrainRows, validation: TrainRows, right: Mask) -> RetrievalTask:
     """Held-out questions against all distinct positives of the whole set.
 
     Of equal questions, and of equal positives, the first text stands for all.
 
     Args:
-        train: Training pairs.
+        train: The pairs of the training side, those that are not trained on included.
         validation: Held-out pairs.
         right: (held-out pairs,) the pair's positive is a right answer.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from embedft.data.keys import Ints
 from embedft.data.records import Record, stream_records
 from embedft.data.report import ReadReport
+from embedft.errors import InputError
 
 if TYPE_CHECKING:
     from embedft.data.datamodule import EmbeddingDataModule
@@ -23,9 +25,21 @@ class Document(NamedTuple):
 
 
 def stream_rows(data: EmbeddingDataModule, path: str | None = None) -> Iterator[Record]:
-    """The good rows of a file, ``input_jsonl`` by default, in its order, duplicates included."""
+    """The good rows of a file, ``input_jsonl`` by default, in its order, duplicates included.
+
+    Raises:
+        InputError: At the end: it is not the file that was read before.
+    """
     path = path or data.input_jsonl
-    return stream_records(path, ReadReport(path), context_required=data.positive == "context")
+    digest = hashlib.sha256()
+    yield from stream_records(
+        path, ReadReport(path), context_required=data.positive == "context", digest=digest
+    )
+    if not digest.hexdigest().startswith(data.content[path]):
+        raise InputError(
+            f"{path}: was changed while it was in use, so its rows can't be named; bring the file "
+            "of before back, or start again with this one"
+        )
 
 
 def query_rows(data: EmbeddingDataModule) -> list[Record]:
@@ -48,8 +62,8 @@ def documents(data: EmbeddingDataModule, places: Iterable[int]) -> dict[int, Doc
     texts = np.fromiter(place_of, dtype=np.int64)
     found: dict[int, Document] = {}
     for rows, path in (
-        (data.rows, data.input_jsonl),
-        (data.validation_rows, data.validation_jsonl),
+        (data.searched_rows[0], data.input_jsonl),
+        (data.searched_rows[1], data.validation_jsonl),
     ):
         pairs_of_row: dict[int, list[int]] = {}
         for pair in np.flatnonzero(np.isin(rows.positive, texts)).tolist():

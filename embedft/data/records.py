@@ -30,19 +30,36 @@ def stream_records(
     report: ReadReport,
     *,
     context_required: bool = False,
+    digest: Digest | None = None,
 ) -> Iterator[Record]:
-    """Yields the good rows of a file in its order, and counts all of them in ``report``."""
-    line_number = 0
-    for block in byte_blocks(Path(path), _CHUNK):
+    """Yields the good rows of a file in its order, and counts all of them in ``report``.
+
+    Args:
+        path: The file.
+        report: Counts.
+        context_required: A row without a context is a bad row.
+        digest: Gets every byte of the file.
+    """
+    for number, line, is_cut in numbered_lines(Path(path), digest):
+        report.rows += 1
+        try:
+            yield parse_row(line, number, context_required, is_cut)
+        except RowError as bad:
+            report.add_problem(number, str(bad))
+
+
+def numbered_lines(path: Path, digest: Digest | None = None) -> Iterator[tuple[int, bytes, bool]]:
+    """Yields the lines of a file that are not blank: number from 1, bytes, and if it has no end.
+
+    Raises:
+        InputError: The file can't be read.
+    """
+    number = 0
+    for block in byte_blocks(path, _CHUNK, digest):
         for line, is_cut in lines_of(block):
-            line_number += 1
-            if line is None:
-                continue
-            report.rows += 1
-            try:
-                yield parse_row(line, line_number, context_required, is_cut)
-            except RowError as bad:
-                report.add_problem(line_number, str(bad))
+            number += 1
+            if line is not None:
+                yield number, line, is_cut
 
 
 def read_records(

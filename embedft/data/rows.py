@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import unicodedata
 from typing import Any, NamedTuple, NoReturn
 
@@ -99,7 +98,8 @@ def _parse(line: bytes, number: int) -> Record:
         question=_text(row, "question", required=True),
         answer=_text(row, "answer", required=True),
         context=_text(row, "context", required=False),
-        file_name=_text(row, "file_name", required=False),
+        # Some file systems keep names decomposed: one document must not lie on both sides.
+        file_name=unicodedata.normalize("NFC", _text(row, "file_name", required=False)),
         id=_id(row, number),
         label=_label(row),
         negatives=_negatives(row),
@@ -125,8 +125,13 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise RowError(f"{twice}: stands more than once in the object; keep one")
+        raise RowError(f"{_key(twice)}: stands more than once in the object; keep one")
     return row
+
+
+def _key(key: str) -> str:
+    """A key as it can be printed, half a surrogate pair included."""
+    return key.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -155,7 +160,7 @@ def _kind(value: Any) -> str:
 def _text(row: dict[str, Any], name: str, *, required: bool) -> str:
     if name not in row:
         if required:
-            keys = ", ".join(sorted(row)[:8]) or "none"
+            keys = ", ".join(map(_key, sorted(row)[:8])) or "none"
             raise RowError(f"{name}: missing (the row's keys: {keys})")
         return ""
     value = row[name]
@@ -220,7 +225,7 @@ def _label(row: dict[str, Any]) -> float | None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise RowError(f"{name}: is {_kind(value)}, must be a number from 0 to 1")
-        if not (math.isfinite(value) and 0 <= value <= 1):
+        if not 0 <= value <= 1:  # as it is: float() of a whole number may overflow
             raise RowError(f"{name}: is {value}, must lie from 0 to 1")
         labels[name] = float(value)
     if len(set(labels.values())) > 1:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from typing import NamedTuple
 
+import numpy as np
+
 from embedft.data.blocks import Positive
-from embedft.data.keys import Ints
+from embedft.data.keys import Ints, Mask
 from embedft.data.pairs import Pairs, pairs_of, row_keys
 from embedft.data.splits import all_held_out, drop_leaking_rows, split_rows
 from embedft.data.table import Table
@@ -106,21 +108,22 @@ def sides_of_two(table: Table, rows: Ints, own: Table, own_rows: Ints, positive:
     )
 
 
-def only_right(train: Pairs, path: str) -> Pairs:
-    """The pairs labelled as right, for a loss that knows no others.
+def labelled_right(train: Pairs, path: str) -> Mask:
+    """(pairs,) those labelled as right, for a loss that knows no others.
 
     Args:
-        train: Pairs with labels.
+        train: Pairs to train on.
         path: Their file.
 
     Raises:
         InputError: Fewer than two are.
     """
-    kept = train.only_right()
-    log.info("labels: %d pairs below 0.5 are not trained on", len(train) - len(kept))
-    if len(kept) < 2:
+    right = train.right
+    count = np.count_nonzero(right)
+    log.info("labels: %d pairs below 0.5 are not trained on", len(train) - count)
+    if count < 2:
         raise InputError(
             f"{path}: label: fewer than 2 pairs reach 0.5, which this loss "
             "needs; try --loss_function CosineSimilarityLoss"
         )
-    return kept
+    return right

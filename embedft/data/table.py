@@ -72,6 +72,11 @@ class Table:
     def __len__(self) -> int:
         return len(self.question)
 
+    @property
+    def content(self) -> str:
+        """The digest of the file's bytes."""
+        return self.tokens.fingerprint.rpartition("-")[2]
+
     def kept(self, *, drop_duplicates: bool) -> Ints:
         """(kept,) the rows that are used, ascending.
 
@@ -163,7 +168,7 @@ def _read_table(
         cached.report(drop_duplicates=False).check(len(cached), refuse_bad_rows=strict)
         return cached
 
-    if cache_dir is not None:
+    if cache_dir is not None and not Path(path).is_fifo():  # a pipe can be read but once
         if (cached := find()) is not None:
             return cached
         try:

@@ -20,6 +20,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from embedft.data.keys import Mask
 
 _KNOWN_WORDS = 200_000  # words kept at most: some 60 MB
+_LONG = 64  # characters, from which on a word is not kept: it would hardly come again
 _BATCH = 2_000  # texts or words a call: the tokenizer's own objects are large
 
 
@@ -100,6 +101,9 @@ class TextTokenizer:
         cut = sizes > most
         parts = [part for own in ids for part in (self._first, own[:most], self._last)]
         lengths = ((np.minimum(sizes, most) + special) // width).astype(np.int32)
+        for word in new:
+            if len(word) > _LONG:  # a whole text, where a script has no blanks
+                self._words.pop(word, None)
         if len(self._words) > _KNOWN_WORDS:
             self._words.clear()
         return TokenizedTexts(np.frombuffer(b"".join(parts), dtype=self.dtype), lengths, cut)

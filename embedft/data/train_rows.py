@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from embedft.data.keys import Ints
+from embedft.data.keys import Ints, Mask
 from embedft.data.negatives import Negatives
 from embedft.errors import InputError
 
@@ -45,6 +45,18 @@ class TrainRows:
     def __len__(self) -> int:
         return len(self.anchor)
 
+    def only(self, kept: Mask) -> TrainRows:
+        """Those that a (rows,) mask keeps; they have no negatives yet."""
+        return TrainRows(
+            self.anchor[kept],
+            self.positive[kept],
+            self.anchor_key[kept],
+            self.positive_key[kept],
+            self.file[kept],
+            None if self.labels is None else self.labels[kept],
+            self.row[kept],
+        )
+
     @cached_property
     def right(self) -> Ints:
         """Ascending (anchor, positive) pairs of the rows, each as one number."""
@@ -52,10 +64,17 @@ class TrainRows:
 
     @cached_property
     def several_answers(self) -> float:
-        """The share of distinct questions that more than one row answers, from 0 to 1."""
+        """The share of distinct questions that have more than one answer, from 0 to 1."""
         _, first = np.unique(self.row, return_index=True)  # a row may give two pairs
-        _, rows = np.unique(self.anchor_key[first], return_counts=True)
-        return float((rows > 1).sum() / max(1, len(rows)))
+        distinct = np.unique(self.pairs(self.anchor_key[first], self.positive_key[first]))
+        _, answers = np.unique(distinct // self._width, return_counts=True)
+        return float((answers > 1).sum() / max(1, len(answers)))
+
+    @property
+    def have_wrong_answers(self) -> bool:
+        """Whether each question has an answer of another row that is wrong to it."""
+        _, answers = np.unique(self.right // self._width, return_counts=True)
+        return int(answers.max(initial=0)) < len(np.unique(self.positive_key))
 
     @property
     def one_answer(self) -> bool:
@@ -76,16 +95,20 @@ class TrainRows:
 
     def right_of(self, batch: Ints) -> tuple[Ints, Ints]:
         """The right answers to some rows' questions: places in the batch, and keys."""
-        width = int(self.positive_key.max()) + 1
+        width = self._width
         first = np.searchsorted(self.right, self.anchor_key[batch] * width)
         counts = np.searchsorted(self.right, (self.anchor_key[batch] + 1) * width) - first
         row = np.repeat(np.arange(len(batch)), counts)
         shift = np.repeat(first - (np.cumsum(counts) - counts), counts)
         return row, self.right[shift + np.arange(len(row))] % width
 
+    @cached_property
+    def _width(self) -> int:
+        return int(self.positive_key.max(initial=0)) + 1
+
     def pairs(self, anchor_key: Ints, positive_key: Ints) -> Ints:
         """Pairs of keys, each as one number."""
-        return anchor_key * (int(self.positive_key.max()) + 1) + positive_key
+        return anchor_key * self._width + positive_key
 
 
 def draw_negatives(

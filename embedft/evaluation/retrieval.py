@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 QUERY_BLOCK = 128
+MANY = 32  # right answers of a query, from which on sorting is faster and takes less memory
 
 
 class Relevant(Sequence[NDArray[np.int64]]):
@@ -110,26 +111,36 @@ def search(
         top: T, at most C are found.
     """
     corpus_CD = _unit(corpus_CD)
-    places = torch.arange(len(corpus_CD), device=corpus_CD.device)
     for start in range(0, len(queries_QD), QUERY_BLOCK):
         with torch.autocast(corpus_CD.device.type, enabled=False):  # would round to bf16
             scores_QC = _unit(queries_QD[start : start + QUERY_BLOCK]) @ corpus_CD.T
-        top_places_QT = scores_QC.topk(min(top, len(corpus_CD)), dim=1).indices.sort(dim=1).values
-        rows = zip(scores_QC, top_places_QT, relevant[start : start + QUERY_BLOCK], strict=True)
-        for scores_C, top_places_T, right in rows:
+        least_Q = scores_QC.topk(min(top, len(corpus_CD)), dim=1).values[:, -1]
+        rows = zip(scores_QC, least_Q, relevant[start : start + QUERY_BLOCK], strict=True)
+        for scores_C, least, right in rows:
             right_R = torch.from_numpy(right).to(scores_C.device)
-            score_R1 = scores_C[right_R].unsqueeze(1)
-            ahead_RC = (scores_C > score_R1) | (
-                (scores_C == score_R1) & (places < right_R.unsqueeze(1))
-            )
-            top_T = scores_C[top_places_T].sort(descending=True, stable=True)
+            score_R = scores_C[right_R]
+            first = (scores_C >= least).nonzero().squeeze(1)  # of equal scores too many
+            first_T = scores_C[first].sort(descending=True, stable=True)
             yield Found(
-                ahead_RC.sum(dim=1).add(1).sort().values,
-                right_R[score_R1.argmax()],
-                score_R1.max(),
-                top_T.values,
-                top_places_T[top_T.indices],
+                _ranks(scores_C, right_R).sort().values,
+                right_R[score_R.argmax()],
+                score_R.max(),
+                first_T.values[:top],
+                first[first_T.indices[:top]],
             )
+
+
+def _ranks(scores_C: Tensor, right_R: Tensor) -> Tensor:
+    """(R,) ranks from 1 of some documents; equal scores rank in corpus order."""
+    if len(right_R) > MANY:  # each is compared with each document: R·C, where sorting is C·log C
+        rank_C = torch.empty(len(scores_C), dtype=torch.int64, device=scores_C.device)
+        order_C = scores_C.argsort(descending=True, stable=True)
+        rank_C[order_C] = torch.arange(1, len(scores_C) + 1, device=scores_C.device)
+        return rank_C[right_R]
+    places = torch.arange(len(scores_C), device=scores_C.device)
+    score_R1, right_R1 = scores_C[right_R].unsqueeze(1), right_R.unsqueeze(1)
+    ahead_RC = (scores_C > score_R1) | ((scores_C == score_R1) & (places < right_R1))
+    return ahead_RC.sum(dim=1) + 1
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -16,9 +16,11 @@ from embedft.data.keys import Ints
 from embedft.data.plan import plan_epoch
 from embedft.data.train_rows import draw_negatives
 from embedft.embedding import Embeddings
+from embedft.errors import RunFailedError
 from embedft.evaluation.findings import Findings, find
 from embedft.evaluation.metrics import RetrievalMetrics, query_values
 from embedft.evaluation.retrieval import search
+from embedft.finite import all_finite
 from embedft.training.objective import batch_loss
 
 if TYPE_CHECKING:
@@ -55,9 +57,18 @@ class Evaluation:
         self.embeddings_XD[places] = embeddings.to(self.embeddings_XD.dtype)
 
     def finish(self) -> tuple[dict[str, float], Findings]:
-        """Metrics by name, without prefix, and what was found, question by question."""
+        """Metrics by name, without prefix, and what was found, question by question.
+
+        Raises:
+            RunFailedError: An embedding is NaN or infinite.
+        """
         if self.trainer.world_size > 1:  # each rank filled its own rows, the others are zero
             self.embeddings_XD = self.trainer.strategy.reduce(self.embeddings_XD, reduce_op="sum")
+        if not all_finite(self.embeddings_XD):  # each would rank first
+            raise RunFailedError(
+                "measuring: an embedding is NaN or infinite; the model's weights are broken, or "
+                "--precision 32-true is needed"
+            )
         name = self.data.task_name
         findings = find(self.embeddings_XD, self.task, name, self.mine, self._over_ranks)
         metrics = self.module.metrics
@@ -103,7 +114,7 @@ class Evaluation:
             seed=0,
             epoch=0,
         )
-        draws = self.data.draws if len(np.unique(rows.positive_key)) > 1 else 0
+        draws = self.data.draws if rows.have_wrong_answers else 0
         total = 0.0
         for index in range(len(plan)):
             batch = plan[index]

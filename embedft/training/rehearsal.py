@@ -82,7 +82,7 @@ def rehearse(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModul
     train_speed, eval_speed, device = _speeds(trainer, module, data)
     return Rehearsal(
         train=np.unique(rows.row),
-        held_out=np.unique(data.validation_rows.row) if data.validation_jsonl is None else None,
+        held_out=np.unique(data.searched_rows[1].row) if data.validation_jsonl is None else None,
         questions=len(data.task.queries),
         corpus=len(data.task.corpus),
         batch_size=data.batch_size * trainer.world_size * accumulated,

@@ -71,7 +71,7 @@ def test_pairs_of_each_kind(
     assert len(set(pairs.positive_key.tolist())) == len(set(positives))
     assert pairs.label is not None
     assert pairs.label.tolist() == labels
-    right = pairs.only_right()
+    right = pairs.only(pairs.right)
     assert right.label is not None
     assert right.label.tolist() == [label for label in labels if label >= 0.5]
     assert len(right) == len(right.anchor) == len(right.positive) == len(right.label)

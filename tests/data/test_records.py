@@ -88,6 +88,8 @@ def test_unicode_line_separators_do_not_end_a_row(tmp_path: Path, separator: str
             "label: is true or false, must be a nu",
         ),
         ('{"question": "q", "answer": "a", "score": NaN}', "row: holds NaN, which is not JSON"),
+        (f'{{"question": "q", "answer": "a", "label": 1{"0" * 400}}}', "label: is 1000"),
+        ('{"q\\ud800": 1, "answer": "a"}', "question: missing (the row's keys: answer, q\\ud800)"),
         ('{"question": "q", "answer": "a", "score": 1e999}', "score: is inf, must lie from 0 to 1"),
         ('{"question": "q", "answer": "a", "label": 0, "score": 1}', "label: differs from score"),
         (

@@ -11,7 +11,7 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 from torch import Tensor
 
 from embedft.evaluation.metrics import RetrievalMetrics, query_values
-from embedft.evaluation.retrieval import QUERY_BLOCK, RetrievalTask, search
+from embedft.evaluation.retrieval import MANY, QUERY_BLOCK, RetrievalTask, search
 
 PEER_NAMES = {
     "recall@1": "cosine_recall@1",
@@ -97,6 +97,29 @@ def test_ties_rank_in_corpus_order() -> None:
     corpus = torch.ones(5, 4)
     (found,) = search(queries, corpus, [np.array([1, 3])], top=3)
     assert found.ranks.tolist() == [2, 4]
+
+
+def test_ties_at_the_edge_are_the_first() -> None:
+    """Of equal scores the first are the top ones, also where not all of them are."""
+    corpus = torch.ones(300, 4)
+    corpus[200] = torch.tensor([1.0, 1.0, 1.0, 0.9])
+    (found,) = search(corpus[200:201], corpus, [np.array([5])], top=3)
+    assert found.top_places.tolist() == [200, 0, 1]
+    assert found.ranks.tolist() == [7]
+
+
+@pytest.mark.parametrize("right", [MANY, MANY + 1, 400])
+def test_many_right_answers(right: int) -> None:
+    """By comparing or by sorting: the ranks of a stable sort, ties included."""
+    rng = np.random.default_rng(right)
+    corpus = torch.from_numpy(rng.integers(-2, 3, (500, 3))).float()
+    corpus[:, 0] += 0.5
+    query = torch.tensor([[1.0, 0.5, 0.25]])
+    relevant = rng.choice(500, size=right, replace=False)
+    (found,) = search(query, corpus, [relevant])
+    scores = torch.nn.functional.normalize(query) @ torch.nn.functional.normalize(corpus).T
+    order = np.argsort(-scores[0].numpy(), kind="stable").tolist()
+    assert found.ranks.tolist() == sorted(order.index(place) + 1 for place in relevant)
 
 
 def test_top_answers() -> None:
