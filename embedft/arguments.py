@@ -125,7 +125,7 @@ def _settings(name: str, value: Any) -> list[tuple[str, Any]]:
         return [(SHORT_FLAGS[name], loss_class(str(value)))]
     if name == "evaluation_steps":
         if str(value) == "0":
-            return [("trainer.val_check_interval", 1.0)]
+            return [(SHORT_FLAGS[name], 1.0), ("trainer.check_val_every_n_epoch", 1)]
         # Counted over epochs: an epoch may be shorter than the interval.
         return [(SHORT_FLAGS[name], value), ("trainer.check_val_every_n_epoch", "null")]
     return [(SHORT_FLAGS[name], value)]

@@ -68,8 +68,6 @@ def finish_run(
     if evaluations["best"] is evaluations["last"] and trainer.is_global_zero:
         copy_checkpoint(last, best)
     weights = mixed_with_base(trainer, module, data, run_files, best) if module.base_share else None
-    if not trainer.is_global_zero:
-        return
 
     def export(target: Path, evaluation: dict[str, Any], guard: str = "") -> None:
         card = ModelCard(
@@ -87,20 +85,26 @@ def finish_run(
         export_encoder(module.encoder, target, card)
 
     module.cpu()
-    export(folder.final_model, evaluations["last"])
+    if trainer.is_global_zero:
+        export(folder.final_model, evaluations["last"])
     recommended = evaluations["best"]
     if weights is not None:
         module.encoder.load_state_dict(weights)
     elif is_worse(evaluations.get("base"), recommended):
         recommended = evaluations["base"]
         module.encoder.restore_base_weights()
-    else:
+    elif trainer.is_global_zero:
         load_weights(module.encoder, read_checkpoint(best), best)
     results = {**evaluations, "best_model": recommended, "data": data.report}
     guard = ""
     if data.guard_jsonl is not None:
+        if trainer.world_size > 1:  # the first rank's: hosts may not share the folder
+            module.encoder.load_state_dict(trainer.strategy.broadcast(module.encoder.weights()))
         results["guard"] = measure_guard(module, data, trainer)
         guard = guard_in_words(results["guard"])
+    if not trainer.is_global_zero:
+        return
+    module.cpu()
     export(folder.best_model, recommended, guard)
     write_json(folder.metrics, results)
     run_files.end(
@@ -123,6 +127,7 @@ def finish_run(
         log=read_log(run_files.metrics_file),
     )
     log_outcome(trainer.loggers, trainer.global_step, evidence)
+    folder.forget_requeued()
     write_report(report, f"{module.encoder.base.name} tuned on {data.input_jsonl}", evidence)
     log.log(RESULT, "%s", outcome_in_words(evaluations, guard, folder, report))
 

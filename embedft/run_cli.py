@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +44,14 @@ TRAINER_DEFAULTS = {
 }
 
 
-# Retrieval is measured on all texts or not at all.
-WHOLE = {
-    "fast_dev_run": False,
-    "overfit_batches": 0.0,
-    "limit_val_batches": None,
-    "limit_test_batches": None,
+# Retrieval is measured on all texts or not at all, and all are predicted.
+WHOLE: dict[str, tuple[Any, ...]] = {
+    "fast_dev_run": (False,),
+    "overfit_batches": (0.0,),
+    "limit_val_batches": (None,),
+    "limit_test_batches": (None,),
+    "limit_predict_batches": (None,),
+    "num_sanity_val_steps": (-1, 0),
 }
 
 
@@ -58,7 +62,9 @@ class SaveConfig(SaveConfigCallback):
         """Replaces an earlier one: whether the folder may be used was decided before."""
         if stage != "fit":
             return
-        text = self.parser.dump(self.config, skip_unset=False)
+        config = self.config.clone()
+        config.overwrite, config.ckpt_path = False, None  # said once, not of each run with it
+        text = self.parser.dump(config, skip_unset=False)
         with replacing_file(Path(self.config.output_dir) / "config.yaml") as temporary:
             temporary.write_text(text, encoding="utf-8")
 
@@ -133,7 +139,9 @@ class EmbedftCLI(LightningCLI):
         if report and not may_replace and Path(report).exists():
             raise InputError(f"{report}: exists already; give another --report or --overwrite")
         if self.subcommand == "fit":
-            self.folder.check_free(self.settings.ckpt_path, self.settings.overwrite)
+            self.folder.check_free(
+                self.settings.ckpt_path, self.settings.overwrite, self.settings.model.base_model
+            )
         elif self.subcommand == "check":
             page = self.settings.html
             if page is not None and Path(page).exists() and not self.settings.overwrite:
@@ -159,6 +167,7 @@ class EmbedftCLI(LightningCLI):
             model.learning_rate,
             model.warmup_steps,
             model.dropout,
+            model.weight_decay,
         )
         if self.subcommand == "fit":
             check_end(trainer.max_epochs, trainer.max_steps)
@@ -196,16 +205,37 @@ class EmbedftCLI(LightningCLI):
             raise InputError(reason + hint) from error
         if self.settings.ckpt_path:  # Lightning does it again; here a misfit is one clear line
             load_weights(self.model.encoder, self.checkpoint, Path(self.settings.ckpt_path))
+            if self.subcommand != "fit":
+                self._say_what_is_read_otherwise()
+
+    def _say_what_is_read_otherwise(self) -> None:
+        """Warns where texts are not embedded as the checkpoint was trained."""
+        before, now = self.checkpoint["embedft_hyper_parameters"], self.model.hparams
+        names = ("pooling", "normalize", "max_seq_length", "query_prompt", "document_prompt")
+        changed = [
+            f"{name} (was {before[name]}, is {now[name]})"
+            for name in names
+            if name in before and before[name] != now[name]
+        ]
+        if changed:
+            log.warning(
+                "%s: not as the checkpoint was trained: %s; the config.yaml of its run has what "
+                "it was trained with",
+                self.subcommand,
+                ", ".join(changed),
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Adds the callbacks that make the files of a run."""
         configured = self._get(self.config_init, "trainer", default={})
         for name, whole in WHOLE.items():
-            if configured[name] != whole:
+            if configured[name] not in whole:
                 raise InputError(
                     f"trainer.{name}: leaves out texts to measure; leave the setting out (for a "
                     "short try use --trainer.max_steps 5)"
                 )
+        if configured["log_every_n_steps"] == 0:
+            raise InputError("trainer.log_every_n_steps: is 0, must be at least 1")
         callbacks = list(configured.get("callbacks") or [])
         if self.subcommand == "fit":
             self.run_files = RunFiles(self.settings.output_dir)
@@ -238,8 +268,10 @@ class EmbedftCLI(LightningCLI):
         """Reads the data, then makes the folder."""
         self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
         if self.settings.ckpt_path:
+            self.datamodule.trainer = self.trainer  # it knows how many devices share a batch
             state = self.checkpoint.get(self.datamodule.__class__.__qualname__, {})
-            self.datamodule.refuse_other_rows(state)
+            self.datamodule.refuse_other_run(state)
+            self.model.refuse_other_layers(self.checkpoint)
         if self.datamodule.guard_jsonl is not None:
             guard_data(self.datamodule).load(self.model.encoder, False, "test")
         if not self.trainer.is_global_zero:
@@ -258,35 +290,57 @@ class EmbedftCLI(LightningCLI):
             }
         )
 
+    def fit(self, **settings: Any) -> None:
+        """The Trainer's; after an error nothing of it is left to a next run of this process."""
+        with self._left_clean():
+            self.trainer.fit(**settings)
+
+    @contextmanager
+    def _left_clean(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.model.forget_cast_weights()
+            self.folder.unlock()
+            raise
+
     def after_fit(self) -> None:
         """Measures the last weights if nobody has, exports best and last, prints the table."""
         try:
-            finish_run(
-                self.trainer,
-                self.model,
-                self.datamodule,
-                self.folder,
-                self.run_files,
-                self._hyperparameters(),
-                Path(self.settings.report) if self.settings.report else self.folder.report,
-            )
+            with self._left_clean():
+                finish_run(
+                    self.trainer,
+                    self.model,
+                    self.datamodule,
+                    self.folder,
+                    self.run_files,
+                    self._hyperparameters(),
+                    Path(self.settings.report) if self.settings.report else self.folder.report,
+                )
         except Exception as error:
             self.run_files.on_exception(self.trainer, self.model, error)
             raise
         finally:
             self.folder.unlock()
 
-    # Test and validate, which LightningCLI runs in place of the Trainer's own.
+    # What LightningCLI runs in place of the Trainer's own.
 
     def test(self, **settings: Any) -> None:
         """Measures, prints one table, and writes a page."""
-        self.trainer.test(**settings, verbose=False)
-        self._report_measured()
+        with self._left_clean():
+            self.trainer.test(**settings, verbose=False)
+            self._report_measured()
 
     def validate(self, **settings: Any) -> None:
         """As :meth:`test`."""
-        self.trainer.validate(**settings, verbose=False)
-        self._report_measured()
+        with self._left_clean():
+            self.trainer.validate(**settings, verbose=False)
+            self._report_measured()
+
+    def predict(self, **settings: Any) -> None:
+        """The Trainer's; see :meth:`fit`."""
+        with self._left_clean():
+            self.trainer.predict(**settings)
 
     def _report_measured(self) -> None:
         settings = {"measured": self._weights_in_words(), "precision": self.trainer.precision}

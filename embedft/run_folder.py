@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,26 @@ class RunFolder:
         return path, read_checkpoint(path)
 
     def requeued(self) -> Path | None:
-        """The newest checkpoint that Lightning saved before SLURM requeued this job."""
+        """The newest checkpoint of a run that SLURM requeued, if this job is such a one."""
         saved = numbered_files(self.path, "hpc_ckpt_", ".ckpt")
-        return saved[max(saved)] if saved and SLURMEnvironment.detect() else None
+        if not saved or not SLURMEnvironment.detect():
+            return None
+        last = self.checkpoints / "last.ckpt"  # newer where the job went on for a while
+        found = [saved[max(saved)], *([last] if last.is_file() else [])]
+        return max(found, key=lambda path: path.stat().st_mtime_ns)
 
-    def check_free(self, ckpt_path: str | None, overwrite: bool) -> None:
+    def forget_requeued(self) -> None:
+        """Deletes what was saved for a requeued job: the run is at its end."""
+        for path in numbered_files(self.path, "hpc_ckpt_", ".ckpt").values():
+            path.unlink(missing_ok=True)
+
+    def check_free(self, ckpt_path: str | None, overwrite: bool, base_model: str) -> None:
         """Refuses a folder that holds another run, or that can't be written.
+
+        Args:
+            ckpt_path: The run in it is resumed.
+            overwrite: The run in it is to be deleted.
+            base_model: Which must not be a part of that.
 
         Raises:
             InputError: The folder may not be used.
@@ -88,6 +103,12 @@ class RunFolder:
                 f"{self.path}: holds another run ({', '.join(used[:3])}); go on with it by "
                 "--ckpt_path last, start anew by --overwrite, or give another --output_dir"
             )
+        for path in self._run_files() if ckpt_path is None else ():
+            if Path(base_model).resolve().is_relative_to(path.resolve()):
+                raise InputError(
+                    f"base_model {base_model}: lies in {path}, which --overwrite deletes; give "
+                    "another --output_dir"
+                )
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -100,7 +121,7 @@ class RunFolder:
             ) from None
         finally:
             for folder in missing:  # only looked: bad input must leave nothing behind
-                if folder.is_dir():
+                with suppress(OSError):  # another run may be at its beginning there
                     folder.rmdir()
 
     def _run_files(self) -> list[Path]:
@@ -136,12 +157,14 @@ class RunFolder:
     def make(self) -> None:
         """Makes the folders of a run, without what a killed one left half-written."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        for leftover in self.path.rglob(".*.writing-*"):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink(missing_ok=True)
         self.log_file.parent.mkdir(exist_ok=True)
+        # Not below: there may be other runs' folders.
+        for folder in (self.path, self.checkpoints, self.log_file.parent):
+            for leftover in folder.glob(".*.writing-*"):
+                if leftover.is_dir():
+                    shutil.rmtree(leftover)
+                else:
+                    leftover.unlink(missing_ok=True)
 
     def tensorboard(self) -> TensorBoardLogger:
         """Curves under ``logs``: one folder for the run and what resumes it."""

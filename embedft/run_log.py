@@ -31,6 +31,7 @@ _NOT_SHOWN = (
     ".*exists and is not empty.*",
     ".*LeafSpec.*",
     ".*callbacks used to create the checkpoint need to be provided.*",  # not to measure
+    ".*sync_dist=True.*",  # each rank has the figures of all
     ".*Couldn't infer the batch indices.*",  # a batch names its texts itself
 )
 

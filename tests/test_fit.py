@@ -26,6 +26,8 @@ from embedft.data.records import read_records
 from embedft.data.splits import split_records
 from embedft.encoder.base_model import find_base_model
 from embedft.training import mixing
+from embedft.training.evaluation import Evaluation
+from embedft.training.module import EmbeddingModule
 
 Capture = pytest.CaptureFixture[str]
 
@@ -212,6 +214,103 @@ def test_guard(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> 
         shown = re.search(r"ndcg@10 +\| ([0-9.]+)", capsys.readouterr().out)
         assert shown is not None
         assert shown[1] == f"{value:.4f}"
+
+
+@pytest.mark.parametrize("change", ["{}\n", ""])
+def test_a_file_that_changes_meanwhile(
+    fit: Callable[..., Path],
+    pairs: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+) -> None:
+    """The models and the figures are there; what needs the rows in words says why it is not."""
+    monkeypatch.setattr(
+        EmbeddingModule, "on_train_end", lambda module: pairs.write_text(change), raising=False
+    )
+    with pytest.raises(SystemExit) as stop:
+        fit("--epochs=1")
+    assert stop.value.code == 2
+    assert "pairs.jsonl: was changed while it was in use" in capsys.readouterr().err
+    out = pairs.parent / "out"
+    assert json.loads((out / "metrics.json").read_text())["last"]["step"] == 7
+    for name in ("best_model", "final_model"):
+        assert len(SentenceTransformer(str(out / name)).encode("text")) == 32
+
+
+def test_precision_of_the_weights_themselves(fit: Callable[..., Path], tiny_model: Path) -> None:
+    """Mixed with the base model's, which are float32."""
+    out = fit("--epochs=1", "--precision=bf16-true", "--model.base_share=0.4")
+    best, last = (load_file(out / f / "model.safetensors") for f in ("best_model", "final_model"))
+    assert any(not torch.equal(weight, last[name]) for name, weight in best.items())
+
+
+def test_the_base_model_is_not_deleted(fit: Callable[..., Path], capsys: Capture) -> None:
+    out = fit("--epochs=1")
+    with pytest.raises(SystemExit) as stop:
+        fit("--epochs=1", f"--base_model={out}/best_model", "--overwrite")
+    assert stop.value.code == 2
+    assert "best_model, which --overwrite deletes; give another --o" in capsys.readouterr().err
+    assert (out / "best_model" / "model.safetensors").is_file()
+
+
+def test_config_of_a_run_deletes_nothing(fit: Callable[..., Path], capsys: Capture) -> None:
+    """Whether an earlier run may be deleted, or is gone on with, is asked for each time."""
+    fit("--epochs=1")
+    out = fit("--epochs=1", "--overwrite")
+    fit("--epochs=2", "--ckpt_path=last")
+    saved = yaml.safe_load((out / "config.yaml").read_text())
+    assert (saved["overwrite"], saved["ckpt_path"]) == (False, None)
+    with pytest.raises(SystemExit):
+        main(["fit", f"--config={out}/config.yaml"])
+    assert "holds another run" in capsys.readouterr().err
+
+
+def test_a_refused_resume_changes_nothing(fit: Callable[..., Path], capsys: Capture) -> None:
+    out = fit("--trainer.max_steps=3")
+    before = {name: (out / name).read_bytes() for name in ("config.yaml", "training_progress.json")}
+    for flag, message in (
+        ("--model.freeze_layers=0", "made with freeze_layers None, now 0"),
+        ("--batch_size=4", "inside an epoch and was made with batch_size 8, now 4"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            fit("--ckpt_path=last", flag)
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+    assert before == {name: (out / name).read_bytes() for name in before}
+
+
+def test_a_failed_evaluation_leaves_nothing_on(
+    fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a notebook, which keeps the error and all that belongs to it."""
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("in the middle of an evaluation")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluation, "embed", fails)
+        with pytest.raises(RuntimeError, match="in the middle") as kept:
+            fit("--precision=bf16-mixed")
+    assert not torch.is_autocast_enabled("cpu")
+    fit("--epochs=1", "--overwrite")
+    assert kept.value is not None
+
+
+def test_checkpoint_read_otherwise(fit: Callable[..., Path], capsys: Capture) -> None:
+    """A test with other settings of the encoder than the training's says so."""
+    out = fit("--epochs=1", "--max_seq_length=16")
+    flags = [f"--input_jsonl={out.parent}/pairs.jsonl", f"--output_dir={out}", "--ckpt_path=best"]
+    flags += ["--train_split=0.8", "--accelerator=cpu", "--precision=32-true"]
+    flags += [
+        "--base_model",
+        str(json.loads((out / "training_progress.json").read_text())["base_model"]),
+    ]
+    capsys.readouterr()
+    for more, warns in (["--max_seq_length=16"], False), ([], True):
+        main(["test", *flags, *more, "--overwrite"])
+        said = "not as the checkpoint was trained: max_seq_length (was 16, is None)"
+        assert (said in capsys.readouterr().out) is warns
 
 
 def test_nothing_to_train_on(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:

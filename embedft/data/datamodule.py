@@ -440,29 +440,29 @@ class EmbeddingDataModule(LightningDataModule):
             **self._made_with(),
         }
 
-    def refuse_other_rows(self, state_dict: dict[str, Any]) -> None:
-        """Refuses to go on with a run of other rows, once the data is read.
+    def refuse_other_run(self, state_dict: dict[str, Any]) -> None:
+        """Refuses to go on with a run of other rows or batches, once the data is read.
 
         Args:
             state_dict: Of the checkpoint that a fit is to go on from.
 
         Raises:
-            InputError: The files, how their texts are read, or the split are not what they were.
+            InputError: The files, how their texts are read, or the split are not what they were;
+                or the position is inside an epoch and its batches would be others now.
         """
         refuse_other_rows(state_dict, self._made_with())
+        if state_dict.get("batch"):
+            refuse_other_batches(state_dict, self.plan_settings())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues a fit at a saved position; a checkpoint that is only measured has none.
 
         Raises:
-            InputError: The rows are others, or the position is inside an epoch and its batches
-                would be others now.
+            InputError: As :meth:`refuse_other_run`.
         """
         if self.trainer is not None and self.trainer.state.fn != "fit":
             return
-        self.refuse_other_rows(state_dict)
-        if state_dict["batch"]:
-            refuse_other_batches(state_dict, self.plan_settings())
+        self.refuse_other_run(state_dict)
         self.position = (state_dict["epoch"], state_dict["batch"])
         place = state_dict.get("topic_place")
         if self.by_topic and place is not None and len(place) == len(self.rows):

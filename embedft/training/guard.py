@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.evaluation.bootstrap import Interval, paired_bootstrap
 from embedft.training.module import EmbeddingModule
-from embedft.training.trainer import EmbedftTrainer
 
 GUARD_LIMIT = 0.005
 """A loss of nDCG@10 that is worth a warning."""
@@ -32,29 +31,21 @@ def guard_data(data: EmbeddingDataModule) -> EmbeddingDataModule:
 def measure_guard(
     module: EmbeddingModule, data: EmbeddingDataModule, trainer: Trainer
 ) -> dict[str, Any]:
-    """The guard set by the module's weights and by those of its base model.
+    """The guard set by the module's weights and by those of its base model. Runs on all ranks.
 
     Args:
-        module: The tuned model; afterwards it belongs to another trainer.
+        module: The tuned model.
         data: The data of the run.
-        trainer: Of the run: device and precision are taken from it.
+        trainer: Of the run.
 
     Returns:
         ``file``, nDCG@10 ``before`` and ``after``, and the interval of their ``change``.
     """
     guard = guard_data(data)
+    loggers, trainer.loggers = trainer.loggers, []
 
     def ndcg() -> NDArray[np.float64]:
-        own = EmbedftTrainer(
-            accelerator="cpu" if trainer.strategy.root_device.type == "cpu" else "auto",
-            devices=1,
-            precision=trainer.precision,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
-        own.test(module, datamodule=guard, verbose=False)
+        trainer.test(module, datamodule=guard, verbose=False)
         return module.last_findings.ndcg
 
     after_Q = ndcg()
@@ -62,6 +53,7 @@ def measure_guard(
     module.encoder.restore_base_weights()
     before_Q = ndcg()
     module.encoder.load_state_dict(tuned)
+    trainer.loggers = loggers
     return {
         "file": guard.input_jsonl,
         "before": float(before_Q.mean()),

@@ -57,7 +57,9 @@ def mixed_with_base(
     assert module.base_share != "auto"  # the module's setup chose
     for share in (module.base_share, module.base_share / 2, module.base_share / 4):
         weights = {
-            name: weight.lerp(untrained[name], share) if weight.is_floating_point() else weight
+            name: weight.lerp(untrained[name].to(weight), share)
+            if weight.is_floating_point()
+            else weight
             for name, weight in tuned.items()
         }
         encoder.load_state_dict(weights)

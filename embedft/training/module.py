@@ -107,7 +107,7 @@ class EmbeddingModule(LightningModule):
         matryoshka_weights: list[float] | None = None,
     ) -> None:
         super().__init__()
-        check_numbers(chunk_size, base_share, learning_rate, warmup_steps, dropout)
+        check_numbers(chunk_size, base_share, learning_rate, warmup_steps, dropout, weight_decay)
         self.save_hyperparameters(ignore=["loss"])
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -254,7 +254,7 @@ class EmbeddingModule(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Lightning's clipping, with one norm for the clipping and the log."""
-        limit = gradient_clip_val or 0.0
+        limit = max(0.0, gradient_clip_val or 0.0)
         if limit and gradient_clip_algorithm not in (None, "norm"):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
             return
@@ -312,21 +312,30 @@ class EmbeddingModule(LightningModule):
         require_finite_weights(self.encoder, self.global_step)
         checkpoint[SETTINGS] = run_settings(self.trainer, self, self.data)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Says what of it is no longer so.
+    def refuse_other_layers(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to go on with an optimiser of other weights.
 
         Raises:
-            InputError: It was made with other layers frozen: its optimiser trained other weights.
+            InputError: The checkpoint was made with other layers frozen.
         """
-        if self.trainer.state.fn != "fit":
-            return
-        before = checkpoint.get(SETTINGS, {})
-        was, now = before.get("freeze_layers"), self.hparams["freeze_layers"]
+        was = checkpoint.get(SETTINGS, {}).get("freeze_layers")
+        now = self.hparams["freeze_layers"]
         if was != now:
             raise InputError(
                 f"the checkpoint was made with freeze_layers {was}, now {now}: its optimiser can't "
                 "be continued; resume with the same, or start a new run without --ckpt_path last"
             )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Says what of it is no longer so.
+
+        Raises:
+            InputError: It was made with other layers frozen.
+        """
+        if self.trainer.state.fn != "fit":
+            return
+        self.refuse_other_layers(checkpoint)
+        before = checkpoint.get(SETTINGS, {})
         changed = differences(before, run_settings(self.trainer, self, self.data))
         if changed:
             log.warning(
@@ -337,7 +346,7 @@ class EmbeddingModule(LightningModule):
     # Evaluation, in training/evaluation.py.
 
     def _finish_evaluation(self, prefix: Literal["val", "test"]) -> None:
-        self._forget_cast_weights()
+        self.forget_cast_weights()
         self.last_evaluation, self.last_findings = self._evaluation.finish()
         del self._evaluation
         self.log_dict(
@@ -351,8 +360,8 @@ class EmbeddingModule(LightningModule):
         if isinstance(precision, MixedPrecision):
             self._around_batches.enter_context(precision.forward_context())
 
-    def _forget_cast_weights(self) -> None:
-        """Before anything else is computed, and before training changes them."""
+    def forget_cast_weights(self) -> None:
+        """Before anything else is computed, before training changes them, and after an error."""
         self._around_batches.close()
 
     def on_validation_epoch_start(self) -> None:
@@ -387,7 +396,7 @@ class EmbeddingModule(LightningModule):
 
     def on_predict_end(self) -> None:
         """Drops the cast weights."""
-        self._forget_cast_weights()
+        self.forget_cast_weights()
 
     def predict_step(self, batch: EvalBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Which texts, and their embeddings."""

@@ -64,7 +64,7 @@ def parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, 
 def set_rate(
     optimizer: torch.optim.Optimizer, scheduler: Any, learning_rate: float, weight_decay: float
 ) -> None:
-    """Sets peak rate and decay where a checkpoint brought others; else changes nothing.
+    """Sets rate and decay to those of now, where a checkpoint brought others.
 
     Args:
         optimizer: With the groups of :func:`parameter_groups`.
@@ -74,8 +74,6 @@ def set_rate(
     """
     decayed, plain = optimizer.param_groups
     decayed["weight_decay"] = weight_decay
-    if scheduler.base_lrs == [learning_rate] * 2:
-        return
     scheduler.base_lrs = [learning_rate] * 2
     for group, factor in zip((decayed, plain), scheduler.lr_lambdas, strict=True):
         group["initial_lr"] = learning_rate

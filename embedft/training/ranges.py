@@ -13,7 +13,8 @@ def check_numbers(
     base_share: float | Literal["auto"],
     learning_rate: float,
     warmup_steps: WarmupSteps,
-    dropout: float | None = None,
+    dropout: float | None,
+    weight_decay: float,
 ) -> None:
     """Refuses settings that are out of range; needs no model.
 
@@ -28,6 +29,8 @@ def check_numbers(
         raise InputError(f"dropout: is {dropout}, must be at least 0 and below 1 (usual: 0.1)")
     if not learning_rate > 0:
         raise InputError(f"learning_rate: is {learning_rate}, must be above 0 (usual: 2e-5)")
+    if not weight_decay >= 0:
+        raise InputError(f"weight_decay: is {weight_decay}, must be 0 or more (usual: 0.01)")
     if isinstance(warmup_steps, int) and warmup_steps < 0:
         raise InputError(f"warmup_steps: is {warmup_steps}, must be 0 or more, or auto")
 
@@ -42,3 +45,5 @@ def check_end(max_epochs: int | None, max_steps: int) -> None:
         raise InputError("epochs: no end is given; type --epochs 3, or --trainer.max_steps 1000")
     if max_epochs == 0:
         raise InputError("epochs: is 0, must be at least 1")
+    if max_steps == 0:
+        raise InputError("max_steps: is 0, must be at least 1")

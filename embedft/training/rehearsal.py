@@ -99,7 +99,7 @@ def rehearse(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModul
 def _evaluations(trainer: Any, module: EmbeddingModule, batches: int, steps: int) -> int:
     """The base model's, those between, and one of a mean with the base model (at most three)."""
     batches_in_all = steps * trainer.accumulate_grad_batches
-    every = trainer.val_check_interval
+    every = getattr(trainer, "val_check_interval", batches_in_all)  # else by the clock
     if isinstance(every, float):  # a share of an epoch
         every = max(1, int(batches * every))
     within = batches_in_all // every

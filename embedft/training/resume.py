@@ -24,7 +24,7 @@ _PACKAGES = ("embedft", "torch", "lightning", "transformers", "numpy")
 def run_settings(
     trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule
 ) -> dict[str, Any]:
-    """Everything that the weights of a run are a function of, as plain values."""
+    """What the weights of a run are a function of, callbacks aside, as plain values."""
     loss = {
         name: value
         for name, value in vars(module.loss).items()
@@ -35,6 +35,7 @@ def run_settings(
         "loss": f"{type(module.loss).__name__} {loss}",
         "max_epochs": trainer.max_epochs,
         "max_steps": trainer.max_steps,
+        "limit_train_batches": trainer.limit_train_batches,
         "accumulate_grad_batches": trainer.accumulate_grad_batches,
         "gradient_clip_val": trainer.gradient_clip_val,
         "precision": trainer.precision,

@@ -92,8 +92,8 @@ class StopOnSignal(Checkpoint):
             signum = self._received or signal.SIGTERM  # another rank's
             raise StoppedError(signum, "saved; go on with --ckpt_path last")
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Puts the earlier handlers back."""
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Puts the earlier handlers back, before Lightning does so with what it found."""
         self._let_go()
 
     def on_exception(

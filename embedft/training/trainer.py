@@ -98,6 +98,11 @@ class EmbedftTrainer(Trainer):
             enable_progress_bar=enable_progress_bar,
             **kwargs,
         )
+        if getattr(self.strategy, "_start_method", "popen") != "popen":
+            raise InputError(
+                "strategy: processes that are spawned or forked keep what they measure to "
+                "themselves; use ddp, which starts the command anew on each device"
+            )
         if type(self.strategy) not in (SingleDeviceStrategy, DDPStrategy):
             raise InputError(
                 f"strategy: {type(self.strategy).__name__} is not supported: gradient norm, "

@@ -162,6 +162,7 @@ def test_two_ranks_are_one_run(
     record = ["--trainer.callbacks+=recorder.Recorder", "--trainer.callbacks.path={}"]
     record += ["--data.topic_batches=true", "--model.base_share=0.4"]
     record += ["--data.mine_negatives=true", f"--base_model={telling_model}", "--model.dropout=0"]
+    record += [f"--data.guard_jsonl={write_jsonl(tmp_path / 'guard.jsonl', sample_rows()[90:123])}"]
     one = fit(*[flag.format(tmp_path / "one") for flag in record])
     flags = [*fit_flags, f"--output_dir={tmp_path}/two"]
     flags += ["--batch_size=4", "--devices=2", "--strategy=ddp"]
@@ -177,6 +178,11 @@ def test_two_ranks_are_one_run(
         assert first[:2] == second[:2] == expected[:2]
 
     assert_same_run(one, tmp_path / "two")
+    guards = [
+        json.loads((o / "metrics.json").read_text())["guard"] for o in (one, tmp_path / "two")
+    ]
+    assert guards[1]["before"] == pytest.approx(guards[0]["before"], abs=1e-6)
+    assert guards[1]["after"] == pytest.approx(guards[0]["after"], abs=0.05)
     losses = [
         [
             line["train/loss"]
@@ -186,7 +192,8 @@ def test_two_ranks_are_one_run(
         for out in (one, tmp_path / "two")
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-    assert result.stdout.count("rows read") == 1
+    assert result.stdout.count("pairs.jsonl: 60 rows read") == 1
+    assert "sync_dist" not in result.stdout + result.stderr
     assert re.search(r"mine_negatives: \d\d+ hard negatives", result.stdout)
 
 
