@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from embedft.checkpoint import load_weights
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.records import unreadable
 from embedft.data.splits import wrong_share
-from embedft.errors import InputError
+from embedft.errors import InputError, StoppedError
 from embedft.explain import refusal
 from embedft.files import replacing_file
 from embedft.measured import report_measured
@@ -317,8 +319,11 @@ class EmbedftCLI(LightningCLI):
                     self._hyperparameters(),
                     Path(self.settings.report) if self.settings.report else self.folder.report,
                 )
-        except Exception as error:
+        except (Exception, SIGTERMException) as error:
             self.run_files.on_exception(self.trainer, self.model, error)
+            if isinstance(error, SIGTERMException):  # in one of the evaluations
+                message = "all steps are done and saved; for the models go on with --ckpt_path last"
+                raise StoppedError(signal.SIGTERM, message) from None
             raise
         finally:
             self.folder.unlock()

@@ -312,6 +312,11 @@ def test_several_devices(fit_flags: Flags, capsys: Capture) -> None:
     assert "on each of 2 devices" in row_of(text, "time")[0]
 
 
+def test_evaluations_by_the_clock(fit_flags: Flags, capsys: Capture) -> None:
+    flags = ["--trainer.val_check_interval=00:00:10:00", "--trainer.check_val_every_n_epoch=null"]
+    assert row_of(said([*fit_flags, *flags], capsys), "steps")[0].startswith("14 ")
+
+
 def test_a_validation_file(fit_flags: Flags, pairs: Path, tmp_path: Path, capsys: Capture) -> None:
     own = write_jsonl(tmp_path / "own.jsonl", sample_rows()[50:75])
     text = said([*fit_flags, f"--validation_jsonl={own}"], capsys)

@@ -120,6 +120,9 @@ def test_flat_config_of_the_older_tool(tmp_path: Path, capsys: Capture) -> None:
     )
     assert data["train_split"] == 0.85
     assert (trainer["val_check_interval"], trainer["check_val_every_n_epoch"]) == (500, None)
+    args = ["fit", "--config", str(path), "--evaluation_steps=0"]
+    trainer = printed_config(args, capsys)["trainer"]
+    assert (trainer["val_check_interval"], trainer["check_val_every_n_epoch"]) == (1.0, 1)
 
 
 def test_unknown_key_of_a_flat_config(tmp_path: Path, capsys: Capture) -> None:

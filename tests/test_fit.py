@@ -245,6 +245,19 @@ def test_precision_of_the_weights_themselves(fit: Callable[..., Path], tiny_mode
     assert any(not torch.equal(weight, last[name]) for name, weight in best.items())
 
 
+def test_no_clipping_below_zero(fit: Callable[..., Path]) -> None:
+    """As Lightning has it, where -1 would turn gradients round."""
+    weights = [
+        load_file(
+            fit("--epochs=1", "--overwrite", f"--trainer.gradient_clip_val={limit}")
+            / "final_model"
+            / "model.safetensors"
+        )
+        for limit in (-1, "null")
+    ]
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+
+
 def test_the_base_model_is_not_deleted(fit: Callable[..., Path], capsys: Capture) -> None:
     out = fit("--epochs=1")
     with pytest.raises(SystemExit) as stop:

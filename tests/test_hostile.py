@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import pickle
 import resource
 import shutil
@@ -85,6 +86,12 @@ def removed(place: Place) -> list[str]:
     return []
 
 
+def a_pipe(place: Place) -> list[str]:
+    place.pairs.unlink()
+    os.mkfifo(place.pairs)
+    return []
+
+
 def a_folder(place: Place) -> list[str]:
     place.pairs.unlink()
     place.pairs.mkdir()
@@ -97,6 +104,7 @@ LATIN = json.dumps(sample_rows()[40] | {"answer": "Zürich"}).encode().replace(b
 DATA = {
     "missing file": Case("{pairs}: no such file", removed),
     "folder as file": Case("{pairs}: ", a_folder),
+    "a pipe": Case("{pairs}: is a pipe, and can't be read again", a_pipe),
     "empty file": Case("{pairs}: no rows: the file is empty", content(b"")),
     "blank lines alone": Case("{pairs}: no rows", content(b"\n\n  \n")),
     "not UTF-8": Case("{pairs}:2: row: not UTF-8", with_row(LATIN)),
@@ -392,6 +400,21 @@ FLAGS = {
     "part of the validation": Case(
         "trainer.limit_val_batches: ", flags("--trainer.limit_val_batches=2")
     ),
+    "part of the base model's measure": Case(
+        "trainer.num_sanity_val_steps: leaves out texts", flags("--trainer.num_sanity_val_steps=2")
+    ),
+    "part of what is predicted": Case(
+        "trainer.limit_predict_batches: ", flags("--trainer.limit_predict_batches=1")
+    ),
+    "a log every 0 steps": Case(
+        "trainer.log_every_n_steps: is 0", flags("--trainer.log_every_n_steps=0")
+    ),
+    "no steps": Case("max_steps: is 0, must be at least 1", flags("--trainer.max_steps=0")),
+    "negative decay": Case("weight_decay: is -1", flags("--model.weight_decay=-1")),
+    "spawned processes": Case(
+        "strategy: processes that are spawned or forked keep what",
+        flags("--strategy=ddp_spawn", "--devices=2"),
+    ),
     "no epochs": Case("epochs: is 0, must be at least 1", flags("--epochs=0")),
     "endless epochs": Case("epochs: ", flags("--epochs=-1")),
     "unknown accelerator": Case("", flags("--accelerator=abacus")),
@@ -422,6 +445,13 @@ def in_use(place: Place) -> list[str]:
 
 
 LOCKS: list[FileLock] = []
+
+
+def nan_model(place: Place) -> list[str]:
+    weights = load_file(place.model / "model.safetensors")
+    weights["encoder.layer.0.output.dense.bias"][3] = torch.nan
+    save_file(weights, place.model / "model.safetensors", {"format": "pt"})
+    return [f"--base_model={place.model}"]
 
 
 def another_run(place: Place) -> list[str]:
@@ -455,6 +485,9 @@ ENVIRONMENT = {
             "--trainer.callbacks.kill=memory:2",
         ],
         1,
+    ),
+    "a base model whose weights are NaN": Case(
+        "measuring: an embedding is NaN or infinite; the model's weights are broken", nan_model, 1
     ),
     "a rate that explodes": Case(
         "",

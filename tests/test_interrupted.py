@@ -124,6 +124,19 @@ def test_before_the_first_step(
         assert said.stderr == "interrupted\n"
 
 
+def test_after_the_last_step(fit_flags: list[str], tmp_path: Path) -> None:
+    """While mixtures with the base model are measured: at once, since the training is saved."""
+    flags = ["fit", f"--output_dir={tmp_path}/out", *fit_flags, "--model.base_share=0.4"]
+    said = interrupted_at("validation:3", flags, tmp_path, signal.SIGTERM)
+    assert said.returncode == 128 + signal.SIGTERM
+    assert said.stderr == (
+        "embedft: stopped by SIGTERM; all steps are done and saved; for the models go on with "
+        "--ckpt_path last\n"
+    )
+    assert run([*flags, "--ckpt_path=last"]).returncode == 0
+    assert (tmp_path / "out" / "best_model").is_dir()
+
+
 def interrupted_at(
     place: str, flags: list[str], folder: Path, signum: int = signal.SIGINT
 ) -> subprocess.CompletedProcess[Any]:

@@ -294,6 +294,7 @@ def test_slurm_requeues(fit_flags: list[str], tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert len(recorded(tmp_path / "first")) == 4
     assert len(recorded(tmp_path / "again")) == 10
+    assert list((tmp_path / "out").glob("hpc_ckpt_*")) == []  # a later job is not a requeued one
     complete([*fit_flags, f"--output_dir={tmp_path}/whole"])
     same(tmp_path / "out", tmp_path / "whole")
 
@@ -347,6 +348,8 @@ def test_a_finished_run_can_be_made_longer(
     fit("--ckpt_path=last", "--epochs=3", *recorder_flags(tmp_path / "more"))
     assert [entry[:2] for entry in recorded(tmp_path / "more")] == [[2, i] for i in range(7)]
     assert json.loads((folder / "metrics.json").read_text())["last"]["step"] == 21
+    rates = [line["train/learning_rate"] for line in lines_of(folder) if line["step"] == 15]
+    assert rates[0] == pytest.approx(1e-3 * (21 - 14) / (21 - 2))  # not the end of the first run
     said = capsys.readouterr().out
     assert "\nwarning: resume: not the run that was stopped, the settings of now hold: " in said
     assert "the settings of now hold: max_epochs (was 2, is 3)\n" in said
