@@ -91,10 +91,8 @@ def _size(run: Rehearsal, module: EmbeddingModule, trainer: Trainer) -> Iterator
         changes.append("--epochs 3, more found no more")
     if pairs < TINY and 32 < run.batch_size <= pairs:
         changes.append("--batch_size 32, for more steps")
-    if SMALL <= pairs < LARGE and run.batch_size < 32:
+    if pairs >= SMALL and run.batch_size < 32:
         changes.append("--batch_size 64, for more wrong answers to learn from")
-    if pairs >= LARGE and run.batch_size < 128:
-        changes.append("--batch_size 256 --model.chunk_size 32, for more wrong answers")
     if pairs >= LARGE and epochs > 1 and trainer.check_val_every_n_epoch is not None:
         changes.append("--evaluation_steps 500, to see when one epoch is enough")
     yield said + ("; ".join(changes) or "the settings suit it")

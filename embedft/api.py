@@ -48,8 +48,8 @@ def fit(input_jsonl: StrPath, output_dir: StrPath, **settings: Any) -> FitResult
         output_dir: Folder of the run.
         settings: Any flag of ``fit`` by its name, as ``epochs=1`` or
             ``**{"model.loss": "ContrastiveLoss"}``;
-            ``config`` is one YAML file or several. Defaults are those of the command line, but for
-            ``quiet=True``: it prints nothing but warnings, to standard error.
+            ``config`` is one YAML file or several. Defaults are those of the command line.
+            ``quiet=True`` prints nothing but warnings, to standard error.
 
     Raises:
         InputError: The input or a setting can't be used.
@@ -77,7 +77,8 @@ def evaluate(model: StrPath, input_jsonl: StrPath, **settings: Any) -> dict[str,
         settings: Any flag of ``test`` by its name; ``quiet`` as in :func:`fit`.
 
     Returns:
-        ``ndcg@10``, ``mrr@10``, ``recall@1``, ..., each from 0 to 1, and ``loss``.
+        ``ndcg@10``, ``mrr@10``, ``recall@1``, ..., each from 0 to 1, and the losses ``loss`` and
+        ``cosine_pair_loss``.
 
     Raises:
         InputError: The input or a setting can't be used.

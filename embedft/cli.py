@@ -98,7 +98,8 @@ def _flags_of(name: str) -> list[str]:
         for section, part in sections.items()
         for parameter in inspect.signature(part).parameters
     ]
-    return [*SHORT_FLAGS, *SCREENS["fit"].flags, "save_steps", "save_total_limit", *dotted]
+    page = ["html"] if name == "check" else ["report"]
+    return [*SHORT_FLAGS, *SCREENS["fit"].flags, "save_steps", "save_total_limit", *page, *dotted]
 
 
 def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | None:

@@ -56,7 +56,7 @@ def refusal(error: BaseException) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean --NAME?``, or nothing where no known name is like it."""
+    """``; did you mean NAME?``, or nothing where no known name is like it."""
     found = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {found[0]}?" if found else ""
 

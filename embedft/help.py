@@ -105,7 +105,7 @@ SCREENS = {
         _MEASURE,
     ),
     "test": Screen(
-        "Measure the held-out questions; nothing is written.",
+        "Measure the held-out questions; of a run's checkpoint also write test_report.html.",
         "Measures base_model, or with --ckpt_path a checkpoint. The same --train_split holds out "
         "the same rows as in fit; --train_split 0 measures every question of the file.",
         (

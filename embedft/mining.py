@@ -42,7 +42,7 @@ def mine(
     """Writes the rows of a file, all that they hold, with mined ``negatives`` after their own.
 
     A negative is another row's answer that the model finds similar to the question. It never
-    shares a text or a file with the row, over any number of steps, nor is it more similar to the
+    shares a text or a file with the row, directly or through others, nor is it more similar to the
     question than 1 - ``relative_margin`` times the row's own answer: it may be right as well. A
     run that was stopped goes on where it was when it is started again.
 

@@ -193,12 +193,13 @@ def _upload(folder: Path, repo_id: str, private: bool) -> str:
     )
 
     contents: dict[str, Any] = files_to_upload(folder)
-    contents["README.md"] = _card(folder, repo_id).encode()
     api = HfApi(library_name="embedft")
     try:
         if not sys.stderr.isatty():
             disable_progress_bars()
         url = api.create_repo(repo_id, private=private or None, exist_ok=True)
+        repo_id = url.repo_id  # with the user's own name where none is given
+        contents["README.md"] = _card(folder, repo_id).encode()
         if private and not api.model_info(repo_id).private:
             raise InputError(f"push_to_hub: {url} exists and is public; nothing was uploaded")
         api.create_commit(

@@ -122,18 +122,19 @@ class SearchIndex:
         """How many distinct answers there are."""
         return len(self._offsets) - 1
 
-    def search(self, questions: Sequence[str], top_k: int = 5) -> list[list[Hit]]:
+    def search(self, questions: str | Sequence[str], top_k: int = 5) -> list[list[Hit]]:
         """The most similar answers of each question, the most similar first.
 
         Args:
-            questions: Any number of questions.
+            questions: One question or any number of them.
             top_k: Answers a question; at least 1.
 
         Raises:
             InputError: A question is empty or no text, or ``top_k`` is below 1.
         """
         check_top_k(top_k)
-        if not questions:
+        questions = [questions] if isinstance(questions, str) else questions
+        if not len(questions):
             return []
         scores_QK, places_QK = self._index.search(self._embed(questions), min(top_k, len(self)))
         return [
@@ -144,6 +145,8 @@ class SearchIndex:
     def _embed(self, questions: Sequence[str]) -> NDArray[np.float32]:
         """(Q, D) of length 1, with the model's prompt for questions."""
         for question in questions:
+            if not isinstance(question, str):
+                raise InputError(f"question {question!r}: is no text")
             if not question.strip():
                 raise InputError("question: is empty")
             try:

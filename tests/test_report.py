@@ -233,7 +233,7 @@ def test_report_of_a_test(
 
     main([*measure, "--overwrite"])
     page = Page(tmp_path / "t.html")
-    assert "Only the base model was measured" in page.text
+    assert "Only one model was measured" in page.text
     assert page.row("metric") == ["metric", "base model"]
 
 

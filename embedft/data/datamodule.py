@@ -72,7 +72,7 @@ class EmbeddingDataModule(LightningDataModule):
             answers; each epoch takes the next ones of the list. 0 for none.
         mine_negatives: Where the file names none, the base model mines negatives for each training
             pair before it is trained: the nearest positives of other pairs that share no text and
-            no file with it, over any number of steps, and are less similar to the question than
+            no file with it, directly or through others, and are less similar to the question than
             95% of its own positive. It embeds the training texts once.
         topic_batches: Batches of pairs about like things, by the base model, the most alike as a
             rule together: their in-batch negatives are harder. The base model embeds the training

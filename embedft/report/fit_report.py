@@ -56,7 +56,7 @@ def _verdict(evidence: Evidence) -> Section:
         sure = gain is not None and gain["low"] > 0 and not is_worse(base, tuned)
         blocks = [Text(sentence, "good" if sure else "warning")]
     elif tuned is None:
-        blocks = [Text("Only the base model was measured: there is nothing to compare it with.")]
+        blocks = [Text("Only one model was measured: there is nothing to compare it with.")]
     else:
         blocks = [Text("The base model was not measured, so there is no gain to tell.", "warning")]
     if evidence.guard:
@@ -75,7 +75,7 @@ def _verdict(evidence: Evidence) -> Section:
         section.blocks.append(
             image(
                 figure,
-                f"Quality on {questions} held-out questions, none of which was trained on. The "
+                f"Quality on {questions} questions that were held out. The "
                 "whiskers and lines are 95% intervals by a bootstrap over the questions: where "
                 "the line of a difference does not cross 0, chance alone hardly makes it.",
             )
