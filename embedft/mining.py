@@ -108,7 +108,11 @@ def _write(target: Path, data: EmbeddingDataModule, negatives: dict[int, list[in
     rows = progress(stream_rows(data), total=len(data.table), desc="reading", unit=" rows")
     texts = {index: row.answer for index, row in enumerate(rows) if index in wanted}
     lines = numbered_lines(Path(data.input_jsonl))
-    with replacing_file(target) as temporary, temporary.open("w", encoding="utf-8") as stream:
+    with (
+        replacing_file(target) as temporary,
+        # Half a surrogate pair in a field that embedft doesn't look at stays the escape it was.
+        temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream,
+    ):
         rows = progress(stream_rows(data), total=len(data.table), desc="writing", unit=" rows")
         for index, row in enumerate(rows):
             entry = json.loads(next(line for number, line, _ in lines if number == row.line))

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from embedft.checkpoint import load_weights, read_checkpoint
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.read_again import query_rows
+from embedft.errors import InputError
 from embedft.evaluation.by_question import by_file, write_by_question
 from embedft.export import export_encoder
 from embedft.files import write_json
@@ -24,6 +25,7 @@ from embedft.training.guard import guard_in_words, measure_guard
 from embedft.training.mixing import mixed_with_base
 from embedft.training.module import EmbeddingModule
 from embedft.training.run_files import RunFiles, timestamp
+from embedft.training.stopping import heed_sigterm
 from embedft.training.tracking import log_outcome
 from embedft.training.trainer import AtomicCheckpointIO, copy_checkpoint
 
@@ -57,9 +59,13 @@ def finish_run(
     older = not last.is_file() or read_checkpoint(last)["global_step"] != trainer.global_step
     if trainer.strategy.broadcast(older):  # the first rank's word: hosts may not share the folder
         trainer.save_checkpoint(last)
+    if trainer.is_global_zero:
+        folder.forget_requeued()
+    trainer.strategy.barrier()
     _keep_averaged_weights(trainer, module, last)
     if evaluations.get("last", {}).get("step") != trainer.global_step:
         trainer.validate(module, datamodule=data, verbose=False)  # run_files takes note
+        heed_sigterm(trainer)
         if trainer.is_global_zero:
             checkpoint = read_checkpoint(last)
             checkpoint["callbacks"][run_files.state_key] = run_files.state_dict()
@@ -112,7 +118,12 @@ def finish_run(
         completed_at=timestamp(),
         final_model_path=str(folder.final_model),
     )
-    rows = query_rows(data)  # after all that needs no file: it may have been changed meanwhile
+    said = outcome_in_words(evaluations, guard, folder, report)
+    try:
+        rows = query_rows(data)
+    except InputError:  # the file was changed; all that needs it no more is there
+        log.log(RESULT, "%s", said)
+        raise
     findings = run_files.findings
     ndcg = {name: found.ndcg for name, found in findings.items() if len(found.ndcg) == len(rows)}
     write_by_question(folder.metrics_by_question, rows, ndcg)
@@ -127,9 +138,8 @@ def finish_run(
         log=read_log(run_files.metrics_file),
     )
     log_outcome(trainer.loggers, trainer.global_step, evidence)
-    folder.forget_requeued()
     write_report(report, f"{module.encoder.base.name} tuned on {data.input_jsonl}", evidence)
-    log.log(RESULT, "%s", outcome_in_words(evaluations, guard, folder, report))
+    log.log(RESULT, "%s", said)
 
 
 def _keep_averaged_weights(trainer: Trainer, module: EmbeddingModule, last: Path) -> None:

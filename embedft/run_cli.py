@@ -17,6 +17,7 @@ from embedft.checkpoint import load_weights
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.records import unreadable
 from embedft.data.splits import wrong_share
+from embedft.encoder.encoder import length_limit
 from embedft.errors import InputError, StoppedError
 from embedft.explain import refusal
 from embedft.files import replacing_file
@@ -212,12 +213,18 @@ class EmbedftCLI(LightningCLI):
 
     def _say_what_is_read_otherwise(self) -> None:
         """Warns where texts are not embedded as the checkpoint was trained."""
-        before, now = self.checkpoint["embedft_hyper_parameters"], self.model.hparams
-        names = ("pooling", "normalize", "max_seq_length", "query_prompt", "document_prompt")
+        before, encoder = self.checkpoint["embedft_hyper_parameters"], self.model.encoder
+        base, normalize = encoder.base, before.get("normalize")
+        limit = length_limit(base, encoder.tokenizer, before.get("max_seq_length"))
+        settings = {
+            "pooling": (before.get("pooling") or base.pooling, encoder.pooling),
+            "normalize": (base.normalize if normalize is None else normalize, encoder.normalize),
+            "max_seq_length": (limit, encoder.max_seq_length),
+        }
+        for name in ("query_prompt", "document_prompt"):
+            settings[name] = (before.get(name), self.model.hparams[name])
         changed = [
-            f"{name} (was {before[name]}, is {now[name]})"
-            for name in names
-            if name in before and before[name] != now[name]
+            f"{name} (was {was}, is {now})" for name, (was, now) in settings.items() if was != now
         ]
         if changed:
             log.warning(
@@ -233,8 +240,8 @@ class EmbedftCLI(LightningCLI):
         for name, whole in WHOLE.items():
             if configured[name] not in whole:
                 raise InputError(
-                    f"trainer.{name}: leaves out texts to measure; leave the setting out (for a "
-                    "short try use --trainer.max_steps 5)"
+                    f"trainer.{name}: leaves out texts to measure or predict; leave the setting "
+                    "out (for a short try of fit use --trainer.max_steps 5)"
                 )
         if configured["log_every_n_steps"] == 0:
             raise InputError("trainer.log_every_n_steps: is 0, must be at least 1")
@@ -320,7 +327,8 @@ class EmbedftCLI(LightningCLI):
                     Path(self.settings.report) if self.settings.report else self.folder.report,
                 )
         except (Exception, SIGTERMException) as error:
-            self.run_files.on_exception(self.trainer, self.model, error)
+            if "failure" not in getattr(self.run_files, "progress", {}):  # not said by Lightning
+                self.run_files.on_exception(self.trainer, self.model, error)
             if isinstance(error, SIGTERMException):  # in one of the evaluations
                 message = "all steps are done and saved; for the models go on with --ckpt_path last"
                 raise StoppedError(signal.SIGTERM, message) from None

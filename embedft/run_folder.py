@@ -71,14 +71,15 @@ class RunFolder:
     def requeued(self) -> Path | None:
         """The newest checkpoint of a run that SLURM requeued, if this job is such a one."""
         saved = numbered_files(self.path, "hpc_ckpt_", ".ckpt")
-        if not saved or not SLURMEnvironment.detect():
+        starts = os.environ.get("SLURM_RESTART_COUNT", "0")
+        if not saved or not SLURMEnvironment.detect() or starts == "0":
             return None
         last = self.checkpoints / "last.ckpt"  # newer where the job went on for a while
         found = [saved[max(saved)], *([last] if last.is_file() else [])]
         return max(found, key=lambda path: path.stat().st_mtime_ns)
 
     def forget_requeued(self) -> None:
-        """Deletes what was saved for a requeued job: the run is at its end."""
+        """Deletes what was saved for a requeued job, which Lightning would measure as well."""
         for path in numbered_files(self.path, "hpc_ckpt_", ".ckpt").values():
             path.unlink(missing_ok=True)
 

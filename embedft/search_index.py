@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from embedft.data.batches import EvalBatch
 from embedft.data.keys import Ints, first_equal
 from embedft.data.reading import default_cache_dir, read_settings
-from embedft.data.records import OnBadRows, Record, stream_records
+from embedft.data.records import OnBadRows, Record, refuse_pipe, stream_records
 from embedft.data.report import ReadReport
 from embedft.data.table import Table, read_table
 from embedft.embedding import embed_texts, one_device_trainer
@@ -185,6 +185,7 @@ class SearchIndex:
     # The files: index.faiss, a document a line, where each line begins, and what they are made of.
 
     def _read(self) -> Table:
+        refuse_pipe(self.input_jsonl)
         in_context = self.field == "context"
         settings = read_settings(self.encoder, self.field, context_required=in_context)
         try:

@@ -410,7 +410,7 @@ def part_embedding(part: str, job: Job, rounds: int, scratch: Path) -> dict[str,
         for name in turns(number, list(ways)):
             side, settings = ways[name]
             folders = {
-                "cache_dir": str(scratch / f"cache-{part}-{number}-{len(results.get(name, []))}"),
+                "cache_dir": str(scratch / f"cache-{part}-{number}-{name}"),
                 "output": str(scratch / f"{part}-{name.replace(' ', '-')}"),
             }
             note(results, name, worker(f"{part}_{side}", job | settings | folders))

@@ -228,17 +228,22 @@ def locate_model(job: Job) -> Job:
 
     ``mpnet-shape`` is made in the job's ``scratch``.
     """
-    from embedft.encoder.base_model import find_base_model
     from embedft.training.trainer import has_native_bf16
 
     if job["base_model"] == MPNET_SHAPE:
         root = _make_mpnet_shape(Path(job["scratch"]) / MPNET_SHAPE)
     else:
-        root = find_base_model(job["base_model"]).folder
-        if (root.parent / "modules.json").is_file():
-            root = root.parent
+        root = model_root(job["base_model"])
     best = "bf16-mixed" if has_native_bf16(job["device"]) else "32-true"
     return {"folder": str(root), "best_precision": best}
+
+
+def model_root(base_model: str) -> Path:
+    """The folder of a base model that sentence-transformers loads: pooling and prompts included."""
+    from embedft.encoder.base_model import find_base_model
+
+    folder = find_base_model(base_model).folder  # the Transformer's, which may lie one below
+    return folder.parent if (folder.parent / "modules.json").is_file() else folder
 
 
 def _make_mpnet_shape(folder: Path) -> Path:

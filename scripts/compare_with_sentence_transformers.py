@@ -27,10 +27,14 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from embedft.data.pairs import RIGHT
 from embedft.data.records import Record, normalize_text, read_records
 from embedft.data.splits import split_records
-from embedft.encoder.base_model import find_base_model
+from embedft.encoder.encoder import Encoder
 from embedft.training.schedule import warmup_length
+from scripts.benchmark_common import model_root
 
 METRICS = ("ndcg@10", "mrr@10", "accuracy@1", "recall@10", "map@100")
 
@@ -67,14 +71,26 @@ def train_embedft(args: argparse.Namespace, folder: Path) -> Path:
     }
     command = [sys.executable, "-m", "embedft", "fit"]
     command += [f"--{name}={value}" for name, value in flags.items()]
-    subprocess.run(command, check=True)
+    subprocess.run([*command, "--overwrite"], check=True)
     return folder / "final_model"
 
 
 def train_peer(args: argparse.Namespace, train: list[Record], base: Path, folder: Path) -> Path:
-    """Trains with sentence-transformers' trainer; returns the model's folder."""
+    """Trains with sentence-transformers' trainer; returns the model's folder.
+
+    Args:
+        args: ``epochs``, ``batch_size``, ``learning_rate``, ``warmup`` (steps, or ``auto``),
+            ``precision`` and ``seed``.
+        train: Rows to train on; those labelled below 0.5 are left out, as embedft does.
+        base: Folder of the base model.
+        folder: Where to write.
+    """
+    train = [record for record in train if is_right(record)]
     steps = -(-len(train) // args.batch_size) * args.epochs
-    model = SentenceTransformer(str(base), device="cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = SentenceTransformer(str(base), device=device, model_kwargs={"dtype": "float32"})
+    encoder = Encoder(str(base))
+    prompts = {"anchor": encoder.query_text(""), "positive": encoder.document_text("")}
     settings = SentenceTransformerTrainingArguments(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=args.epochs,
@@ -87,6 +103,7 @@ def train_peer(args: argparse.Namespace, train: list[Record], base: Path, folder
         use_cpu=not torch.cuda.is_available(),
         batch_sampler=BatchSamplers.NO_DUPLICATES,
         seed=args.seed,
+        prompts={column: prompt for column, prompt in prompts.items() if prompt} or None,
         save_strategy="no",
         logging_steps=100,
         report_to="none",
@@ -108,12 +125,17 @@ def train_peer(args: argparse.Namespace, train: list[Record], base: Path, folder
     return folder / "model"
 
 
+def is_right(record: Record) -> bool:
+    """Whether the answer is a right one."""
+    return record.label is None or record.label >= RIGHT
+
+
 def evaluator(records: list[Record], held_out: list[Record]) -> InformationRetrievalEvaluator:
     """Held-out questions against all distinct answers."""
     corpus = {normalize_text(record.answer): record.answer for record in reversed(records)}
     queries: dict[str, str] = {}
     relevant: dict[str, set[str]] = {}
-    for record in held_out:
+    for record in filter(is_right, held_out):
         key = normalize_text(record.question)
         queries.setdefault(key, record.question)
         relevant.setdefault(key, set()).add(normalize_text(record.answer))
@@ -136,7 +158,7 @@ def main() -> None:
     split = split_records(records, args.train_split, seed=42)
     train = [records[row] for row in split.train]
     held_out = [records[row] for row in split.validation]
-    root = find_base_model(args.base_model).folder
+    root = model_root(args.base_model)
     seconds = {"base": 0.0}
     folders = {"base": root}
 

@@ -100,6 +100,7 @@ def read_passages(path: Path, folder: Path, min_chars: int, max_chars: int) -> l
 def _plain(content: bytes) -> list[Section]:
     """Paragraphs between blank lines; a Markdown heading begins a section."""
     text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\f", "\n\n")
+    text = re.sub(r"(?m)^(#{1,6}[ \t]+\S.*)$", r"\n\1\n", text)
     sections: list[Section] = [("", [])]
     for block in re.split(r"\n[ \t]*\n", text):
         lines = block.strip().split("\n")

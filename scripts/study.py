@@ -12,27 +12,31 @@ with a YAML file of
     recipes:
       guide: {config: configs/minilm.yaml}
       faster: {config: configs/minilm.yaml, learning_rate: 1e-4, batch_size: 64}
-      peer: sentence-transformers    # its trainer with the guide's settings
+      peer: {peer: 500}              # sentence-transformers' trainer, the guide's settings
+      fitting: {peer: auto}          # the same with a warm-up of a tenth of the run
 
-A recipe is flags of `embedft fit`. Of each set, a tenth of the groups (files; rows that share a
-question or an answer) is held out by the same split for all recipes; `pairs` of the rest are given
-to the recipe, which trains on nine tenths of them and chooses its best model on the others (the
-peer trains on all). Held-out questions are searched among all distinct answers of the file, before
-and after. `guard` is another set, measured in the same way: what the tuned model forgets there.
-What is done already is not done again: results lie in the output folder.
+A recipe is flags of `embedft fit`, or `peer` and its steps of warm-up. Of each set, a tenth of the
+groups (files; rows that share a question or an answer) is held out by the same split for all
+recipes; `pairs` of the rest are given to the recipe, which trains on nine tenths of them and
+chooses its best model on the others (the peer trains on all). Held-out questions are searched among
+all distinct answers of the file, before and after. `guard` is another set, measured in the same
+way: what the tuned model forgets there.
+What is done already is not done again: results lie in the output folder, with what they are of.
+Seconds are those of embedft's whole process, and of the training alone of the peer.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -42,6 +46,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from embedft.data.records import Record, read_records
 from embedft.data.splits import split_records
 from embedft.evaluation.bootstrap import paired_bootstrap
+from embedft.files import write_json
+from embedft.training.module import DEFAULT_BASE_MODEL
 
 SHARE = 0.9
 
@@ -57,7 +63,7 @@ def training_rows(source: Path, pairs: int | None, seed: int, split_seed: int) -
 
 def write_rows(rows: list[Record], target: Path) -> Path:
     """Writes records in the input format."""
-    keys = ("id", "question", "answer", "context", "file_name")
+    keys = ("id", "question", "answer", "context", "file_name", "label", "negatives")
     with target.open("w", encoding="utf-8") as stream:
         for row in rows:
             fields = {key: getattr(row, key) for key in keys if getattr(row, key) is not None}
@@ -97,21 +103,23 @@ def train(recipe: dict[str, Any], data: Path, seed: int, out: Path) -> Path:
     return out / "best_model"
 
 
-def train_peer(rows: list[Record], seed: int, base: Path, out: Path) -> Path:
+def train_peer(
+    rows: list[Record], seed: int, base: Path, out: Path, warmup: int | Literal["auto"]
+) -> Path:
     """Trains with sentence-transformers' trainer and the guide's settings."""
     from embedft.training.trainer import has_native_bf16
     from scripts.compare_with_sentence_transformers import train_peer as peer
 
     precision = "bf16-mixed" if has_native_bf16("auto") else "32-true"  # as embedft's auto
     settings: Any = SimpleNamespace(
-        epochs=3, batch_size=16, learning_rate=2e-5, precision=precision, seed=seed, warmup=500
+        epochs=3, batch_size=16, learning_rate=2e-5, precision=precision, seed=seed, warmup=warmup
     )
     return peer(settings, rows, base, out)
 
 
 def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> dict[str, Any]:
     """Trains one recipe on one set with one seed, and measures it."""
-    from embedft.encoder.base_model import find_base_model
+    from scripts.benchmark_common import model_root
 
     entry = study["sets"][name]
     source = Path(study["data"]) / entry["file"]
@@ -120,12 +128,14 @@ def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> 
     folder = out / "runs" / f"{name}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     data = write_rows(rows, folder / "train.jsonl")
-    base = find_base_model("sentence-transformers/all-MiniLM-L6-v2").folder
+    base = model_root(DEFAULT_BASE_MODEL)
     began = time.perf_counter()
-    if recipe == "sentence-transformers":
-        model = train_peer(rows, seed, base, folder / "peer")
+    if "peer" in recipe:
+        model = train_peer(rows, seed, base, folder / "peer", recipe["peer"])
     else:
         model = train(recipe, data, seed, folder / "embedft")
+        config = yaml.safe_load((model.parent / "config.yaml").read_text(encoding="utf-8"))
+        base = model_root(config["model"]["base_model"])
     seconds = time.perf_counter() - began
     result: dict[str, Any] = {"seconds": seconds}
     for key, file in (("", entry["file"]), ("guard_", entry.get("guard"))):
@@ -133,19 +143,27 @@ def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> 
             data = Path(study["data"]) / file
             result[f"{key}ndcg"] = measure(model, data, split)
             result[f"{key}base"] = cached(
-                out / "results" / f"base-{file}-{split}.json",
+                out / "results" / "base" / f"{base.name}-{file}-{split}.json",
+                {"base": str(base), "data": digest(data)},
                 lambda data=data: measure(base, data, split),
             )
     return result
 
 
-def cached(file: Path, make: Any) -> Any:
-    """What a JSON file holds, made and written where there is none."""
+def digest(file: Path) -> str:
+    """Of the bytes of a file."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def cached(file: Path, made_of: dict[str, Any], make: Any) -> Any:
+    """What a JSON file holds, made and written where there is none; it must be of the same."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        value = make()
-        file.write_text(json.dumps(value), encoding="utf-8")
-    return json.loads(file.read_text(encoding="utf-8"))
+        write_json(file, {"made_of": made_of, "value": make()})
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if content["made_of"] != made_of:
+        raise SystemExit(f"{file}: is of other settings or data; give another --output_dir")
+    return content["value"]
 
 
 def line(name: str, recipe: str, results: list[dict[str, Any]]) -> str:
@@ -171,13 +189,24 @@ def main() -> None:
     study = yaml.safe_load(Path(args.study).read_text(encoding="utf-8"))
     out = Path(args.output_dir)
     lines = []
-    for name in study["sets"]:
+    data = {
+        name: {
+            key: digest(Path(study["data"]) / entry[key])
+            for key in ("file", "guard")
+            if key in entry
+        }
+        for name, entry in study["sets"].items()
+    }
+    for name, entry in study["sets"].items():
         for recipe, settings in study["recipes"].items():
             results = []
             for seed in study["seeds"]:
-                file = out / "results" / f"{name}-{recipe}-{seed}.json"
+                file = out / "results" / name / recipe / f"{seed}.json"
+                made_of = {"set": entry, "recipe": settings, "data": data[name]}
                 results.append(
-                    cached(file, lambda r=settings, s=seed, n=name: run(study, n, r, s, out))
+                    cached(
+                        file, made_of, lambda r=settings, s=seed, n=name: run(study, n, r, s, out)
+                    )
                 )
             lines.append(line(name, recipe, results))
             print(lines[-1], flush=True)

@@ -13,8 +13,10 @@ from tiny import MULTILINGUAL, SAMPLE, sample_rows, write_jsonl
 from transformers import AutoTokenizer
 
 from embedft.cli import main
+from embedft.data import datamodule
 from embedft.data.measures import measure_data
 from embedft.data.reading import read_settings
+from embedft.data.table import Table, read_table
 from embedft.training.module import EmbeddingModule
 
 Capture = pytest.CaptureFixture[str]
@@ -310,6 +312,21 @@ def test_several_devices(fit_flags: Flags, capsys: Capture) -> None:
     text = said([*fit_flags, "--devices=2", "--strategy=ddp"], capsys)
     assert row_of(text, "steps")[0].startswith("8 of 16 pairs")
     assert "on each of 2 devices" in row_of(text, "time")[0]
+
+
+def test_the_file_is_read_once(
+    fit_flags: Flags, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though both training and embedding are timed, by Lightning's Trainer."""
+    read: list[str] = []
+
+    def counted(path: str, *rest: Any) -> Table:
+        read.append(path)
+        return read_table(path, *rest)
+
+    monkeypatch.setattr(datamodule, "read_table", counted)
+    said([*fit_flags, "--data.positive=context"], capsys)
+    assert len(read) == 1
 
 
 def test_evaluations_by_the_clock(fit_flags: Flags, capsys: Capture) -> None:

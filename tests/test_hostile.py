@@ -104,7 +104,7 @@ LATIN = json.dumps(sample_rows()[40] | {"answer": "Zürich"}).encode().replace(b
 DATA = {
     "missing file": Case("{pairs}: no such file", removed),
     "folder as file": Case("{pairs}: ", a_folder),
-    "a pipe": Case("{pairs}: is a pipe, and can't be read again", a_pipe),
+    "a pipe": Case("{pairs}: is a pipe or device, and rows are read again", a_pipe),
     "empty file": Case("{pairs}: no rows: the file is empty", content(b"")),
     "blank lines alone": Case("{pairs}: no rows", content(b"\n\n  \n")),
     "not UTF-8": Case("{pairs}:2: row: not UTF-8", with_row(LATIN)),

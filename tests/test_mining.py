@@ -95,11 +95,13 @@ def test_never_of_the_same_text_or_file(tmp_path: Path, tiny_model: Path) -> Non
 def test_rows_stay_as_they_were(tmp_path: Path, tiny_model: Path) -> None:
     """Fields of one's own, too; negatives of one's own come first, and none stands twice."""
     flags = (f"--base_model={tiny_model}", "--relative_margin=0")
+    pairs = tmp_path / "pairs.jsonl"
     rows = [
-        {"question": row["question"], "answer": row["answer"], "source": "book", "page": 0}
+        {"question": row["question"], "answer": row["answer"], "note": "\ud83d", "page": 0}
         for row in sample_rows()[:20]
     ]
-    first = mined(write_jsonl(tmp_path / "pairs.jsonl", rows), *flags)
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))  # half a surrogate pair
+    first = mined(pairs, *flags)
     negatives = [row["negatives"] for row in first]
     assert first == [row | {"negatives": some} for row, some in zip(rows, negatives, strict=True)]
     number = next(number for number, some in enumerate(negatives) if len(list(some)) == 3)  # type: ignore[call-overload]
@@ -107,7 +109,8 @@ def test_rows_stay_as_they_were(tmp_path: Path, tiny_model: Path) -> None:
     own = ["written by hand", known[1].upper()]
     rows[number] = rows[number] | {"negatives": own}
     (tmp_path / "mined.jsonl").unlink()
-    again = mined(write_jsonl(tmp_path / "pairs.jsonl", rows), *flags)
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    again = mined(pairs, *flags)
     assert again[number].pop("negatives") == [*own, known[0], known[2]]
     assert [row.get("negatives", known) for row in again] == negatives
 

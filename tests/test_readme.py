@@ -124,7 +124,7 @@ sets: {sample: {file: pairs.jsonl, pairs: 30, guard: pairs.jsonl, split_seed: 7}
 seeds: [1]
 recipes:
   recommended: {config: configs/recommended.yaml, trainer.max_steps: 2}
-  peer: sentence-transformers
+  peer: {peer: auto}
 """
     )
     said = run(command, desk)
@@ -141,8 +141,10 @@ recipes:
     ids = {json.loads(row)["id"] for row in trained.read_text("utf-8").splitlines()}
     assert len(ids) == 30
     assert not ids & {records[row].id for row in held_out}
-    (base,) = desk.rglob("base-pairs.jsonl-7.json")
-    assert len(json.loads(base.read_text())) == len({records[row].question for row in held_out})
+    (base,) = desk.rglob("*-pairs.jsonl-7.json")
+    assert len(json.loads(base.read_text())["value"]) == len(
+        {records[row].question for row in held_out}
+    )
 
 
 def test_set_up_commands_exist() -> None:

@@ -285,11 +285,16 @@ def test_slurm_requeues(fit_flags: list[str], tmp_path: Path) -> None:
         "SLURM_LOCALID": "0",
         "SLURM_NODEID": "0",
     }
+    guard = write_jsonl(tmp_path / "guard.jsonl", sample_rows()[90:123])
+    fit_flags = [*fit_flags, "--model.base_share=0.4", f"--data.guard_jsonl={guard}"]
     flags = [*fit_flags, f"--output_dir={tmp_path}/out"]
     options = {"kill": "batch:4", "with_signal": int(signal.SIGUSR1)}
     first = run([*flags, *recorder_flags(tmp_path / "first", **options)], **slurm)
     assert first.returncode == -9, first.stderr
     assert (tmp_path / "asked").read_text().split() == ["requeue", "17"]
+    fresh = run([*flags, "--trainer.max_steps=9"], **slurm)
+    assert "holds another run" in fresh.stderr  # a job of its own, not the requeued one
+    slurm["SLURM_RESTART_COUNT"] = "1"
     again = run([*flags, *recorder_flags(tmp_path / "again")], **slurm)
     assert again.returncode == 0, again.stderr
     assert len(recorded(tmp_path / "first")) == 4

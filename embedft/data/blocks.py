@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embedft.data.keys import Ints, Keys, Mask, mixed, text_keys
 from embedft.data.records import lines_of
 from embedft.data.report import MAX_REPORTED
-from embedft.data.rows import RowError, normalize_text, parse_row
+from embedft.data.rows import RowError, normalize_name, normalize_text, parse_row
 from embedft.data.text_tokenizer import TextTokenizer, TokenizedTexts
 
 FORMAT = 3
@@ -161,6 +161,8 @@ class BlockReader:
         exact = text_keys(texts)
         normal = text_keys(map(normalize_text, texts))
         question, answer, context, file = np.array(fields, dtype=np.int64).reshape(-1, 4).T
+        names, name = np.unique(file, return_inverse=True)
+        file_key = text_keys(normalize_name(texts[place]) for place in names.tolist())[name]
         label = np.array(labels, dtype=np.float64)
         numbers, text_key, tokens = self._tokenize(
             texts, exact, question, answer, context, negative
@@ -177,7 +179,7 @@ class BlockReader:
             question_key=normal[question],
             answer_key=normal[answer],
             context_key=normal[context],
-            file_key=exact[file],
+            file_key=file_key,
             row_key=mixed(
                 exact[question],
                 exact[answer],

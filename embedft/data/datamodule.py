@@ -32,7 +32,7 @@ from embedft.data.pairs import (
 )
 from embedft.data.plan import MAY_WAIT, BatchPlan, plan_epoch
 from embedft.data.reading import default_cache_dir, read_settings
-from embedft.data.records import OnBadRows
+from embedft.data.records import OnBadRows, refuse_pipe
 from embedft.data.report import ReadReport
 from embedft.data.same_rows import refuse_other_batches, refuse_other_rows
 from embedft.data.sides import Sides, labelled_right, sides_of_two, split_sides
@@ -219,10 +219,7 @@ class EmbeddingDataModule(LightningDataModule):
         self, path: str, settings: ReadSettings, drop_duplicates: bool
     ) -> tuple[Table, Ints, ReadReport]:
         """A table, its rows that are used, and what reading found."""
-        if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
-            raise InputError(
-                f"{path}: is a pipe, and can't be read again for the reports; write it into a file"
-            )
+        refuse_pipe(path)
         table = read_table(path, settings, self.cache_dir, self.on_bad_rows)
         rows = table.kept(drop_duplicates=drop_duplicates)
         reading = table.report(drop_duplicates=drop_duplicates)

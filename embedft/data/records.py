@@ -137,6 +137,18 @@ def byte_blocks(path: Path, size: int, digest: Digest | None = None) -> Iterator
         raise unreadable(path, error) from None
 
 
+def refuse_pipe(path: str) -> None:
+    """Refuses what can be read but once.
+
+    Raises:
+        InputError: It is a pipe or a device.
+    """
+    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+        raise InputError(
+            f"{path}: is a pipe or device, and rows are read again later; write them into a file"
+        )
+
+
 def unreadable(path: Path, error: OSError) -> InputError:
     """Why a file can't be read, in words."""
     match error:

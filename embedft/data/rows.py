@@ -46,6 +46,11 @@ def normalize_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
+def normalize_name(name: str) -> str:
+    """The form in which two file names count as the same: some file systems decompose them."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def parse_row(line: bytes, number: int, context_required: bool, is_cut: bool) -> Record:
     """One line as a record.
 
@@ -98,8 +103,7 @@ def _parse(line: bytes, number: int) -> Record:
         question=_text(row, "question", required=True),
         answer=_text(row, "answer", required=True),
         context=_text(row, "context", required=False),
-        # Some file systems keep names decomposed: one document must not lie on both sides.
-        file_name=unicodedata.normalize("NFC", _text(row, "file_name", required=False)),
+        file_name=_text(row, "file_name", required=False),
         id=_id(row, number),
         label=_label(row),
         negatives=_negatives(row),

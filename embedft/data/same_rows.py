@@ -54,7 +54,7 @@ def _other_rows(saved: dict[str, Any], now: dict[str, Any]) -> str:
             return f"{path}: not the rows that the run was made with, of {before}"
         return (
             f"{path}: its texts are not read as they were (max_seq_length, prompts, positive, "
-            "hard_negatives or the tokenizer changed)"
+            "hard_negatives, the tokenizer or embedft itself changed)"
         )
     split = () if files["validation_jsonl"] else ("train_split", "split_seed")
     for name in ("positive", *split):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embedft.data.keys import NO_KEY, Ints, Keys, Mask, codes, connected, mixed, text_keys
-from embedft.data.rows import Record, normalize_text
+from embedft.data.rows import Record, normalize_name, normalize_text
 from embedft.errors import InputError
 
 
@@ -58,7 +58,7 @@ def row_keys(records: Sequence[Record], with_context: bool) -> RowKeys:
     return RowKeys(
         normalized("question"),
         normalized("answer"),
-        text_keys(record.file_name for record in records),
+        text_keys(normalize_name(record.file_name) for record in records),
         normalized("context") if with_context else None,
     )
 

@@ -168,7 +168,7 @@ def _read_table(
         cached.report(drop_duplicates=False).check(len(cached), refuse_bad_rows=strict)
         return cached
 
-    if cache_dir is not None and not Path(path).is_fifo():  # a pipe can be read but once
+    if cache_dir is not None:
         if (cached := find()) is not None:
             return cached
         try:

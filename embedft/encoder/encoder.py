@@ -77,7 +77,7 @@ class Encoder(nn.Module):
         self.backbone = _load_backbone(self.base)
         if dropout is not None:
             set_dropout(self.backbone, dropout)
-        self.max_seq_length = _max_seq_length(self.base, self.tokenizer, max_seq_length)
+        self.max_seq_length = length_limit(self.base, self.tokenizer, max_seq_length)
         # Unused by our pooling, so not part of the trained model; kept for the export alone.
         self.base_pooler = (getattr(self.backbone, "pooler", None),)
         if self.base_pooler[0] is not None:
@@ -345,7 +345,12 @@ def _load_backbone(base: BaseModel) -> PreTrainedModel:
     return backbone  # type: ignore[no-any-return]
 
 
-def _max_seq_length(base: BaseModel, tokenizer: PreTrainedTokenizerBase, asked: int | None) -> int:
+def length_limit(base: BaseModel, tokenizer: PreTrainedTokenizerBase, asked: int | None) -> int:
+    """Tokens a text at most: as asked, or as the model's folder says.
+
+    Raises:
+        InputError: More are asked for than the model has positions.
+    """
     limit = positions(base.config)
     if asked is None:
         known = [base.max_seq_length, tokenizer.model_max_length, limit]

@@ -11,7 +11,7 @@ from embedft.data.batches import TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.read_again import ids_of
 from embedft.encoder.encoder import Encoder
-from embedft.errors import RunFailedError
+from embedft.errors import InputError, RunFailedError
 from embedft.finite import all_finite
 
 
@@ -78,11 +78,15 @@ class DivergenceWatch:
 
 def _in_words(value: StepValue, data: EmbeddingDataModule) -> str:
     batch = value.batch
-    names = ids_of(data, data.train_batches(batch.epoch).plan[batch.batch_index])
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    try:
+        names = ids_of(data, data.train_batches(batch.epoch).plan[batch.batch_index])
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        rows = f"rows with id: {', '.join(names[:20])}{more}"
+    except InputError:
+        rows = "rows that can't be named, since the file was changed"
     return (
         f"the {value.name} is NaN or infinite at step {value.step} (epoch {batch.epoch}, "
-        f"batch {batch.batch_index}), rows with id: {', '.join(names[:20])}{more}; the last "
+        f"batch {batch.batch_index}), {rows}; the last "
         "checkpoint is from before; try a lower --learning_rate, --precision 32-true, or look "
         "at these rows"
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.evaluation.bootstrap import Interval, paired_bootstrap
 from embedft.training.module import EmbeddingModule
+from embedft.training.stopping import heed_sigterm
 
 GUARD_LIMIT = 0.005
 """A loss of nDCG@10 that is worth a warning."""
@@ -46,6 +47,7 @@ def measure_guard(
 
     def ndcg() -> NDArray[np.float64]:
         trainer.test(module, datamodule=guard, verbose=False)
+        heed_sigterm(trainer)
         return module.last_findings.ndcg
 
     after_Q = ndcg()

@@ -12,6 +12,7 @@ from embedft.checkpoint import load_weights, read_checkpoint
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.training.module import EmbeddingModule
 from embedft.training.run_files import METRIC, RunFiles, finds_as_much
+from embedft.training.stopping import heed_sigterm
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def mixed_with_base(
         }
         encoder.load_state_dict(weights)
         trainer.validate(module, datamodule=data, verbose=False)
+        heed_sigterm(trainer)
         evaluation, found = evaluations.pop("mixed"), findings.pop("mixed")
         kept = evaluation[METRIC] - base
         log.info(

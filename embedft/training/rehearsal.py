@@ -141,6 +141,7 @@ def _speeds(
     texts = np.random.default_rng(0).choice(texts, count)  # with repeats: full batches
     batches = TextBatches(data.tokens, texts, data.eval_batch_size)
     loader: DataLoader[EvalBatch] = DataLoader(batches, batch_size=None)
+    alone.datamodule = None  # type: ignore[attr-defined]  # Lightning would have it read again
     alone.predict(module, loader, return_predictions=False)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return train_speed, clock.tokens_per_second(), name

@@ -12,6 +12,7 @@ from typing import Any
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from embedft.errors import StoppedError
 from embedft.training.checkpoints import RunCheckpoints, evaluation_follows
@@ -109,6 +110,16 @@ class StopOnSignal(Checkpoint):
         for signum, handler in self._earlier.items():
             signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
         self._earlier = {}
+
+
+def heed_sigterm(trainer: Trainer) -> None:
+    """Ends the process if SIGTERM came too late in an evaluation for Lightning to look.
+
+    Raises:
+        SIGTERMException: It came.
+    """
+    if trainer.received_sigterm:
+        raise SIGTERMException
 
 
 class Listener:
