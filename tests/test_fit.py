@@ -537,74 +537,34 @@ def assert_trained_as(same: Path, other: Path, out: Path) -> None:
     assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
 
-@pytest.mark.parametrize(("several", "few"), [(False, False), (True, False), (False, True)])
-def test_topics_where_a_question_has_one_answer(
+def test_auto_topics(
     fit: Callable[..., Path],
     pairs: Path,
     tmp_path: Path,
     capsys: Capture,
     monkeypatch: pytest.MonkeyPatch,
-    several: bool,
-    few: bool,
 ) -> None:
-    """``auto`` is ``true`` in a large set of which no question has two answers."""
-    monkeypatch.setattr(datamodule, "ENOUGH_ROWS", 51 if few else 50)
-    by_topic = not several and not few
-    rows = sample_rows()[:60]
-    if several:
-        rows[1]["question"] = rows[0]["question"].upper()
-    write_jsonl(pairs, rows)
+    """As ``true``, to the bit; when it is, is in data/test_datamodule.py."""
+    monkeypatch.setattr(datamodule, "ENOUGH_ROWS", 50)
     out = fit("--data.topic_batches=auto", "--epochs=1")
-    said = capsys.readouterr().out
-    assert f"topic_batches auto: batches {'by topic' if by_topic else 'not by topic'}: 50 " in said
+    assert "topic_batches auto: batches by topic: 50 " in capsys.readouterr().out
     same, other = (
         fit(f"--data.topic_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
-        for value in (by_topic, not by_topic)
+        for value in (True, False)
     )
     assert_trained_as(same, other, out)
 
 
-@pytest.mark.parametrize("by_file", [True, False])
-def test_files_where_most_pairs_share_one(
-    fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture, by_file: bool
-) -> None:
-    """``auto`` is ``true`` where most pairs have another of their file."""
-    rows = sample_rows()[:60]
-    if not by_file:
-        rows = [row | {"file_name": f"{row['id']}.pdf"} for row in rows]
-    write_jsonl(pairs, rows)
-    out = fit("--data.file_batches=auto", "--epochs=1", "--data.topic_batches=auto")
-    said = "keep together: 100%" if by_file else "fall where they may: 0%"
-    output = capsys.readouterr().out
-    assert f"file_batches auto: a file's rows {said} of the training pairs" in output
+def test_auto_files(fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture) -> None:
+    """As ``true``, to the bit."""
+    out = fit("--data.file_batches=auto", "--epochs=1")
+    said = "file_batches auto: a file's rows keep together: 100% of the training pairs"
+    assert said in capsys.readouterr().out
     same, other = (
         fit(f"--data.file_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
-        for value in (by_file, not by_file)
+        for value in (True, False)
     )
     assert_trained_as(same, other, out)
-
-
-@pytest.mark.parametrize("whole_files", [True, False])
-def test_topics_come_before_files(
-    fit: Callable[..., Path],
-    pairs: Path,
-    capsys: Capture,
-    monkeypatch: pytest.MonkeyPatch,
-    whole_files: bool,
-) -> None:
-    """In a large set; labels are smoothed there where its files are not whole."""
-    monkeypatch.setattr(datamodule, "ENOUGH_ROWS", 40)
-    rows = sample_rows()[:60]
-    if not whole_files:
-        rows = [row | {"file_name": f"{row['id']}.pdf"} for row in rows]
-    write_jsonl(pairs, rows)
-    auto = ("--data.file_batches=auto", "--data.topic_batches=auto")
-    fit(*auto, "--epochs=1", "--model.loss.label_smoothing=auto")
-    said = capsys.readouterr().out
-    assert "topic_batches auto: batches by topic" in said
-    assert "file_batches auto" not in said
-    assert f"label_smoothing auto: {'0' if whole_files else '0.1'}: " in said
-    assert f" {100 * whole_files}% of the pairs another of their file, batches are by topic" in said
 
 
 @pytest.mark.parametrize("loss", ["mnrl", "contrastive"])
@@ -663,56 +623,30 @@ def test_nothing_to_mine(
     torch.testing.assert_close(*weights, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("several", "by_topic", "whole_files", "margin", "smoothing", "share"),
-    [
-        (False, True, False, 0.2, 0.1, 0.4),
-        (False, True, True, 0.15, 0, 0.4),
-        (False, False, True, 0.15, 0, 0.4),
-        (False, False, False, 0.15, 0, 0.4),
-        (True, True, True, 0, 0, 0.3),
-        (True, False, True, 0, 0, 0.3),
-    ],
-)
-def test_auto_margin_smoothing_and_share(
-    fit: Callable[..., Path],
-    pairs: Path,
-    tmp_path: Path,
-    capsys: Capture,
-    several: bool,
-    by_topic: bool,
-    whole_files: bool,
-    margin: float,
-    smoothing: float,
-    share: float,
+def test_auto_is_what_it_says(
+    fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    """A margin where no question has two answers; smoothing by topic, where rows share no file."""
-    rows = sample_rows()[:60]
-    if not whole_files:
-        rows = [row | {"file_name": f"{row['id']}.pdf"} for row in rows]
-    if several:
-        rows[1]["question"] = rows[0]["question"].upper()
+    """What is chosen, and that it is trained with; the cases are in data/test_datamodule.py."""
+    rows = [row | {"file_name": f"{row['id']}.pdf"} for row in sample_rows()[:60]]
     write_jsonl(pairs, rows)
+    margin, smoothing, share = 0.2, 0.1, 0.4
 
     def run(margin: float | str, smoothing: float | str, share: float | str = 0) -> Path:
         return fit(
             f"--model.loss.additive_margin={margin}",
             f"--model.loss.label_smoothing={smoothing}",
             f"--model.base_share={share}",
-            f"--data.topic_batches={by_topic}",
+            "--data.topic_batches=true",
             "--epochs=1",
             output_dir=tmp_path / f"{margin}-{smoothing}",
         )
 
     out = run("auto", "auto", "auto")
     said = capsys.readouterr().out
-    percent = "[1-9].[0-9]{2}" if several else "0.00"
-    files = f"{100 * whole_files}% of the pairs another of their file, batches are "
-    assert re.search(
-        f"\nlabel_smoothing auto: {smoothing}, additive_margin auto: {margin}, base_share auto: "
-        f"{share}: {percent}% of the questions have several answers, {files}"
-        f"{'' if by_topic else 'not '}by topic\n",
-        said,
+    assert (
+        "\nlabel_smoothing auto: 0.1, additive_margin auto: 0.2, base_share auto: 0.4: 0.00% of the "
+        "questions have several answers, 0% of the pairs another of their file, batches are by "
+        "topic\n" in said
     )
     assert f"\nbase_share {share}: nDCG@10" in said
     same = run(margin, smoothing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 from tiny import sample_rows, write_jsonl
 
+from embedft.data import datamodule
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.read_again import documents, query_rows
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
+from embedft.losses import MultipleNegativesRankingLoss
+from embedft.training.auto import choose_auto
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +138,81 @@ def test_whether_a_question_has_a_wrong_answer(
     data = loaded(train, encoder, validation_jsonl=str(path), needs_labels=True)
     assert data.validation_rows.have_wrong_answers is can
     assert np.unique(data.validation_rows.positive_key).size == answers
+
+
+@pytest.mark.parametrize(
+    ("several", "enough", "whole_files", "batches"),
+    [
+        (False, True, False, "topic"),
+        (False, True, True, "topic"),
+        (False, False, True, "file"),
+        (False, False, False, ""),
+        (True, True, True, "file"),
+        (True, True, False, ""),
+    ],
+)
+def test_batches_by_topic_or_file(
+    tmp_path: Path,
+    encoder: Encoder,
+    monkeypatch: pytest.MonkeyPatch,
+    several: bool,
+    enough: bool,
+    whole_files: bool,
+    batches: str,
+) -> None:
+    """Topics in a large set where a question has one answer; else files where they are whole."""
+    monkeypatch.setattr(datamodule, "ENOUGH_ROWS", 50 if enough else 61)
+    path = some_rows(tmp_path, several, whole_files)
+    auto = {"topic_batches": "auto", "file_batches": "auto", "split_seed": 1}
+    data = loaded(path, encoder, **auto)
+    assert (data.by_topic, data.by_file) == (batches == "topic", batches == "file")
+    data = loaded(path, encoder, needs_labels=True, **auto)
+    assert (data.by_topic, data.by_file) == (False, False)
+
+
+def some_rows(tmp_path: Path, several: bool, whole_files: bool) -> Path:
+    rows = sample_rows()[:60]
+    if not whole_files:
+        rows = [row | {"file_name": f"{row['id']}.pdf"} for row in rows]
+    if several:
+        rows[1]["question"] = rows[0]["question"].upper()
+    return write_jsonl(tmp_path / "rows.jsonl", rows)
+
+
+@pytest.mark.parametrize(
+    ("several", "by_topic", "whole_files", "margin", "smoothing", "share"),
+    [
+        (False, True, False, 0.2, 0.1, 0.4),
+        (False, True, True, 0.15, 0, 0.4),
+        (False, False, True, 0.15, 0, 0.4),
+        (False, False, False, 0.15, 0, 0.4),
+        (True, True, True, 0, 0, 0.3),
+        (True, False, True, 0, 0, 0.3),
+    ],
+)
+def test_auto_margin_smoothing_and_share(
+    tmp_path: Path,
+    encoder: Encoder,
+    caplog: pytest.LogCaptureFixture,
+    several: bool,
+    by_topic: bool,
+    whole_files: bool,
+    margin: float,
+    smoothing: float,
+    share: float,
+) -> None:
+    """A margin where no question has two answers; smoothing by topic, where rows share no file."""
+    path = some_rows(tmp_path, several, whole_files)
+    data = loaded(path, encoder, topic_batches=by_topic, train_split=0.8, split_seed=1)
+    loss = MultipleNegativesRankingLoss(additive_margin="auto", label_smoothing="auto")
+    with caplog.at_level("INFO"):
+        assert choose_auto("auto", loss, data) == share
+    assert (loss.additive_margin, loss.label_smoothing) == (margin, smoothing)
+    percent = "[1-9].[0-9]{2}" if several else "0.00"
+    assert re.search(
+        f"label_smoothing auto: {smoothing}, additive_margin auto: {margin}, base_share auto: "
+        f"{share}: {percent}% of the questions have several answers, {100 * whole_files}% of the "
+        f"pairs another of their file, batches are {'' if by_topic else 'not '}by topic",
+        caplog.text,
+    )
+    assert choose_auto(0.1, loss, data) == 0.1
