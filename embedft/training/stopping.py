@@ -166,7 +166,9 @@ class Listener:
         """Hears no more."""
         if self._mouth is not None:
             signal.set_wakeup_fd(self._earlier)
-            self._mouth.close()  # which ends the thread
+            # Which ends the thread; closing alone would not while a loader's worker has a copy.
+            self._mouth.shutdown(socket.SHUT_RDWR)
+            self._mouth.close()
             self._mouth = None
             self._thread.join()
             self._ears.close()
