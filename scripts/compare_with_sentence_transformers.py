@@ -32,7 +32,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from embedft.data.pairs import RIGHT
 from embedft.data.records import Record, normalize_text, read_records
 from embedft.data.splits import split_records
-from embedft.encoder.encoder import Encoder
 from embedft.training.schedule import warmup_length
 from scripts.benchmark_common import model_root
 
@@ -89,8 +88,12 @@ def train_peer(args: argparse.Namespace, train: list[Record], base: Path, folder
     steps = -(-len(train) // args.batch_size) * args.epochs
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = SentenceTransformer(str(base), device=device, model_kwargs={"dtype": "float32"})
-    encoder = Encoder(str(base))
-    prompts = {"anchor": encoder.query_text(""), "positive": encoder.document_text("")}
+    names = {"anchor": ("query",), "positive": ("document", "passage", "corpus")}  # as embedft's
+    usual = model.prompts.get(model.default_prompt_name, "")
+    prompts = {
+        column: next(filter(None, map(model.prompts.get, some)), usual)
+        for column, some in names.items()
+    }
     settings = SentenceTransformerTrainingArguments(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=args.epochs,
