@@ -63,6 +63,9 @@ class _CompletionCLI(EmbedftCLI):
         super().add_arguments_to_parser(parser)
         for short, dotted in SHORT_FLAGS.items():
             parser.add_argument(f"--{short}", help=f"The same as --{dotted}.")
+        # A loss may hold a loss: jsonargparse would list --model.loss.loss.loss... 660 deep, 58 MB.
+        loss: Any = parser._option_string_actions["--model.loss"]
+        loss.sub_add_kwargs["skip"] = {"loss"}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> NoReturn:
         """Prints."""

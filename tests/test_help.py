@@ -207,6 +207,7 @@ def test_bash_completes_subcommands_and_flags(tmp_path: Path, capsys: Capture) -
     assert not error.value.code
     script = tmp_path / "embedft.bash"
     script.write_text(capsys.readouterr().out)
+    assert script.stat().st_size < 2e6  # read at the first completion of every shell
     subprocess.run(["bash", "-n", str(script)], check=True)
 
     def completed(*words: str) -> set[str]:
@@ -220,6 +221,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}" """
 
     assert completed("embedft", "fit", "--batch_s") == {"--batch_size"}
     assert completed("embedft", "fit", "--trainer.max_e") == {"--trainer.max_epochs"}
+    assert completed("embedft", "fit", "--model.loss.sc") == {"--model.loss.scale"}
     assert completed("embedft", "mine", "--num") == {"--num_negatives"}
     assert completed("embedft", "va") == {"validate"}
     assert "--quiet" in completed("embedft", "predict", "--")
