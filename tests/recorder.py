@@ -7,6 +7,7 @@ import io
 import json
 import os
 import resource
+import sys
 import time
 from pathlib import Path
 from threading import Thread
@@ -117,6 +118,8 @@ class Recorder(Callback):
 class Gradients(Callback):
     """Notes the gradients of every step, as the optimiser gets them, in the file ``path``.
 
+    Then it ends the run: no model is exported, no report written.
+
     Args:
         path: Where to.
         negatives: Draws so many for each pair, whatever the loss.
@@ -150,6 +153,7 @@ class Gradients(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             torch.save(self.steps, self.path)
+        sys.exit()
 
 
 def recorded(path: Path, rank: int = 0) -> list[Any]:

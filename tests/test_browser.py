@@ -28,9 +28,17 @@ const overlaps = texts.flatMap(boxes => boxes.flatMap(([one, a], i) => boxes.sli
   .filter(([other, b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
     && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4)
   .map(([other]) => one + " | " + other)));
+const outside = [...document.querySelectorAll("svg")].flatMap(svg => {
+  const frame = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll("text")].filter(text => {
+    const box = text.getBoundingClientRect();
+    return box.left < frame.left - 1 || box.right > frame.right + 1
+      || box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
+  }).map(text => text.textContent);
+});
 document.body.textContent = JSON.stringify({
   width: document.documentElement.scrollWidth, window: innerWidth,
-  texts: texts.flat().length, overlaps,
+  texts: texts.flat().length, overlaps, outside,
 });
 </script>
 """
@@ -114,7 +122,7 @@ def test_nothing_overlaps_or_sticks_out(report: Path, tmp_path: Path, width: int
     assert found is not None
     layout = json.loads(found[1])
     assert layout["texts"] > 80
-    assert layout["overlaps"] == []
+    assert layout["overlaps"] == layout["outside"] == []
     assert layout["width"] <= layout["window"]
 
 

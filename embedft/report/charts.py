@@ -26,8 +26,23 @@ MAX_POINTS = 400
 """Points of a curve that are drawn: more can't be told apart, and would make a large page."""
 
 
-def _axes(width: float, height: float, columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+LEFT, RIGHT, TOP, BOTTOM, BETWEEN, ROWS = 0.85, 0.15, 0.35, 0.65, 0.9, 0.95
+"""Inches around and between axes, for their ticks and names: to find them takes longest of all."""
+
+
+def axes_of(width: float, height: float, columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches and its axes."""
+    figure = Figure(figsize=(width, height))
+    across = (width - LEFT - RIGHT - BETWEEN * (columns - 1)) / columns
+    up = (height - TOP - BOTTOM - ROWS * (rows - 1)) / rows
+    figure.subplots_adjust(
+        LEFT / width,
+        BOTTOM / height,
+        1 - RIGHT / width,
+        1 - TOP / height,
+        BETWEEN / across,
+        ROWS / up,
+    )
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)
@@ -62,7 +77,7 @@ def bars(
         means: By the name of the model, a mean of each metric.
         gains: The difference of each metric; empty where there is one model.
     """
-    figure, axes = _axes(10, 3.6, 2 if gains else 1)
+    figure, axes = axes_of(10, 3.6, 2 if gains else 1)
     place = np.arange(len(metrics))
     width = 0.8 / len(means)
     for index, (name, values) in enumerate(means.items()):
@@ -89,7 +104,7 @@ def bars(
         axes[1].set_yticks(place, metrics)
         axes[1].set_ylim(len(metrics) - 0.5, -0.5)
         axes[1].grid(axis="x", alpha=0.25)
-        _title(axes[1], "tuned - base of the same questions (right of 0 is better)")
+        _title(axes[1], "tuned - base, right of 0 is better")
     return figure
 
 
@@ -107,7 +122,7 @@ def curves(panels: Mapping[str, Mapping[str, Points]], best: float | None) -> Fi
         best: Step of the best weights, marked by a line; None for none.
     """
     rows = (len(panels) + 1) // 2
-    figure, axes = _axes(10, 2.8 * rows, 2, rows)
+    figure, axes = axes_of(10, 2.8 * rows, 2, rows)
     for one in axes[len(panels) :]:
         one.set_visible(False)
     for one, (title, lines) in zip(axes, panels.items(), strict=False):
@@ -137,7 +152,7 @@ def rank_table(counts: NDArray[np.int64], buckets: Sequence[str]) -> Figure:
         counts: (buckets, buckets) questions.
         buckets: Their names, best first.
     """
-    figure, axes = _axes(10, 3.4, 2)
+    figure, axes = axes_of(10, 3.4, 2)
     share = counts / max(1, counts.max())
     for row, column in np.ndindex(counts.shape):
         colour = UP if column < row else DOWN if column > row else BASE
@@ -171,7 +186,7 @@ def rank_table(counts: NDArray[np.int64], buckets: Sequence[str]) -> Figure:
 
 def similarities(models: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Figure:
     """Histograms of the cosine similarities of right and of wrong pairs, a panel a model."""
-    figure, axes = _axes(10, 2.9, len(models))
+    figure, axes = axes_of(10, 2.9, len(models))
     values = np.concatenate([values for pair in models.values() for values in pair])
     bins = np.linspace(values.min() - 1e-6, values.max() + 1e-6, 33).tolist()
     for one, (name, (right_N, wrong_N)) in zip(axes, models.items(), strict=True):
@@ -198,7 +213,7 @@ def pair_map(
         models: By name, the (S, T) places of questions and of answers.
         change_S: Sign of the question's change: 1 found earlier, -1 later, 0 as before.
     """
-    figure, axes = _axes(10, 4.9 if len(models) > 1 else 6, len(models))
+    figure, axes = axes_of(10, 4.9 if len(models) > 1 else 6, len(models))
     kinds = {1: (UP, "found earlier"), 0: (BASE, "as before"), -1: (DOWN, "found later")}
     for one, (name, (questions_ST, answers_ST)) in zip(axes, models.items(), strict=True):
         for sign, (colour, label) in kinds.items():
@@ -220,7 +235,5 @@ def pair_map(
         _title(one, name)
     if len(models) > 1:
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False
-        )
+        figure.legend(handles, labels, loc="lower center", ncols=3, fontsize=9, frameon=False)
     return figure

@@ -12,6 +12,7 @@ from embedft.data.keys import Ints
 from embedft.data.measures import DataMeasures
 from embedft.data.text_measures import COPIED
 from embedft.data.tokens import cut_in_words
+from embedft.report.charts import axes_of
 from embedft.report.page import Image, image
 
 _BINS = 40
@@ -60,9 +61,7 @@ def _lengths(name: str, lengths: Ints, limit: int) -> Image:
 
 def _figure(x: str, y: str) -> tuple[Figure, Axes]:
     """A wide figure."""
-    figure = Figure(figsize=(7, 2.4))
-    axes = figure.subplots()
+    figure, (axes,) = axes_of(7, 2.4, 1)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

@@ -74,7 +74,7 @@ def image(figure: Figure, caption: str) -> Image:
     stream = io.StringIO()
     # Letters stay letters (small, searchable), and ids of parts don't depend on chance or the time.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": caption}):
-        figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
+        figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue().replace("#000000", "currentColor")
     return Image(Markup(text[text.index("<svg") :]), caption)  # without the XML head
 
