@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from embedft.encoder.encoder import Encoder
+from embedft.encoder.encoder import Encoder, length_limit
 from embedft.errors import InputError
 from embedft.finite import all_finite
 
@@ -112,3 +113,26 @@ def load_weights(encoder: Encoder, checkpoint: dict[str, Any], path: Path) -> No
             f"{path}: its weights do not fit base model {encoder.base.name}; "
             f"it was trained from {settings.get('base_model')}: give that as --base_model"
         ) from None
+
+
+def changed_settings(
+    encoder: Encoder, settings: Mapping[str, Any], checkpoint: dict[str, Any]
+) -> list[str]:
+    """In words, where an encoder does not embed texts as a checkpoint's run did.
+
+    Args:
+        encoder: Of now.
+        settings: The module's of now; of them the prompts.
+        checkpoint: With those of its run.
+    """
+    before, base = checkpoint["embedft_hyper_parameters"], encoder.base
+    normalize = before.get("normalize")
+    limit = length_limit(base, encoder.tokenizer, before.get("max_seq_length"))
+    pairs = {
+        "pooling": (before.get("pooling") or base.pooling, encoder.pooling),
+        "normalize": (base.normalize if normalize is None else normalize, encoder.normalize),
+        "max_seq_length": (limit, encoder.max_seq_length),
+    }
+    for name in ("query_prompt", "document_prompt"):
+        pairs[name] = (before.get(name), settings[name])
+    return [f"{name} (was {was}, is {now})" for name, (was, now) in pairs.items() if was != now]

@@ -13,11 +13,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from embedft.checkpoint import load_weights
+from embedft.checkpoint import changed_settings, load_weights
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.records import unreadable
 from embedft.data.splits import wrong_share
-from embedft.encoder.encoder import length_limit
 from embedft.errors import InputError, StoppedError
 from embedft.explain import refusal
 from embedft.files import replacing_file
@@ -213,30 +212,14 @@ class EmbedftCLI(LightningCLI):
         if self.settings.ckpt_path:  # Lightning does it again; here a misfit is one clear line
             load_weights(self.model.encoder, self.checkpoint, Path(self.settings.ckpt_path))
             if self.subcommand != "fit":
-                self._say_what_is_read_otherwise()
-
-    def _say_what_is_read_otherwise(self) -> None:
-        """Warns where texts are not embedded as the checkpoint was trained."""
-        before, encoder = self.checkpoint["embedft_hyper_parameters"], self.model.encoder
-        base, normalize = encoder.base, before.get("normalize")
-        limit = length_limit(base, encoder.tokenizer, before.get("max_seq_length"))
-        settings = {
-            "pooling": (before.get("pooling") or base.pooling, encoder.pooling),
-            "normalize": (base.normalize if normalize is None else normalize, encoder.normalize),
-            "max_seq_length": (limit, encoder.max_seq_length),
-        }
-        for name in ("query_prompt", "document_prompt"):
-            settings[name] = (before.get(name), self.model.hparams[name])
-        changed = [
-            f"{name} (was {was}, is {now})" for name, (was, now) in settings.items() if was != now
-        ]
-        if changed:
-            log.warning(
-                "%s: not as the checkpoint was trained: %s; the config.yaml of its run has what "
-                "it was trained with",
-                self.subcommand,
-                ", ".join(changed),
-            )
+                changed = changed_settings(self.model.encoder, self.model.hparams, self.checkpoint)
+                if changed:
+                    log.warning(
+                        "%s: not as the checkpoint was trained: %s; the config.yaml of its run has "
+                        "what it was trained with",
+                        self.subcommand,
+                        ", ".join(changed),
+                    )
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Adds the callbacks that make the files of a run."""
