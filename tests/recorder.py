@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from embedft.cli import main
 from embedft.data.batches import TrainBatch
 
 
@@ -154,6 +155,15 @@ class Gradients(Callback):
         if trainer.is_global_zero:
             torch.save(self.steps, self.path)
         sys.exit()
+
+
+def run_for_gradients(arguments: list[str]) -> None:
+    """Runs a command line that ``Gradients`` ends; one that fails raises SystemExit."""
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        if ended.code:
+            raise
 
 
 def recorded(path: Path, rank: int = 0) -> list[Any]:

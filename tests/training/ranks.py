@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
 from pathlib import Path
 
-from embedft.cli import main
+from recorder import run_for_gradients
 
 if __name__ == "__main__":
     for arguments in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
-        with suppress(SystemExit):
-            main(arguments)
+        run_for_gradients(arguments)

@@ -9,17 +9,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import programs
 import pytest
 import torch
-from recorder import recorded
+from recorder import recorded, run_for_gradients
 from safetensors.torch import load_file
 from tiny import sample_rows, with_negatives, write_jsonl
 
-from embedft.cli import main
 from embedft.training.gather import gather_rows
 
 pytestmark = pytest.mark.slow
@@ -124,9 +122,10 @@ def test_gradients_of_two_ranks(
         for loss, variant, more in combinations()
     }
     for job in jobs.values():
-        with suppress(SystemExit):
-            main([*job, "--batch_size=10"])
+        run_for_gradients([*job, "--batch_size=10"])
     expected = {name: torch.load(Path(f"{tmp_path}/{'-'.join(name)}")) for name in jobs}
+    for name in jobs:
+        Path(f"{tmp_path}/{'-'.join(name)}").unlink()  # the ranks write there, too
     two = [[*job, "--batch_size=5", "--devices=2", "--strategy=ddp"] for job in jobs.values()]
     (tmp_path / "jobs.json").write_text(json.dumps(two))
     torchrun(2, "ranks.py", str(tmp_path / "jobs.json"))
