@@ -139,7 +139,7 @@ def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | 
         if arguments[0] in COMMANDS:
             _command(arguments[0], complete_flags(arguments[1:]))
             return None
-        given = SCREENS.keys() & {arguments[0]} or SCREENS
+        needed = SCREENS.keys() & {arguments[0]} or SCREENS.keys()
         return EmbedftCLI(
             EmbeddingModule,
             EmbeddingDataModule,
@@ -157,7 +157,7 @@ def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | 
                 "formatter_class": HelpFormatter,
                 "exit_on_error": False,
                 "version": __version__,
-                **{name: parser_settings(name) for name in SCREENS if name in given},
+                **{name: parser_settings(name) for name in needed},
             },
             args=expand_arguments(arguments),
         )
