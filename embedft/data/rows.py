@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from math import isinf
 from typing import Any, NamedTuple, NoReturn
 
 LABEL_FIELDS = ("label", "score")
@@ -142,7 +143,15 @@ def _refuse_constant(name: str) -> NoReturn:
     raise RowError(f"row: holds {name}, which is not JSON; use a number or null")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+def _finite(digits: str) -> float:
+    if isinf(number := float(digits)):
+        raise RowError(f"row: holds {digits}, too large a number; use a smaller one or null")
+    return number
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=_finite
+)
 
 
 def _kind(value: Any) -> str:

@@ -90,7 +90,11 @@ def test_unicode_line_separators_do_not_end_a_row(tmp_path: Path, separator: str
         ('{"question": "q", "answer": "a", "score": NaN}', "row: holds NaN, which is not JSON"),
         (f'{{"question": "q", "answer": "a", "label": 1{"0" * 400}}}', "label: is 1000"),
         ('{"q\\ud800": 1, "answer": "a"}', "question: missing (the row's keys: answer, q\\ud800)"),
-        ('{"question": "q", "answer": "a", "score": 1e999}', "score: is inf, must lie from 0 to 1"),
+        (
+            '{"question": "q", "answer": "a", "score": 1e999}',
+            "row: holds 1e999, too large a number",
+        ),
+        ('{"question": "q", "answer": "a", "my": [-1e999]}', "row: holds -1e999, too large"),
         ('{"question": "q", "answer": "a", "label": 0, "score": 1}', "label: differs from score"),
         (
             '{"question": "q", "answer": "a", "negatives": "n"}',
