@@ -182,12 +182,22 @@ def _bmm(first: Tensor, second: Tensor, block: Block, out: Tensor | None = None)
     return out
 
 
+_LONG = 128
+"""From this length on PyTorch's fused CPU kernel is faster than its steps one by one."""
+
+
+def _at_once(block: Block, dropout: float) -> bool:
+    """Whether a block takes that kernel, which knows no dropout."""
+    return block.length >= _LONG and not dropout
+
+
 class _BlockAttention(torch.autograd.Function):
     """Attention a block at a time, with the backward pass by hand.
 
     The matrices of short texts are small: autograd's bookkeeping and PyTorch's fused CPU kernel
     cost more than their arithmetic. The softmax is computed in float32 or better, which a CPU also
-    does three times as fast as in bfloat16.
+    does three times as fast as in bfloat16. Long texts take the fused kernel, which does not keep
+    the weights: the backward pass computes them anew.
     """
 
     @staticmethod
@@ -203,8 +213,6 @@ class _BlockAttention(torch.autograd.Function):
         masks: DropoutMasks | None,
         window: int | None,
     ) -> Tensor:
-        dtype = query_SE.dtype
-        exact = torch.promote_types(dtype, torch.float32)
         output_SE = torch.empty_like(query_SE)
         query_SE = query_SE * scale
         saved: list[Tensor] = []
@@ -215,20 +223,22 @@ class _BlockAttention(torch.autograd.Function):
                 *(_parts(values, blocks) for values in (query_SE, key_SE, value_SE, output_SE)),
                 strict=True,
             ):
-                scores_XLL = _bmm(query_XLE, key_XLE.transpose(1, 2), block).to(exact)
-                scores_NHLL = scores_XLL.view(block.texts, -1, block.length, block.length)
-                for added in _added(block, window, bias_HLL, scores_XLL.device):
-                    scores_NHLL += added
-                weights_XLL = torch.softmax(scores_XLL, dim=-1).to(dtype)
+                added = _added(block, window, bias_HLL, query_SE.device)
+                if _at_once(block, dropout):
+                    parts = query_XLE, key_XLE, value_XLE
+                    saved.append(_attend_at_once(*parts, block, added, output_XLE))
+                    continue
+                scores_XLL = _scores(query_XLE, key_XLE, block, added)
+                weights_XLL = torch.softmax(scores_XLL, dim=-1).to(query_SE.dtype)
                 kept_XLL = weights_XLL
                 if dropout:
                     assert masks is not None
-                    kept_XLL = weights_XLL * masks.draw(weights_XLL.shape, dropout, dtype)
+                    kept_XLL = weights_XLL * masks.draw(weights_XLL.shape, dropout, query_SE.dtype)
                 if training:
                     saved += [weights_XLL, kept_XLL]
                 _bmm(kept_XLL, value_XLE, block, output_XLE)
         ctx.save_for_backward(query_SE, key_SE, value_SE, bias_HLL, output_SE, *saved)
-        ctx.blocks, ctx.scale = blocks, scale
+        ctx.blocks, ctx.scale, ctx.dropout, ctx.window = blocks, scale, dropout, window
         return output_SE
 
     @staticmethod
@@ -247,7 +257,13 @@ class _BlockAttention(torch.autograd.Function):
         for block, query, key, value, grad, sums_XL1, grad_query, grad_key, grad_value in zip(
             ctx.blocks, *(_parts(table, ctx.blocks) for table in tables), strict=True
         ):
-            weights_XLL, kept_XLL = next(rest), next(rest)
+            if _at_once(block, ctx.dropout):
+                added = _added(block, ctx.window, bias_HLL, query.device)
+                scores_XLL = _scores(query, key, block, added)
+                weights_XLL = scores_XLL.sub_(next(rest)).exp_().to(dtype)
+                kept_XLL = weights_XLL
+            else:
+                weights_XLL, kept_XLL = next(rest), next(rest)
             _bmm(kept_XLL.transpose(1, 2), grad, block, grad_value)
             grad_scores_XLL = _bmm(grad, value.transpose(1, 2), block).mul_(kept_XLL)
             grad_scores_XLL.addcmul_(weights_XLL, sums_XL1, value=-1)
@@ -259,6 +275,43 @@ class _BlockAttention(torch.autograd.Function):
             _bmm(grad_scores_XLL.transpose(1, 2), query, block, grad_key)
         grads[0].mul_(ctx.scale)
         return *grads, grad_bias_HLL, None, None, None, None, None
+
+
+def _scores(query_XLE: Tensor, key_XLE: Tensor, block: Block, added: list[Tensor]) -> Tensor:
+    """(X, L, L) what the softmax is taken of, in float32 or better."""
+    scores_XLL = _bmm(query_XLE, key_XLE.transpose(1, 2), block)
+    scores_XLL = scores_XLL.to(torch.promote_types(scores_XLL.dtype, torch.float32))
+    scores_NHLL = scores_XLL.view(block.texts, -1, block.length, block.length)
+    for some in added:
+        scores_NHLL += some
+    return scores_XLL
+
+
+def _attend_at_once(
+    query_XLE: Tensor,
+    key_XLE: Tensor,
+    value_XLE: Tensor,
+    block: Block,
+    added: list[Tensor],
+    out_XLE: Tensor,
+) -> Tensor:
+    """Attention by PyTorch's fused CPU kernel, into ``out_XLE``.
+
+    Returns:
+        (X, L, 1) logarithm of the sum of each row's exponentials, in float32 or better.
+    """
+    mask: Tensor | None = None
+    if added:
+        mask = sum(added[1:], added[0])
+        mask = mask.to(torch.promote_types(query_XLE.dtype, torch.float32))
+        mask = mask[(None,) * (4 - mask.ndim)]
+    output_NHLE, log_sums_NHL = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        *(part.view(block.texts, -1, *part.shape[1:]) for part in (query_XLE, key_XLE, value_XLE)),
+        attn_mask=mask,
+        scale=1.0,
+    )
+    out_XLE.copy_(output_NHLE.reshape(out_XLE.shape))
+    return log_sums_NHL.reshape(*out_XLE.shape[:2], 1)  # type: ignore[no-any-return]
 
 
 def _has_kernels(query_THE: Tensor) -> bool:

@@ -53,6 +53,20 @@ def _merged(runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged[::-1]
 
 
+_MOST = 1 << 18
+"""Scores of each head and core in a block: the caches lose what has more, between two passes."""
+
+
+def _cut(length: int, texts: int, threads: int) -> list[int]:
+    """Cuts the texts of a block into blocks that are not too large, of one text each at least.
+
+    Of powers of two, but the last: a CPU's library compiles products for each number of texts.
+    """
+    most = max(1, threads * _MOST // length**2)
+    most = 1 << (most.bit_length() - 1)
+    return [most] * (texts // most) + [texts % most] * (texts % most > 0)
+
+
 class Block(NamedTuple):
     """Texts that attend in one call.
 
@@ -163,8 +177,12 @@ class PackedLayout:
         """The length of each block, and those of its texts."""
         by_length = itertools.groupby(self.lengths.tolist(), block_length)
         runs = _merged([(length, len(list(texts))) for length, texts in by_length])
-        lengths = torch.split(self.lengths, [texts for _, texts in runs])
-        return [(length, some) for (length, _), some in zip(runs, lengths, strict=True)]
+        sizes = [texts for _, texts in runs]
+        if self.device.type == "cpu":
+            threads = torch.get_num_threads()
+            sizes = [part for run in runs for part in _cut(*run, threads)]
+        lengths = torch.split(self.lengths, sizes)
+        return [(block_length(int(some[0])), some) for some in lengths]
 
     @cached_property
     def blocks(self) -> list[Block]:

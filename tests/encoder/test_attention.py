@@ -64,12 +64,13 @@ def by_hand(
 
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("window", [None, 3, 200])
-@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("way", ["step by step", "long texts", "other devices"])
 def test_values_and_gradients(
-    window: int | None, with_bias: bool, fused: bool, monkeypatch: pytest.MonkeyPatch
+    window: int | None, with_bias: bool, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout, tables, bias = inputs()
-    if fused:  # the path of other devices, which a CPU can walk too
+    monkeypatch.setattr(attention, "_LONG", 9 if way == "long texts" else 99)
+    if way == "other devices":  # which a CPU can walk too
 
         def without_masks(*args: Any) -> Tensor:
             *inputs, _, window = args
@@ -135,13 +136,28 @@ def test_texts_do_not_see_each_other() -> None:
     assert not torch.allclose(before[:first], after[:first])
 
 
-def test_bf16_softmax_is_computed_in_float32() -> None:
+@pytest.mark.parametrize("long", [9, 99])
+def test_bf16_softmax_is_computed_in_float32(long: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "_LONG", long)
     layout, tables, _ = inputs()
     exact = packed_attention(*tables, layout, scale=0.5)
     query, key, value = (table.bfloat16() for table in tables)
     rounded = packed_attention(query, key, value, layout, scale=0.5)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.double(), exact, rtol=0.02, atol=0.02)
+    ours = torch.autograd.grad(rounded, (query, key, value), torch.ones_like(rounded))
+    theirs = torch.autograd.grad(exact, tables, torch.ones_like(exact))
+    for our, their in zip(ours, theirs, strict=True):
+        assert (our.double() - their).norm() < 0.02 * their.norm()
+
+
+def test_dropout_reaches_long_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's fused kernel knows none."""
+    monkeypatch.setattr(attention, "_LONG", 9)
+    layout, tables, _ = inputs()
+    plain = packed_attention(*tables, layout, scale=0.5)
+    kept = packed_attention(*tables, layout, scale=0.5, dropout=0.5, masks=Ones())
+    torch.testing.assert_close(kept, 2 * plain)
 
 
 def test_few_shapes_of_bf16_products() -> None:

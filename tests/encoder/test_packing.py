@@ -63,8 +63,21 @@ def test_lengths_of_blocks_are_few() -> None:
         ([40] + [20] * 3, [(4, 40)]),
     ],
 )
-def test_few_texts_share_a_block(lengths: list[int], blocks: list[tuple[int, int]]) -> None:
+def test_few_texts_share_a_block(
+    lengths: list[int], blocks: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedft.encoder.packing._MOST", 1 << 30)
     assert [(block.texts, block.length) for block in layout_of(lengths).blocks] == blocks
+
+
+def test_blocks_are_not_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    monkeypatch.setattr("embedft.encoder.packing._MOST", 1 << 16)
+    layout = layout_of([256] * 7 + [40, 40, 600])
+    sizes = [(block.texts, block.length) for block in layout.blocks]
+    assert sizes == [(1, 608), (2, 256), (2, 256), (2, 256), (1, 256), (2, 40)]
+    elsewhere = PackedLayout(layout.order, layout.lengths, layout.came, torch.device("meta"))
+    assert [block.texts for block in elsewhere.blocks] == [1, 7, 2]
 
 
 @given(text_lengths)
