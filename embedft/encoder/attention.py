@@ -163,6 +163,14 @@ def _added(
     return added if padding_N11L is None else [*added, padding_N11L]
 
 
+def _mask(added: list[Tensor], dtype: torch.dtype) -> Tensor | None:
+    """The sum of what is added, with the four dimensions that PyTorch's fused kernels take."""
+    if not added:
+        return None
+    mask: Tensor = sum(added[1:], added[0])
+    return mask[(None,) * (4 - mask.ndim)].to(dtype)
+
+
 def _bmm(first: Tensor, second: Tensor, block: Block, out: Tensor | None = None) -> Tensor:
     """``torch.bmm`` of X matrices, in bf16 by numbers of texts that are powers of two.
 
@@ -300,14 +308,9 @@ def _attend_at_once(
     Returns:
         (X, L, 1) logarithm of the sum of each row's exponentials, in float32 or better.
     """
-    mask: Tensor | None = None
-    if added:
-        mask = sum(added[1:], added[0])
-        mask = mask.to(torch.promote_types(query_XLE.dtype, torch.float32))
-        mask = mask[(None,) * (4 - mask.ndim)]
     output_NHLE, log_sums_NHL = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         *(part.view(block.texts, -1, *part.shape[1:]) for part in (query_XLE, key_XLE, value_XLE)),
-        attn_mask=mask,
+        attn_mask=_mask(added, torch.promote_types(query_XLE.dtype, torch.float32)),
         scale=1.0,
     )
     out_XLE.copy_(output_NHLE.reshape(out_XLE.shape))
@@ -374,7 +377,7 @@ def _fused(
             query,
             key,
             value,
-            attn_mask=sum(added[1:], added[0]).to(query.dtype) if added else None,
+            attn_mask=_mask(added, query.dtype),
             dropout_p=dropout,
             scale=scale,
         )
