@@ -13,8 +13,8 @@ import numpy as np
 from torch import Tensor, from_numpy
 from torch.utils.data import Dataset, Sampler
 
+from embedft.data.candidates import Candidates
 from embedft.data.keys import Ints
-from embedft.data.negatives import BatchNegatives
 from embedft.data.plan import BatchPlan
 from embedft.data.tokens import TokenStore
 from embedft.data.train_rows import TrainRows, draw_negatives
@@ -34,7 +34,8 @@ class TrainBatch(NamedTuple):
         epoch: Epoch, from 0.
         batch_index: Index of the global batch in its epoch, from 0.
         seed: Seed of everything random in this step on this rank.
-        negatives: Which negatives there are, where rows may have fewer than N; else None.
+        candidates: Which negatives there are, and which candidates count for which question; None
+            where there are all and all count.
     """
 
     input_ids: Tensor
@@ -45,7 +46,7 @@ class TrainBatch(NamedTuple):
     epoch: int
     batch_index: int
     seed: int
-    negatives: BatchNegatives | None = None
+    candidates: Candidates | None = None
 
 
 def step_seed(seed: int, epoch: int, index: int, rank: int) -> int:
@@ -99,18 +100,18 @@ class EpochBatches(Dataset[TrainBatch]):
         if self.hard_negatives:
             assert self.rows.negatives is not None
             tables.append(self.rows.negatives.turn(batch, self.hard_negatives, self.epoch))
-        negatives = None
+        negatives = candidates = None
         if tables:
             texts_GN, keys_GN = (
                 np.concatenate(parts, axis=1) for parts in zip(*tables, strict=True)
             )
-            if self.hard_negatives:
-                positive, right = self.rows.positive_key[batch], self.rows.right_of(batch)
-                negatives = BatchNegatives.of(
-                    texts_GN >= 0, keys_GN, positive, right, embedded, self.in_rows
-                )
-                texts_GN = np.where(negatives.present.numpy(), texts_GN, -1)
-            own_BN = texts_GN[embedded]
+            negatives = texts_GN, keys_GN
+        if self.hard_negatives or not self.in_rows:
+            candidates = Candidates.of(self.rows, batch, embedded, negatives, in_rows=self.in_rows)
+        if negatives is not None:
+            own_BN = negatives[0][embedded]
+            if candidates is not None:
+                own_BN = np.where(candidates.present.numpy()[embedded], own_BN, -1)
             texts.append(own_BN[own_BN >= 0])
         input_ids, lengths = self.tokens.pack(np.concatenate(texts))
         return TrainBatch(
@@ -122,7 +123,7 @@ class EpochBatches(Dataset[TrainBatch]):
             self.epoch,
             index,
             step_seed(self.seed, self.epoch, index, self.rank),
-            negatives,
+            candidates,
         )
 
     def _shares(self, batch: Ints) -> tuple[Ints, tuple[int, ...]]:

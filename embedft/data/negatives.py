@@ -1,18 +1,14 @@
-"""Hard negatives: wrong answers that the file names or a model mined, for rows and in a batch.
-
-Shape suffixes: B rows of a batch on this rank, G rows of the batch on all ranks, N negatives a row.
-"""
+"""Hard negatives: wrong answers that the file names or a model mined."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, from_numpy
 
-from embedft.data.keys import Ints, Mask, repeats
+from embedft.data.keys import Ints, Mask
 
 MINED = 4
 """Hard negatives that are mined a pair; each epoch goes on in the list."""
@@ -82,75 +78,3 @@ class Negatives:
         some = np.arange(count) < have
         places = np.where(some, self.offsets[rows, None] + places, 0)
         return np.where(some, self.text[places], -1), np.where(some, self.key[places], 0)
-
-
-class BatchNegatives(NamedTuple):
-    """Which places of a batch's table of negatives are filled, and which count for whom.
-
-    Attributes:
-        places: (n,) int64, places in the flat (B·N) table of this rank's negatives, ascending; at
-            the others there is none.
-        present: (G, N) bool, the places of all ranks at which there is one.
-        right: (2, E) int64, rows, and places in the flat (G·N) table of candidates that are right
-            answers to the question of that row.
-        all_wrong: Each place holds a wrong answer to each question.
-    """
-
-    places: Tensor
-    present: Tensor
-    right: Tensor
-    all_wrong: bool
-
-    @classmethod
-    def of(
-        cls,
-        present_GN: Mask,
-        keys_GN: Ints,
-        positive_G: Ints,
-        right: tuple[Ints, Ints],
-        own: slice,
-        in_rows: bool,
-    ) -> BatchNegatives:
-        """Finds them.
-
-        Args:
-            present_GN: Where a row of the batch has a negative.
-            keys_GN: The negatives' keys.
-            positive_G: Keys of the batch's positives.
-            right: Rows of the batch and keys of right answers to their questions.
-            own: This rank's rows.
-            in_rows: A negative is one of its row. Else it is a candidate of all rows: each text
-                once, and none that is a positive of the batch, which is a candidate already.
-        """
-        slots = np.flatnonzero(present_GN)
-        keys = keys_GN.ravel()[slots]
-        if not in_rows:
-            once = ~repeats(np.concatenate([positive_G, keys]))[len(positive_G) :]
-            slots, keys = slots[once], keys[once]
-            present_GN = np.zeros_like(present_GN)
-            present_GN.ravel()[slots] = True
-        order = np.argsort(keys)
-        row, key = right
-        place = np.searchsorted(keys, key, sorter=order)
-        found = place < len(keys)
-        found[found] = keys[order[place[found]]] == key[found]
-        pairs = np.stack([row[found], slots[order[place[found]]]])
-        return cls(
-            from_numpy(np.flatnonzero(present_GN[own])),
-            from_numpy(present_GN),
-            from_numpy(pairs),
-            bool(present_GN.all()) and not pairs.size,
-        )
-
-    @property
-    def wrong(self) -> Tensor | None:
-        """(G, G, N) bool, [i, j, n]: negative n of row j is a wrong answer to row i's question.
-
-        None where all are.
-        """
-        if self.all_wrong:
-            return None
-        rows = len(self.present)
-        wrong = self.present.flatten().repeat(rows, 1)
-        wrong[self.right[0], self.right[1]] = False
-        return wrong.view(rows, *self.present.shape)

@@ -57,13 +57,18 @@ class MatryoshkaLoss(Loss):
         self.loss, self.matryoshka_dims, self.matryoshka_weights = loss, dims, weights
         self.needs_labels = loss.needs_labels  # type: ignore[misc]  # that of the wrapped loss
 
+    @property
+    def takes_mask(self) -> bool:
+        """Whether the wrapped loss can leave candidates out."""
+        return self.loss.takes_mask
+
     def forward(self, first_BD: Tensor, second_BD: Tensor, *rest: Any) -> Tensor:
         """The loss of a batch.
 
         Args:
             first_BD: (B, D) floating point.
             second_BD: (B, D).
-            rest: What the loss takes after them: negatives_BND and wrong_BBN, or labels_P.
+            rest: What the loss takes after them: negatives_BND and mask_BC, or labels_P.
 
         Returns:
             Scalar, in the dtype of the inputs.

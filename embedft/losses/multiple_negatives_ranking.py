@@ -105,7 +105,7 @@ class MultipleNegativesRankingLoss(Loss):
         anchor_BD: Tensor,
         positive_BD: Tensor,
         negatives_BND: Tensor | None = None,
-        wrong_BBN: Tensor | None = None,
+        mask_BC: Tensor | None = None,
     ) -> Tensor:
         """The loss of a batch.
 
@@ -113,8 +113,9 @@ class MultipleNegativesRankingLoss(Loss):
             anchor_BD: (B, D) floating point, any length.
             positive_BD: (B, D), row i belongs to anchor i.
             negatives_BND: (B, N, D) further wrong candidates, for all anchors; or None.
-            wrong_BBN: (B, B, N) bool, where False at [i, j, n] negative n of row j is no candidate
-                of anchor i: it has no weight and no gradient. None where all are.
+            mask_BC: (B, B + B·N) bool, of the positives and then the negatives, where False at
+                [i, c] candidate c is none of anchor i: it has no weight and no gradient, and, a
+                positive, does not look for that anchor either. True at [i, i]. None is True.
 
         Returns:
             Scalar, in the dtype of the inputs.
@@ -140,10 +141,8 @@ class MultipleNegativesRankingLoss(Loss):
         scores_BC = self.scale * (anchor_BD @ candidates_CD.T)
         if margin := 0.0 if self.additive_margin == "auto" else self.additive_margin:
             scores_BC.diagonal().sub_(self.scale * margin)
-        if wrong_BBN is not None:
-            own_BB, further_BC = scores_BC.tensor_split([len(anchor_BD)], dim=1)
-            further_BC = further_BC.masked_fill(~wrong_BBN.flatten(1), -torch.inf)
-            scores_BC = torch.cat([own_BB, further_BC], dim=1)
+        if mask_BC is not None:
+            scores_BC = scores_BC.masked_fill(~mask_BC, -torch.inf)
         loss = self._cross_entropy(scores_BC)
         if self.symmetric:
             loss = (loss + self._cross_entropy(scores_BC[:, : len(anchor_BD)].T)) / 2

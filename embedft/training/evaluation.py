@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from embedft.data.batches import EvalBatch
+from embedft.data.candidates import Candidates
 from embedft.data.keys import Ints
 from embedft.data.plan import plan_epoch
 from embedft.data.train_rows import draw_negatives
@@ -126,8 +127,14 @@ class Evaluation:
             if rows.labels is not None:
                 labels = torch.from_numpy(rows.labels[batch]).to(positives.device)
             chosen = torch.from_numpy(batch)
+            candidates = None if self.data.in_rows else Candidates.of(rows, batch)
             loss = batch_loss(
-                self.module.objective, anchors[chosen], positives[chosen], negatives, labels
+                self.module.objective,
+                anchors[chosen],
+                positives[chosen],
+                negatives,
+                labels,
+                candidates,
             )
             total += float(loss) * len(batch)
         similarity = nn.functional.cosine_similarity(anchors, positives)

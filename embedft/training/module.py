@@ -6,7 +6,6 @@ D embedding.
 
 from __future__ import annotations
 
-import inspect
 import logging
 from contextlib import ExitStack
 from typing import Any, Literal
@@ -177,11 +176,10 @@ class EmbeddingModule(LightningModule):
         Raises:
             InputError: The loss can't leave out a negative that a row does not have.
         """
-        parameters = inspect.signature(self.loss.forward).parameters
-        if self.data.hard and not self.loss.needs_labels and "wrong_BBN" not in parameters:
+        if self.data.hard and not self.loss.needs_labels and not self.loss.takes_mask:
             raise InputError(
                 f"loss {type(self.loss).__name__}: takes no hard negatives; give its forward the "
-                "parameters negatives_BND and wrong_BBN, or leave them out with "
+                "parameters negatives_BND and mask_BC, or leave them out with "
                 "--data.hard_negatives 0"
             )
         labels = self.data.rows.labels
@@ -214,7 +212,7 @@ class EmbeddingModule(LightningModule):
         anchor_GD, positive_GD = rows_GKD[:, 0], rows_GKD[:, 1]
         negatives_GND = rows_GKD[:, 2:] if rows_GKD.shape[1] > 2 else None
         loss = batch_loss(
-            self.objective, anchor_GD, positive_GD, negatives_GND, batch.labels, batch.negatives
+            self.objective, anchor_GD, positive_GD, negatives_GND, batch.labels, batch.candidates
         )
         self._look_at(loss, "loss")
         # On a GPU a metric of the bar would be waited for at each step: GpuProgressBar shows it.
@@ -231,10 +229,10 @@ class EmbeddingModule(LightningModule):
         count = max(1, len(batch.rows))
         anchor_BD, positive_BD = embeddings[:count], embeddings[count : 2 * count]
         negatives_SD = embeddings[2 * count :]
-        if batch.negatives is not None:  # zeros where a row has fewer
-            slots = count * batch.negatives.present.shape[1]
+        if batch.candidates is not None:  # zeros where a row has fewer
+            slots = count * batch.candidates.present.shape[1]
             empty_SD = negatives_SD.new_zeros(slots, negatives_SD.shape[1])
-            negatives_SD = empty_SD.index_copy(0, batch.negatives.places, negatives_SD)
+            negatives_SD = empty_SD.index_copy(0, batch.candidates.places, negatives_SD)
         negatives_BND = negatives_SD.view(count, -1, embeddings.shape[1])
         rows_BKD = torch.cat([torch.stack([anchor_BD, positive_BD], dim=1), negatives_BND], dim=1)
         if self.trainer.world_size == 1:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from embedft.data.negatives import BatchNegatives
+from embedft.data.candidates import Candidates
 from embedft.losses import Loss
 
 
@@ -19,7 +19,7 @@ def batch_loss(
     positive_BD: Tensor,
     negatives_BND: Tensor | None,
     labels_B: Tensor | None,
-    known: BatchNegatives | None = None,
+    candidates: Candidates | None = None,
 ) -> Tensor:
     """The loss in float32, whatever the precision of the run.
 
@@ -30,15 +30,17 @@ def batch_loss(
         positive_BD: (B, D), row i belongs to anchor i.
         negatives_BND: (B, N, D) or None.
         labels_B: (B,) from 0 to 1; None is 1 for all.
-        known: Which of the negatives are there, and to which anchors they are wrong; None is all.
+        candidates: Which of the negatives are there, and which candidates count for which anchor;
+            None is all. A ranking loss that takes no mask has all.
 
     Returns:
         Scalar float32.
     """
     with torch.autocast(anchor_BD.device.type, enabled=False):
         if not loss.needs_labels:
-            wrong_BBN = None if known is None else known.wrong
-            some = () if wrong_BBN is None else (wrong_BBN,)  # a loss of one's own may take none
+            some: tuple[Tensor, ...] = ()
+            if candidates is not None and loss.takes_mask:
+                some = (candidates.mask.to(anchor_BD.device),)  # an evaluation's is on the CPU
             return loss(anchor_BD, positive_BD, negatives_BND, *some)  # type: ignore[no-any-return]
         first_PD, second_PD, labels_P = anchor_BD, positive_BD, labels_B
         if labels_P is None:
@@ -46,8 +48,8 @@ def batch_loss(
         if negatives_BND is not None:
             first_SD = anchor_BD.repeat_interleave(negatives_BND.shape[1], dim=0)
             second_SD = negatives_BND.flatten(0, 1)
-            if known is not None:
-                there_S = known.present.flatten()
+            if candidates is not None:
+                there_S = candidates.present.flatten()
                 first_SD, second_SD = first_SD[there_S], second_SD[there_S]
             first_PD = torch.cat([first_PD, first_SD])
             second_PD = torch.cat([second_PD, second_SD])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,9 @@ from embedft.data.batches import (
     TextBatches,
     step_seed,
 )
+from embedft.data.candidates import Candidates
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.negatives import Negatives
 from embedft.data.plan import plan_epoch
 from embedft.data.tokens import TokenStore
 from embedft.data.train_rows import TrainRows, draw_negatives
@@ -135,7 +139,9 @@ def test_ranks_have_like_loads() -> None:
 def test_batch_is_anchors_then_positives_then_negatives() -> None:
     data = table([-1] * 6)
     plan = plan_epoch(data.anchor_key, data.positive_key, batch_size=3, seed=0, epoch=2)
-    batch = EpochBatches(data, plan, store(6), seed=5, epoch=2, negatives_per_pair=2)[1]
+    batch = EpochBatches(data, plan, store(6), seed=5, epoch=2, negatives_per_pair=2, in_rows=True)[
+        1
+    ]
     rows = batch.rows.tolist()
     drawn = draw_negatives(data, plan[1], 2, 5, (2, 1)).ravel().tolist()
     assert batch.lengths.tolist() == [row + 1 for row in [*rows, *rows, *drawn]]
@@ -169,3 +175,76 @@ def test_lengths_stay_on_the_cpu() -> None:
     moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
     assert moved.input_ids.device.type == moved.texts.device.type == "meta"
     assert moved.lengths is batch.lengths
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=40),
+    st.integers(0, 2),
+    st.integers(1, 3),
+    st.integers(0, 3),
+)
+def test_no_right_answer_counts_as_wrong(
+    pairs: list[tuple[int, int]], hard: int, world_size: int, seed: int
+) -> None:
+    """Whatever row an answer came with, and whether as a positive or as a hard negative."""
+    anchor, positive = (list(texts) for texts in zip(*pairs, strict=True))
+    count = len(pairs)
+    rows = table([-1] * count, anchor, positive)
+    if hard:
+        some = np.random.default_rng(seed).integers(-1, count, size=(count, 3))
+        found = Negatives.of_pairs(some, rows.positive, rows.positive_key)
+        rows = replace(rows, negatives=found)
+    right = set(zip(rows.anchor_key.tolist(), rows.positive_key.tolist(), strict=True))
+    plan = plan_epoch(rows.anchor_key, rows.positive_key, batch_size=8, seed=seed, epoch=0)
+    for index in range(len(plan)):
+        batches = [
+            EpochBatches(
+                rows,
+                plan,
+                store(count),
+                seed=seed,
+                epoch=0,
+                rank=rank,
+                world_size=world_size,
+                hard_negatives=hard,
+            )[index]
+            for rank in range(world_size)
+        ]
+        batch = np.concatenate([part.rows.numpy() for part in batches])
+        answers = rows.positive_key[batch].tolist()
+        if hard:
+            assert rows.negatives is not None
+            text, key = rows.negatives.turn(batch, hard, 0)
+            answers += np.where(text.ravel() < 0, -1, key.ravel()).tolist()
+        for part in batches:
+            if part.candidates is None:
+                mask = torch.ones(len(batch), len(answers), dtype=torch.bool)
+            else:
+                mask = part.candidates.mask
+            for i, row in enumerate(batch):
+                question, own = int(rows.anchor_key[row]), int(rows.positive_key[row])
+                counted = [a for a, counts in zip(answers, mask[i], strict=True) if counts]
+                assert mask[i, i]
+                assert counted.count(own) == 1
+                others = {answer for answer in counted if answer != own}
+                wrong = {a for a in answers if a >= 0 and (question, a) not in right}
+                assert others == wrong
+
+
+def test_batches_without_a_further_right_answer_need_no_mask() -> None:
+    rows = table([-1] * 6)
+    plan = plan_epoch(rows.anchor_key, rows.positive_key, batch_size=3, seed=0, epoch=0)
+    assert EpochBatches(rows, plan, store(6), seed=0, epoch=0)[0].candidates is None
+
+
+def test_a_right_answer_that_another_row_brings() -> None:
+    """Row 0's question has row 1's answer as well: row 2 says so, in another batch."""
+    rows = table([-1] * 4, [0, 1, 0, 2], [0, 1, 1, 2])
+    found = Candidates.of(rows, np.array([0, 1, 3]))
+    assert found is not None
+    assert found.mask.tolist() == [[True, False, True], [True] * 3, [True] * 3]
+
+
+def test_labelled_pairs_have_no_candidates() -> None:
+    rows = table([-1] * 4, [0, 1, 0, 2], [0, 1, 1, 2])
+    assert Candidates.of(rows, np.array([0, 1, 3]), in_rows=True) is None

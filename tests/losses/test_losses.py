@@ -182,33 +182,42 @@ def test_the_margin_follows_the_smoothing(
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("kind", ["random", "opposite", "huge"])
-def test_negatives_left_out_have_no_weight(kind: str, smoothing: float, symmetric: bool) -> None:
+def test_candidates_left_out_have_no_weight(kind: str, smoothing: float, symmetric: bool) -> None:
     """As if each anchor had only the candidates that count for it; the others' gradient is 0."""
     anchor, positive, *further = [vectors(kind, 6, seed) for seed in range(4)]
     negatives = torch.stack(further, dim=1)
-    wrong = torch.rand(6, 6, 2, generator=torch.Generator().manual_seed(0)) < 0.5
-    wrong[:, 3, 1] = False
+    mask = torch.rand(6, 18, generator=torch.Generator().manual_seed(0)) < 0.5
+    mask.fill_diagonal_(True)
+    mask[:, 6 + 3 * 2 + 1] = False
     loss = MultipleNegativesRankingLoss(5.0, symmetric, label_smoothing=smoothing)
-    ours = loss(anchor, positive, negatives, wrong)
+    ours = loss(anchor, positive, negatives, mask)
+    candidates = torch.cat([positive, negatives.flatten(0, 1)])
     cosine = torch.nn.functional.cosine_similarity
-    terms = []
-    for i in range(6):
-        own = [5.0 * cosine(anchor[i], text, dim=0) for text in positive]
-        rest = [
-            5.0 * cosine(anchor[i], negatives[j, n], dim=0)
-            for j in range(6)
-            for n in range(2)
-            if wrong[i, j, n]
-        ]
-        scores = torch.stack(own + rest).unsqueeze(0)
-        terms.append(cross_entropy(scores, torch.tensor([i]), label_smoothing=smoothing))
-    theirs = torch.stack(terms).mean()
+
+    def term(query: Tensor, texts: Tensor, own: int, among: Tensor) -> Tensor:
+        scores = 5.0 * cosine(query, texts[among], dim=-1).unsqueeze(0)
+        place = among[:own].sum().unsqueeze(0)
+        return cross_entropy(scores, place, label_smoothing=smoothing)
+
+    theirs = torch.stack([term(anchor[i], candidates, i, mask[i]) for i in range(6)]).mean()
     if symmetric:
-        scores = 5.0 * cosine(positive.unsqueeze(1), anchor, dim=-1)
-        theirs = (theirs + cross_entropy(scores, torch.arange(6), label_smoothing=smoothing)) / 2
+        found = [term(positive[i], anchor, i, mask[:, i]) for i in range(6)]
+        theirs = (theirs + torch.stack(found).mean()) / 2
     (gradient,) = torch.autograd.grad(ours, further[1], retain_graph=True)
     assert_same(ours, theirs, [anchor, positive, *further])
     assert torch.equal(gradient[3], torch.zeros(8, dtype=torch.float64))
+
+
+def test_a_right_answer_of_another_row_has_no_gradient() -> None:
+    """Two rows, each of whose answers is right to both: there is nothing to push apart."""
+    columns = [vectors("random", 2, seed) for seed in range(2)]
+    loss = MultipleNegativesRankingLoss(symmetric=True)
+    value = loss(*columns, None, torch.ones(2, 2, dtype=torch.bool))
+    assert value > 0
+    masked = loss(*columns, None, torch.eye(2, dtype=torch.bool))
+    assert masked == 0
+    for gradient in torch.autograd.grad(masked, columns):
+        assert torch.equal(gradient, torch.zeros_like(gradient))
 
 
 LABELS: dict[str, Callable[[int], Tensor]] = {
