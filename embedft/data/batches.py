@@ -1,7 +1,7 @@
 """Packed batches, made on demand from token ids and a plan.
 
 Shape suffixes: B rows of a batch on this rank, G rows of the batch on all ranks, W ranks,
-N negatives a row, T tokens of a packed batch.
+N negatives a row, S = B·N, T tokens of a packed batch.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class EpochBatches(Dataset[TrainBatch]):
         local = batch[mine]
         embedded = mine if len(local) else slice(1)
         texts = [self.rows.anchor[batch[embedded]], self.rows.positive[batch[embedded]]]
-        tables = []  # texts and keys of negatives
+        tables = [(np.empty((len(batch), 0), np.int64),) * 2]  # texts and keys of negatives
         if self.negatives_per_pair:
             drawn = draw_negatives(
                 self.rows, planned, self.negatives_per_pair, self.seed, (self.epoch, index)
@@ -100,19 +100,12 @@ class EpochBatches(Dataset[TrainBatch]):
         if self.hard_negatives:
             assert self.rows.negatives is not None
             tables.append(self.rows.negatives.turn(batch, self.hard_negatives, self.epoch))
-        negatives = candidates = None
-        if tables:
-            texts_GN, keys_GN = (
-                np.concatenate(parts, axis=1) for parts in zip(*tables, strict=True)
-            )
-            negatives = texts_GN, keys_GN
-        if self.hard_negatives or not self.in_rows:
-            candidates = Candidates.of(self.rows, batch, embedded, negatives, in_rows=self.in_rows)
-        if negatives is not None:
-            own_BN = negatives[0][embedded]
-            if candidates is not None:
-                own_BN = np.where(candidates.present.numpy()[embedded], own_BN, -1)
-            texts.append(own_BN[own_BN >= 0])
+        texts_GN, keys_GN = (np.concatenate(parts, axis=1) for parts in zip(*tables, strict=True))
+        candidates = Candidates.of(
+            self.rows, batch, embedded, (texts_GN, keys_GN), in_rows=self.in_rows
+        )
+        own_S = texts_GN[embedded].ravel()
+        texts.append(own_S if candidates is None else own_S[candidates.places.numpy()])
         input_ids, lengths = self.tokens.pack(np.concatenate(texts))
         return TrainBatch(
             input_ids,

@@ -6,6 +6,7 @@ Shape suffixes: B anchors, N negatives an anchor, P labelled pairs, D embedding.
 from __future__ import annotations
 
 import inspect
+from functools import cached_property
 from typing import ClassVar
 
 from torch import nn
@@ -24,7 +25,7 @@ class Loss(nn.Module):
 
     needs_labels: ClassVar[bool]
 
-    @property
+    @cached_property
     def takes_mask(self) -> bool:
         """Whether it can leave candidates out: its ``forward`` has a parameter ``mask_BC``."""
         return "mask_BC" in inspect.signature(self.forward).parameters

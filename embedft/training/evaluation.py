@@ -127,7 +127,7 @@ class Evaluation:
             if rows.labels is not None:
                 labels = torch.from_numpy(rows.labels[batch]).to(positives.device)
             chosen = torch.from_numpy(batch)
-            candidates = None if self.data.in_rows else Candidates.of(rows, batch)
+            candidates = Candidates.of(rows, batch, in_rows=self.data.in_rows)
             loss = batch_loss(
                 self.module.objective,
                 anchors[chosen],
