@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = (
@@ -30,6 +31,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tokens are cached in a folder of this session, not in the user's."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def _log_as_found() -> Iterator[None]:
+    """What a command within the process sets up for its log doesn't reach the next test."""
+    log = logging.getLogger("embedft")
+    level, handlers = log.level, list(log.handlers)
+    yield
+    log.setLevel(level)
+    for handler in set(log.handlers) - set(handlers):
+        handler.close()
+    log.handlers[:] = handlers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -436,7 +436,7 @@ def test_two_at_once_read_once(
     tmp_path: Path, settings: ReadSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As the ranks of torchrun do: the second waits, and finds what the first has read."""
-    caplog.set_level(logging.INFO, logger="embedft")  # a command before may have set it
+    caplog.set_level(logging.INFO, logger="embedft")
     path = write_jsonl(tmp_path / "p.jsonl", sample_rows())
     threads = [
         threading.Thread(target=read_table, args=(str(path), settings, tmp_path / "cache"))
