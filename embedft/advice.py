@@ -16,14 +16,15 @@ from embedft.data.measures import DataMeasures, Finding
 from embedft.data.pairs import trained_on
 from embedft.data.tokens import cut_in_words
 from embedft.encoder.encoder import positions
+from embedft.training.auto import LARGE
 from embedft.training.module import EmbeddingModule
 from embedft.training.rehearsal import Rehearsal
 from embedft.training.schedule import warmup_length
 
 LIMITS = (128, 256, 384, 512)
 """Tokens at which models are usually cut."""
-TINY, SMALL, LARGE = 300, 1_000, 10_000
-"""Training pairs: below the first two a set is tiny or small, from the last on it is large."""
+TINY, SMALL = 300, 1_000
+"""Training pairs below which a set is tiny or small."""
 _ONE_LANGUAGE = 100_000  # pieces: English vocabularies have 30,000 to 50,000, multilingual more
 
 
@@ -85,7 +86,7 @@ def _size(run: Rehearsal, module: EmbeddingModule, trainer: Trainer) -> Iterator
     said = f"{size} set ({pairs:,} rows to train on): "
     epochs = trainer.max_epochs or 0
     changes = []
-    if pairs < SMALL and module.learning_rate < 5e-5:
+    if pairs < SMALL and float(module.learning_rate) < 5e-5:
         changes.append("--config configs/recommended.yaml, whose rate of 1e-4 suits few steps")
     if pairs < LARGE and epochs > 4:
         changes.append("--epochs 3, more found no more")

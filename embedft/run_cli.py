@@ -24,6 +24,7 @@ from embedft.measured import report_measured
 from embedft.outcome import finish_run
 from embedft.run_folder import DEFAULT_OUTPUT_DIR, RunFolder
 from embedft.run_log import RESULT, log_to_file
+from embedft.training.auto import choose_epochs
 from embedft.training.checkpoints import RunCheckpoints
 from embedft.training.guard import guard_data
 from embedft.training.module import EmbeddingModule
@@ -263,6 +264,7 @@ class EmbedftCLI(LightningCLI):
     def before_fit(self) -> None:
         """Reads the data, then makes the folder."""
         self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
+        choose_epochs(self.trainer, len(self.datamodule.rows))
         if self.settings.ckpt_path:
             self.datamodule.trainer = self.trainer  # it knows how many devices share a batch
             state = self.checkpoint.get(self.datamodule.__class__.__qualname__, {})

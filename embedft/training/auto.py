@@ -5,14 +5,47 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
+from lightning.pytorch import Trainer
+
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.losses import Loss, MultipleNegativesRankingLoss
+from embedft.training.trainer import EmbedftTrainer
 
 log = logging.getLogger(__name__)
 
 ONE_ANSWER_SHARE, SEVERAL_ANSWERS_SHARE = 0.4, 0.3
 """Shares of the base model where a question has one answer and where some have several: the second
 find less with more of it."""
+LARGE = 10_000
+"""Training pairs from which on a set is large: fewer epochs find enough, and forget less."""
+EPOCHS, LARGE_EPOCHS = 3, 2
+RATE, LARGE_RATE = 1e-4, 1.25e-4
+
+
+def choose_epochs(trainer: Trainer, pairs: int) -> None:
+    """Settles ``max_epochs: auto``, once, and says so in the log.
+
+    Args:
+        trainer: Of the run.
+        pairs: That are trained on.
+    """
+    if isinstance(trainer, EmbedftTrainer) and trainer.auto_epochs:
+        trainer.auto_epochs = False
+        trainer.fit_loop.max_epochs = LARGE_EPOCHS if pairs >= LARGE else EPOCHS
+        log.info("max_epochs auto: %d: %d training pairs", trainer.max_epochs, pairs)
+
+
+def choose_rate(learning_rate: float | Literal["auto"], pairs: int) -> float:
+    """The peak rate; ``auto`` is higher for the fewer epochs of a large set.
+
+    Args:
+        learning_rate: As it was asked for.
+        pairs: That are trained on.
+    """
+    if learning_rate == "auto":
+        learning_rate = LARGE_RATE if pairs >= LARGE else RATE
+        log.info("learning_rate auto: %g: %d training pairs", learning_rate, pairs)
+    return learning_rate
 
 
 def choose_auto(

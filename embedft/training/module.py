@@ -30,7 +30,7 @@ from embedft.losses import (
     MultipleNegativesRankingLoss,
     OnlineContrastiveLoss,
 )
-from embedft.training.auto import choose_auto
+from embedft.training.auto import choose_auto, choose_epochs, choose_rate
 from embedft.training.chunks import embed_in_chunks
 from embedft.training.divergence import DivergenceWatch, require_finite_weights
 from embedft.training.evaluation import Evaluation
@@ -56,7 +56,8 @@ class EmbeddingModule(LightningModule):
         base_model: Hub id or folder of the model to start from; ``sentence-transformers/`` may be
             left out.
         loss: The loss; None is :class:`~embedft.losses.MultipleNegativesRankingLoss`.
-        learning_rate: Peak rate of AdamW.
+        learning_rate: Peak rate of AdamW; ``auto`` is 1e-4, and 1.25e-4 from 10,000
+            training pairs on.
         weight_decay: Decay of weight matrices and embeddings; biases and norms have none.
         warmup_steps: Steps of rising rate; ``auto`` is the smaller of 500 and a tenth of the run.
         max_seq_length: Tokens a text at most; None takes what the base model's folder says.
@@ -89,7 +90,7 @@ class EmbeddingModule(LightningModule):
         self,
         base_model: str = DEFAULT_BASE_MODEL,
         loss: Loss | None = None,
-        learning_rate: float = 2e-5,
+        learning_rate: float | Literal["auto"] = 2e-5,
         weight_decay: float = 0.01,
         warmup_steps: WarmupSteps = "auto",
         max_seq_length: int | None = None,
@@ -108,7 +109,7 @@ class EmbeddingModule(LightningModule):
         super().__init__()
         check_numbers(chunk_size, base_share, learning_rate, warmup_steps, dropout, weight_decay)
         self.save_hyperparameters(ignore=["loss"])
-        self.learning_rate = learning_rate
+        self.learning_rate: float | Literal["auto"] = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self.chunk_size = chunk_size
@@ -168,6 +169,8 @@ class EmbeddingModule(LightningModule):
         """Takes the word table's gradient from DDP, before that wraps this; settles ``auto``."""
         if stage == "fit":
             average_apart(self, self.encoder)
+            choose_epochs(self.trainer, len(self.data.rows))
+            self.learning_rate = choose_rate(self.learning_rate, len(self.data.rows))
             self.base_share = choose_auto(self.base_share, self.loss, self.data)
 
     def on_fit_start(self) -> None:
@@ -195,6 +198,7 @@ class EmbeddingModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Gives the optimiser of a resumed run the rate and decay that were asked for now."""
+        assert self.learning_rate != "auto"  # setup chose
         for optimizer, scheduler in zip(
             self.trainer.optimizers, self.trainer.lr_scheduler_configs, strict=True
         ):
@@ -290,6 +294,7 @@ class EmbeddingModule(LightningModule):
                 len(data.rows),
                 waiting,
             )
+        assert self.learning_rate != "auto"  # setup chose
         return adamw(
             self.encoder,
             self.learning_rate,

@@ -11,7 +11,7 @@ from embedft.training.schedule import WarmupSteps
 def check_numbers(
     chunk_size: int | None,
     base_share: float | Literal["auto"],
-    learning_rate: float,
+    learning_rate: float | Literal["auto"],
     warmup_steps: WarmupSteps,
     dropout: float | None,
     weight_decay: float,
@@ -27,21 +27,21 @@ def check_numbers(
         raise InputError(f"base_share: is {base_share}, must be at least 0 and below 1, or auto")
     if dropout is not None and not 0 <= dropout < 1:
         raise InputError(f"dropout: is {dropout}, must be at least 0 and below 1 (usual: 0.1)")
-    if not learning_rate > 0:
-        raise InputError(f"learning_rate: is {learning_rate}, must be above 0 (usual: 2e-5)")
+    if learning_rate != "auto" and not learning_rate > 0:
+        raise InputError(f"learning_rate: is {learning_rate}, must be above 0, or auto")
     if not weight_decay >= 0:
         raise InputError(f"weight_decay: is {weight_decay}, must be 0 or more (usual: 0.01)")
     if isinstance(warmup_steps, int) and warmup_steps < 0:
         raise InputError(f"warmup_steps: is {warmup_steps}, must be 0 or more, or auto")
 
 
-def check_end(max_epochs: int | None, max_steps: int) -> None:
+def check_end(max_epochs: int | Literal["auto"] | None, max_steps: int) -> None:
     """Refuses a run without an end, or without a step.
 
     Raises:
         InputError: It has none.
     """
-    if max_epochs is not None and max_epochs < 0 and max_steps < 0:
+    if isinstance(max_epochs, int) and max_epochs < 0 and max_steps < 0:
         raise InputError("epochs: no end is given; type --epochs 3, or --trainer.max_steps 1000")
     if max_epochs == 0:
         raise InputError("epochs: is 0, must be at least 1")

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from embedft.data.batches import EvalBatch, TextBatches, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.keys import Ints
+from embedft.training.auto import choose_epochs
 from embedft.training.guard import guard_data
 from embedft.training.module import EmbeddingModule
 from embedft.training.schedule import steps_of_run, warmup_length
@@ -67,6 +68,7 @@ def rehearse(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModul
     data.load(module.encoder, module.loss.needs_labels)
     if data.guard_jsonl is not None:
         guard_data(data).load(module.encoder, False, "test")
+    choose_epochs(trainer, len(data.rows))
     data.trainer = trainer  # as in a fit: it knows how many devices share a batch
     steps = steps_of_run(trainer, data)
     plan = data.train_batches(0).plan

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -67,6 +67,7 @@ class EmbedftTrainer(Trainer):
     """A Trainer that picks its precision, and shows its bars on a terminal alone.
 
     Args:
+        max_epochs: Lightning's, or ``auto``: 3, and 2 from 10,000 training pairs on.
         enable_progress_bar: None shows bars where somebody would see them.
         precision: Any precision of Lightning's, or ``auto``: ``bf16-mixed`` where the hardware
             computes bf16 natively, else ``32-true``.
@@ -75,6 +76,7 @@ class EmbedftTrainer(Trainer):
     def __init__(
         self,
         *args: Any,
+        max_epochs: int | Literal["auto"] | None = None,
         precision: int | str | None = "auto",
         enable_progress_bar: bool | None = None,
         **kwargs: Any,
@@ -92,8 +94,11 @@ class EmbedftTrainer(Trainer):
                 on_gpu = chooses_cuda(str(kwargs.get("accelerator", "auto")))
                 bar = GpuProgressBar(refresh_rate=10) if on_gpu else RichBar()
                 kwargs["callbacks"] = [*callbacks, bar]
+        self.auto_epochs = max_epochs == "auto"
+        """Whether the training pairs, once they are known, choose the epochs."""
         super().__init__(
             *args,
+            max_epochs=1 if max_epochs == "auto" else max_epochs,
             precision=precision,  # type: ignore[arg-type]
             enable_progress_bar=enable_progress_bar,
             **kwargs,
