@@ -163,7 +163,7 @@ def test_flat_config_trains(
         ),
         (
             ["fit", "--input_jsonl=a", "--epochs=x"],
-            "trainer.max_epochs (--epochs): is x, expected a whole number",
+            "trainer.max_epochs (--epochs): is x, expected a whole number or auto",
         ),
         (
             ["fit", "--input_jsonl=a", "--learning_rate=x"],

@@ -25,7 +25,7 @@ from embedft.data import datamodule
 from embedft.data.records import read_records
 from embedft.data.splits import split_records
 from embedft.encoder.base_model import find_base_model
-from embedft.training import mixing
+from embedft.training import auto, mixing
 from embedft.training.evaluation import Evaluation
 from embedft.training.module import EmbeddingModule
 
@@ -654,3 +654,21 @@ def test_auto_is_what_it_says(
     assert_trained_as(same, run(margin, 0.3), out)
     losses = [json.loads((f / "metrics.json").read_text())["last"]["loss"] for f in (out, same)]
     assert losses[0] == losses[1]
+
+
+def test_auto_epochs_and_rate_of_a_large_set(
+    fit: Callable[..., Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The epochs and the rate that are said are trained with, on few pairs called large."""
+    monkeypatch.setattr(auto, "LARGE", 30)
+    out = fit("--epochs=auto", "--learning_rate=auto")
+    said = capsys.readouterr().out
+    assert "\nmax_epochs auto: 2 for 50 training pairs\n" in said
+    assert " warm-up to 0.000125\n" in said
+    assert json.loads((out / "training_progress.json").read_text())["num_epochs"] == 2
+    assert "max_epochs: auto\n" in (out / "config.yaml").read_text()
+    same = fit("--epochs=2", "--learning_rate=1.25e-4", output_dir=tmp_path / "same")
+    weights = [load_file(folder / "final_model" / "model.safetensors") for folder in (out, same)]
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+    fit("--epochs=auto", "--learning_rate=auto", "--ckpt_path=last")
+    assert "the settings of now hold" not in capsys.readouterr().out

@@ -32,7 +32,7 @@ def choose_epochs(trainer: Trainer, pairs: int) -> None:
     if isinstance(trainer, EmbedftTrainer) and trainer.auto_epochs:
         trainer.auto_epochs = False
         trainer.fit_loop.max_epochs = LARGE_EPOCHS if pairs >= LARGE else EPOCHS
-        log.info("max_epochs auto: %d: %d training pairs", trainer.max_epochs, pairs)
+        log.info("max_epochs auto: %d for %d training pairs", trainer.max_epochs, pairs)
 
 
 def choose_rate(learning_rate: float | Literal["auto"], pairs: int) -> float:
@@ -43,8 +43,7 @@ def choose_rate(learning_rate: float | Literal["auto"], pairs: int) -> float:
         pairs: That are trained on.
     """
     if learning_rate == "auto":
-        learning_rate = LARGE_RATE if pairs >= LARGE else RATE
-        log.info("learning_rate auto: %g: %d training pairs", learning_rate, pairs)
+        return LARGE_RATE if pairs >= LARGE else RATE
     return learning_rate
 
 
