@@ -13,13 +13,13 @@ from embedft.training.trainer import EmbedftTrainer
 
 log = logging.getLogger(__name__)
 
-ONE_ANSWER_SHARE, SEVERAL_ANSWERS_SHARE = 0.4, 0.3
-"""Shares of the base model where a question has one answer and where some have several: the second
-find less with more of it."""
 LARGE = 10_000
 """Training pairs from which on a set is large: fewer epochs find enough, and forget less."""
 EPOCHS, LARGE_EPOCHS = 3, 2
 RATE, LARGE_RATE = 1e-4, 1.25e-4
+ONE_ANSWER_SHARE, SEVERAL_ANSWERS_SHARE, LARGE_SHARE = 0.4, 0.3, 0.35
+"""Shares of the base model where a question has one answer, where some have several, which find
+less with more of it, and of these where the set is large, which forgets more."""
 
 
 def choose_epochs(trainer: Trainer, pairs: int) -> None:
@@ -65,7 +65,8 @@ def choose_auto(
     if isinstance(loss, MultipleNegativesRankingLoss):
         chosen = loss.choose_auto(rows.one_answer, by_topic and not rows.of_whole_files)
     if base_share == "auto":
-        base_share = ONE_ANSWER_SHARE if rows.one_answer else SEVERAL_ANSWERS_SHARE
+        several = LARGE_SHARE if len(rows) >= LARGE else SEVERAL_ANSWERS_SHARE
+        base_share = ONE_ANSWER_SHARE if rows.one_answer else several
         chosen["base_share"] = base_share
     if chosen:
         log.info(

@@ -18,6 +18,7 @@ from embedft.data.read_again import documents, query_rows
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
 from embedft.losses import MultipleNegativesRankingLoss
+from embedft.training import auto
 from embedft.training.auto import choose_auto
 
 
@@ -163,10 +164,10 @@ def test_batches_by_topic_or_file(
     """Topics in a large set where a question has one answer; else files where they are whole."""
     monkeypatch.setattr(datamodule, "ENOUGH_ROWS", 50 if enough else 61)
     path = some_rows(tmp_path, several, whole_files)
-    auto = {"topic_batches": "auto", "file_batches": "auto", "split_seed": 1}
-    data = loaded(path, encoder, **auto)
+    settings = {"topic_batches": "auto", "file_batches": "auto", "split_seed": 1}
+    data = loaded(path, encoder, **settings)
     assert (data.by_topic, data.by_file) == (batches == "topic", batches == "file")
-    data = loaded(path, encoder, needs_labels=True, **auto)
+    data = loaded(path, encoder, needs_labels=True, **settings)
     assert (data.by_topic, data.by_file) == (False, False)
 
 
@@ -180,28 +181,33 @@ def some_rows(tmp_path: Path, several: bool, whole_files: bool) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("several", "by_topic", "whole_files", "margin", "smoothing", "share"),
+    ("several", "by_topic", "whole_files", "large", "margin", "smoothing", "share"),
     [
-        (False, True, False, 0.2, 0.1, 0.4),
-        (False, True, True, 0.15, 0, 0.4),
-        (False, False, True, 0.15, 0, 0.4),
-        (False, False, False, 0.15, 0, 0.4),
-        (True, True, True, 0, 0, 0.3),
-        (True, False, True, 0, 0, 0.3),
+        (False, True, False, False, 0.2, 0.1, 0.4),
+        (False, True, False, True, 0.2, 0.1, 0.4),
+        (False, True, True, False, 0.15, 0, 0.4),
+        (False, False, True, False, 0.15, 0, 0.4),
+        (False, False, False, False, 0.15, 0, 0.4),
+        (True, True, True, False, 0, 0, 0.3),
+        (True, False, True, False, 0, 0, 0.3),
+        (True, False, True, True, 0, 0, 0.35),
     ],
 )
 def test_auto_margin_smoothing_and_share(
     tmp_path: Path,
     encoder: Encoder,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     several: bool,
     by_topic: bool,
     whole_files: bool,
+    large: bool,
     margin: float,
     smoothing: float,
     share: float,
 ) -> None:
     """A margin where no question has two answers; smoothing by topic, where rows share no file."""
+    monkeypatch.setattr(auto, "LARGE", 40 if large else 61)
     path = some_rows(tmp_path, several, whole_files)
     data = loaded(path, encoder, topic_batches=by_topic, train_split=0.8, split_seed=1)
     loss = MultipleNegativesRankingLoss(additive_margin="auto", label_smoothing="auto")
