@@ -164,6 +164,8 @@ def test_resume_matrix(
     rest = recorded(tmp_path / "rest") if (tmp_path / "rest.0").exists() else []
     assert rest == everything[done:]
     same(out, whole)
+    log = (out / "logs" / "embedding_finetuning.log").read_text(encoding="utf-8")
+    assert "not the run that was stopped" not in log
     with capsys.disabled():
         print(f"\nresume: {name}: goes on at batch {done} of 14, bit-identical", end=" ")
 

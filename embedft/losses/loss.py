@@ -6,7 +6,6 @@ Shape suffixes: B anchors, N negatives an anchor, P labelled pairs, D embedding.
 from __future__ import annotations
 
 import inspect
-from functools import cached_property
 from typing import ClassVar
 
 from torch import nn
@@ -25,7 +24,7 @@ class Loss(nn.Module):
 
     needs_labels: ClassVar[bool]
 
-    @cached_property
+    @property
     def takes_mask(self) -> bool:
         """Whether it can leave candidates out: its ``forward`` has a parameter ``mask_BC``."""
         return "mask_BC" in inspect.signature(self.forward).parameters

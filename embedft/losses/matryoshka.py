@@ -6,7 +6,6 @@ Shape suffixes: B anchors or pairs, N negatives an anchor, P labelled pairs, D e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -58,7 +57,7 @@ class MatryoshkaLoss(Loss):
         self.loss, self.matryoshka_dims, self.matryoshka_weights = loss, dims, weights
         self.needs_labels = loss.needs_labels  # type: ignore[misc]  # that of the wrapped loss
 
-    @cached_property
+    @property
     def takes_mask(self) -> bool:
         """Whether the wrapped loss can leave candidates out."""
         return self.loss.takes_mask
