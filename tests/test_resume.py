@@ -21,6 +21,7 @@ from tiny import Command, sample_rows, with_negatives, write_jsonl
 
 from embedft.checkpoint import read_checkpoint
 from embedft.cli import main
+from embedft.training import auto
 
 pytestmark = pytest.mark.slow
 
@@ -385,6 +386,17 @@ def test_settings_of_now_hold(fit: Callable[..., Path], capsys: pytest.CaptureFi
     last = read_checkpoint(folder / "checkpoints" / "last.ckpt")
     groups = last["optimizer_states"][0]["param_groups"]
     assert [group["weight_decay"] for group in groups] == [0, 0]
+
+
+def test_what_auto_was_is_kept(
+    fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A resumed run says where ``auto`` is something else by now, in a later version for example."""
+    share = "--model.base_share=auto"
+    fit("--trainer.max_steps=4", share)
+    monkeypatch.setattr(auto, "ONE_ANSWER_SHARE", 0.2)
+    fit("--ckpt_path=last", share)
+    assert "base_share (was 0.4, is 0.2)" in capsys.readouterr().out
 
 
 def test_resume_of_a_finished_run_trains_nothing(fit: Callable[..., Path], tmp_path: Path) -> None:

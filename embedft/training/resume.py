@@ -33,6 +33,7 @@ def run_settings(
     return {
         **dict(module.hparams),
         "learning_rate": module.learning_rate,
+        "base_share": module.base_share,
         "loss": f"{type(module.loss).__name__} {loss}",
         "max_epochs": trainer.max_epochs,
         "max_steps": trainer.max_steps,
