@@ -77,6 +77,11 @@ def _wrong_value(key: str, message: str) -> str | None:
     """A setting whose value the parser refuses."""
     if missing := re.search(r"File does not exist: '?([^'\n]+)", message):
         return f"--{key}: {missing[1]}: no such file"
+    of_class = r"Problem with given class_path '.+':\n( +)Parser key \"(.+)\":((?:\n\1 +.*)+)"
+    if (inner := re.search(of_class, message)) and (
+        said := _wrong_value(f"{key}.{inner[2]}", inner[3])
+    ):
+        return said
     if path := re.search(r"Problem with given class_path '([^']+)':\s+(.*)", message):
         name = path[1].removeprefix("embedft.")
         if unknown := re.match(r"Option '(\w+)' is not accepted", path[2]):

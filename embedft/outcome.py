@@ -103,7 +103,9 @@ def finish_run(
         load_weights(module.encoder, read_checkpoint(best), best)
     results = {**evaluations, "best_model": recommended, "data": data.report}
     guard = ""
-    if data.guard_jsonl is not None:
+    if data.guard_jsonl is not None and recommended is evaluations.get("base"):
+        guard = "Nothing is forgotten elsewhere: the best model is the base model."
+    elif data.guard_jsonl is not None:
         if trainer.world_size > 1:  # the first rank's: hosts may not share the folder
             module.encoder.load_state_dict(trainer.strategy.broadcast(module.encoder.weights()))
         results["guard"] = measure_guard(module, data, trainer)

@@ -26,7 +26,7 @@ from embedft.run_folder import DEFAULT_OUTPUT_DIR, RunFolder
 from embedft.run_log import RESULT, log_to_file
 from embedft.training.auto import choose_epochs
 from embedft.training.checkpoints import RunCheckpoints
-from embedft.training.guard import guard_data
+from embedft.training.guard import check_guard
 from embedft.training.module import EmbeddingModule
 from embedft.training.predictions import PredictionWriter
 from embedft.training.ranges import check_end, check_numbers
@@ -183,9 +183,13 @@ class EmbedftCLI(LightningCLI):
             for name in ("save_steps", "save_total_limit"):
                 if self.settings[name] < 1:
                     raise InputError(f"{name}: is {self.settings[name]}, must be at least 1")
-        for path in (data.input_jsonl, data.validation_jsonl, data.guard_jsonl):
+        for flag, path in (
+            ("--input_jsonl", data.input_jsonl),
+            ("--validation_jsonl", data.validation_jsonl),
+            ("--data.guard_jsonl", data.guard_jsonl),
+        ):
             if path is not None and not Path(path).exists():
-                raise unreadable(Path(path), FileNotFoundError())
+                raise unreadable(Path(path), FileNotFoundError(), flag)
 
     def _weights_in_words(self) -> str:
         if not self.settings.ckpt_path:
@@ -270,8 +274,7 @@ class EmbedftCLI(LightningCLI):
             state = self.checkpoint.get(self.datamodule.__class__.__qualname__, {})
             self.datamodule.refuse_other_run(state)
             self.model.refuse_other_layers(self.checkpoint)
-        if self.datamodule.guard_jsonl is not None:
-            guard_data(self.datamodule).load(self.model.encoder, False, "test")
+        check_guard(self.datamodule, self.model.encoder)
         if not self.trainer.is_global_zero:
             return
         self.folder.lock()

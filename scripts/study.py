@@ -96,7 +96,7 @@ def train(recipe: dict[str, Any], data: Path, seed: int, out: Path) -> Path:
     """Trains through the command line; returns the folder of the model it recommends."""
     command = [sys.executable, "-m", "embedft", "fit", "--input_jsonl", str(data)]
     flags = recipe | {"output_dir": out, "seed": seed, "trainer.enable_progress_bar": "false"}
-    command += [f"--{name}={value}" for name, value in flags.items()]
+    command += [f"--{n}={'null' if value is None else value}" for n, value in flags.items()]
     done = subprocess.run([*command, "--overwrite"], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
@@ -189,20 +189,29 @@ def main() -> None:
     study = yaml.safe_load(Path(args.study).read_text(encoding="utf-8"))
     out = Path(args.output_dir)
     lines = []
-    data = {
-        name: {
-            key: digest(Path(study["data"]) / entry[key])
-            for key in ("file", "guard")
-            if key in entry
+    try:
+        data = {
+            name: {
+                key: digest(Path(study["data"]) / entry[key])
+                for key in ("file", "guard")
+                if key in entry
+            }
+            for name, entry in study["sets"].items()
         }
-        for name, entry in study["sets"].items()
-    }
+        configs = {
+            name: digest(Path(recipe["config"]))
+            for name, recipe in study["recipes"].items()
+            if "config" in recipe
+        }
+    except FileNotFoundError as error:
+        parser.error(f"{error.filename}: no such file; check {args.study}")
     for name, entry in study["sets"].items():
         for recipe, settings in study["recipes"].items():
             results = []
             for seed in study["seeds"]:
                 file = out / "results" / name / recipe / f"{seed}.json"
                 made_of = {"set": entry, "recipe": settings, "data": data[name]}
+                made_of["config"] = configs.get(recipe)
                 results.append(
                     cached(
                         file, made_of, lambda r=settings, s=seed, n=name: run(study, n, r, s, out)

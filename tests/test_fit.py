@@ -187,11 +187,12 @@ def test_files_of_a_run(
 def test_guard(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     """What is forgotten elsewhere is measured as `test --train_split 0` would, and said."""
     flags = [f"--base_model={tiny.MINILM}", "--trainer.max_steps=3"]
-    out = fit(*flags, "--learning_rate=1e-3", f"--data.guard_jsonl={MULTILINGUAL}")
+    out = fit(*flags, "--learning_rate=5e-5", f"--data.guard_jsonl={MULTILINGUAL}")
     said = capsys.readouterr().out
     guard = json.loads((out / "metrics.json").read_text())["guard"]
     assert guard["file"] == str(MULTILINGUAL)
     change = guard["after"] - guard["before"]
+    assert change != 0
     assert guard["change"]["mean"] == pytest.approx(change, abs=1e-6)
     word = "FORGOTTEN" if change < -0.005 else "still finds"
     assert word in said
@@ -413,6 +414,18 @@ def test_evaluation_every_some_steps(fit: Callable[..., Path]) -> None:
     assert [line["step"] for line in lines if "val/ndcg@10" in line] == [0, 5, 10, 14]
 
 
+def test_without_a_base_model_there_is_no_gain(
+    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither of the tuned weights, nor of those mixed with the base model's."""
+    out = fit("--epochs=1", "--model.base_share=0.4", "--trainer.num_sanity_val_steps=0")
+    said = capsys.readouterr().out
+    assert "The base model was not measured" in said
+    metrics = json.loads((out / "metrics.json").read_text())
+    value, without = metrics["best"]["ndcg@10"], metrics["last"]["ndcg@10"]
+    assert f"base_share 0.4: nDCG@10 {value:.4f} ({without:.4f} without)" in said
+
+
 def test_multilingual_rows(fit: Callable[..., Path], pairs: Path) -> None:
     write_jsonl(pairs, sample_rows(MULTILINGUAL))
     assert json.loads((fit("--epochs=1") / "metrics.json").read_text())["data"]["rows_read"] == 24
@@ -435,9 +448,10 @@ def test_a_worse_model_says_so(
         f"--base_model={tiny.MINILM}",
         "--max_seq_length=32",
     ]
-    out = fit(*flags, f"--validation_jsonl={own}")
+    out = fit(*flags, f"--validation_jsonl={own}", f"--data.guard_jsonl={MULTILINGUAL}")
     said = capsys.readouterr().out
     assert "The tuned model is WORSE than the base model" in said
+    assert "Nothing is forgotten elsewhere: the best model is the base model." in said
     assert "best_model (the base model)" in said
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["best_model"] == metrics["base"] != metrics["best"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,27 @@ def test_from_mine_to_fit(
     folder = fit(f"--input_jsonl={mined}", "--epochs=1")
     assert "hard negatives: " in capsys.readouterr().out
     assert (folder / "best_model" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("named", [1, 60])
+def test_what_is_named_is_not_mined(
+    fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str], named: int
+) -> None:
+    """It is said, and a warning where it leaves pairs without negatives."""
+    rows = sample_rows()[:60]
+    for row in rows[:named]:
+        row["negatives"] = ["nowhere else"]
+    write_jsonl(pairs, rows)
+    fit("--trainer.max_steps=1", "--data.mine_negatives=true", "--data.split_seed=1")
+    said = re.search(
+        r"(warning: )?mine_negatives: none are mined, as the file names negatives for ([0-9]+) of "
+        "([0-9]+) training pairs",
+        capsys.readouterr().out,
+    )
+    assert said is not None
+    assert said.groups() == (
+        ("warning: ", "1", said[3]) if named == 1 else (None, said[3], said[3])
+    )
 
 
 def test_no_usable_negative_is_no_negative(fit: Callable[..., Path], pairs: Path) -> None:

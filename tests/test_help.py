@@ -168,6 +168,15 @@ def test_every_example_parses(capsys: Capture) -> None:
         ("fit --data.positive all", "data.positive: is all, expected answer or context or both"),
         ("fit --data.topic_batches 2", "data.topic_batches: is 2, expected true or false"),
         ("fit --model.loss.scal 3", "model.loss.scal: there is no such setting; python -m embedft"),
+        ("fit --model.loss.scale abc", "model.loss.scale: is abc, expected a number"),
+        (
+            "fit --model.loss.additive_margin high",
+            "model.loss.additive_margin: is high, expected a number or auto",
+        ),
+        (
+            "fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.patience=few",
+            "trainer.callbacks.patience: is few, expected a whole number",
+        ),
         ("fit --model.loss no.Loss", "model.loss: no.Loss: No module named 'no'"),
         ("mine --num_negatives x", "num_negatives: is x, expected a whole number"),
         ("fit --batch_size größer", "data.batch_size (--batch_size): is größer, expected a whole"),

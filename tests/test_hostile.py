@@ -158,8 +158,16 @@ DATA = {
         ],
     ),
     "validation file missing": Case(
-        "{folder}/none.jsonl: no such file",
+        "{folder}/none.jsonl: no such file; check --validation_jsonl",
         lambda place: [f"--validation_jsonl={place.folder}/none.jsonl"],
+    ),
+    "guard file missing": Case(
+        "{folder}/none.jsonl: no such file; check --data.guard_jsonl",
+        lambda place: [f"--data.guard_jsonl={place.folder}/none.jsonl"],
+    ),
+    "guard on the training file": Case(
+        "--data.guard_jsonl: {pairs} holds the pairs that are trained on; give pairs of another",
+        lambda place: [f"--data.guard_jsonl={place.pairs}"],
     ),
     "validation on the training file": Case(
         "{pairs}: 0 row(s) are left to train on",

@@ -123,7 +123,7 @@ data: .
 sets: {sample: {file: pairs.jsonl, pairs: 30, guard: pairs.jsonl, split_seed: 7}}
 seeds: [1]
 recipes:
-  recommended: {config: configs/recommended.yaml, trainer.max_steps: 2}
+  recommended: {config: configs/recommended.yaml, trainer.max_steps: 2, report: null}
   peer: {peer: auto}
 """
     )
@@ -135,6 +135,10 @@ recipes:
     for row in rows[2:]:  # the guard is the set itself here: measured alike
         assert float(row[6]) == pytest.approx(float(row[3]) - float(row[2]), abs=2e-4)
     assert said.endswith(run(command, desk).split("\n\n")[-1])
+    with (desk / "configs" / "recommended.yaml").open("a") as config:
+        config.write("# another recipe\n")
+    with pytest.raises(AssertionError, match="1.json: is of other settings or data; give another"):
+        run(command, desk)
     records, _ = read_records(str(desk / "pairs.jsonl"))
     held_out = split_records(records, 0.9, seed=7).validation
     (trained,) = desk.rglob("sample-1/train.jsonl")

@@ -250,6 +250,14 @@ class EmbeddingDataModule(LightningDataModule):
         self.in_rows = needs_labels
         self.draws = self.negatives_per_pair if needs_labels and self.rows.labels is None else 0
         self.mines = self.mine_negatives and negatives is None and self.hard_negatives > 0
+        if self.mine_negatives and negatives is not None:
+            log.log(
+                logging.INFO if negatives.counts.all() else logging.WARNING,
+                "mine_negatives: none are mined, as the file names negatives for %d of %d training "
+                "pairs",
+                int((negatives.counts > 0).sum()),
+                len(self.rows),
+            )
         most = 0 if negatives is None else int(negatives.counts.max())
         self.hard = min(self.hard_negatives, MINED if self.mines else most)
         self._plan = self.topic_place = self.mined = None

@@ -149,11 +149,11 @@ def refuse_pipe(path: str) -> None:
         )
 
 
-def unreadable(path: Path, error: OSError) -> InputError:
-    """Why a file can't be read, in words."""
+def unreadable(path: Path, error: OSError, flag: str = "--input_jsonl") -> InputError:
+    """Why the file of a flag can't be read, in words."""
     match error:
         case FileNotFoundError():
-            return InputError(f"{path}: no such file; check --input_jsonl")
+            return InputError(f"{path}: no such file; check {flag}")
         case IsADirectoryError():
             return InputError(f"{path}: is a folder; give a JSONL file")
         case _:

@@ -83,10 +83,12 @@ class TrainRows:
 
     @cached_property
     def share_a_file(self) -> float:
-        """The share of rows whose file another row names, too, from 0 to 1."""
-        named = self.file[self.file >= 0]
+        """The share of rows of the file whose ``file_name`` another names, too, from 0 to 1."""
+        _, first = np.unique(self.row, return_index=True)  # a row may give two pairs
+        files = self.file[first]
+        named = files[files >= 0]
         together = int((np.bincount(named)[named] > 1).sum()) if len(named) else 0
-        return together / max(1, len(self))
+        return together / max(1, len(files))
 
     @property
     def of_whole_files(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedft.data.rows import Record
+from embedft.data.rows import Record, normalize_name
 from embedft.files import replacing_file
 
 
@@ -43,7 +43,7 @@ def by_file(
     places: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         if row.file_name:
-            places.setdefault(row.file_name, []).append(index)
+            places.setdefault(normalize_name(row.file_name), []).append(index)
     return {
         name: {
             "questions": len(of_file),

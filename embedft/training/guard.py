@@ -9,6 +9,8 @@ from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.encoder.encoder import Encoder
+from embedft.errors import InputError
 from embedft.evaluation.bootstrap import Interval, paired_bootstrap
 from embedft.training.module import EmbeddingModule
 from embedft.training.stopping import heed_sigterm
@@ -17,8 +19,29 @@ GUARD_LIMIT = 0.005
 """A loss of nDCG@10 that is worth a warning."""
 
 
-def guard_data(data: EmbeddingDataModule) -> EmbeddingDataModule:
-    """The guard set of a run: every question of it is measured."""
+def check_guard(data: EmbeddingDataModule, encoder: Encoder) -> None:
+    """Reads the guard set of a run, if it has one, before training.
+
+    Args:
+        data: The data of the run, loaded.
+        encoder: Of the run.
+
+    Raises:
+        InputError: It can't be used, or is what is trained on.
+    """
+    if data.guard_jsonl is None:
+        return
+    guard = _guard_data(data)
+    guard.load(encoder, False, "test")
+    if guard.content[data.guard_jsonl] == data.content[data.input_jsonl]:
+        raise InputError(
+            f"--data.guard_jsonl: {data.guard_jsonl} holds the pairs that are trained on; give "
+            "pairs of another field"
+        )
+
+
+def _guard_data(data: EmbeddingDataModule) -> EmbeddingDataModule:
+    """Every question of the guard set is measured."""
     assert data.guard_jsonl is not None
     return EmbeddingDataModule(
         data.guard_jsonl,
@@ -42,7 +65,7 @@ def measure_guard(
     Returns:
         ``file``, nDCG@10 ``before`` and ``after``, and the interval of their ``change``.
     """
-    guard = guard_data(data)
+    guard = _guard_data(data)
     loggers, trainer.loggers = trainer.loggers, []
 
     def ndcg() -> NDArray[np.float64]:

@@ -50,8 +50,7 @@ def mixed_with_base(
     tuned = trainer.strategy.broadcast(encoder.weights())
     encoder.load_state_dict(tuned)
     untrained = encoder.base_weights()
-    base = evaluations.get("base", {}).get(METRIC, 0.0)
-    gain = evaluations["best"][METRIC] - base
+    without = evaluations["best"][METRIC]
     mixed = None
     run_files.measured = "mixed"
     loggers, trainer.loggers = trainer.loggers, []  # curves are of the weights in training
@@ -67,14 +66,7 @@ def mixed_with_base(
         trainer.validate(module, datamodule=data, verbose=False)
         heed_sigterm(trainer)
         evaluation, found = evaluations.pop("mixed"), findings.pop("mixed")
-        kept = evaluation[METRIC] - base
-        log.info(
-            "base_share %g: nDCG@10 %.4f, a gain of %+.4f (%+.4f without)",
-            share,
-            kept + base,
-            kept,
-            gain,
-        )
+        log.info("base_share %g: nDCG@10 %.4f (%.4f without)", share, evaluation[METRIC], without)
         before = findings["base"].ndcg if "base" in findings else None
         if finds_as_much(findings["best"].ndcg, found.ndcg, before):
             step = evaluations["best"]["step"]

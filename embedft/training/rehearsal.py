@@ -15,7 +15,7 @@ from embedft.data.batches import EvalBatch, TextBatches, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.keys import Ints
 from embedft.training.auto import choose_epochs
-from embedft.training.guard import guard_data
+from embedft.training.guard import check_guard
 from embedft.training.module import EmbeddingModule
 from embedft.training.schedule import steps_of_run, warmup_length
 from embedft.training.trainer import EmbedftTrainer
@@ -66,8 +66,7 @@ def rehearse(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModul
         InputError: A fit would refuse the data.
     """
     data.load(module.encoder, module.loss.needs_labels)
-    if data.guard_jsonl is not None:
-        guard_data(data).load(module.encoder, False, "test")
+    check_guard(data, module.encoder)
     choose_epochs(trainer, len(data.rows))
     data.trainer = trainer  # as in a fit: it knows how many devices share a batch
     steps = steps_of_run(trainer, data)

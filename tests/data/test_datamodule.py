@@ -128,6 +128,14 @@ def test_one_answer_of_two_files_is_one(tmp_path: Path, encoder: Encoder) -> Non
     assert loaded(path, encoder, positive="both").rows.several_answers == 1
 
 
+def test_two_pairs_of_a_row_share_no_file(tmp_path: Path, encoder: Encoder) -> None:
+    """An answer and a context of one row are not a file's two rows."""
+    for whole_files in (False, True):
+        path = some_rows(tmp_path, several=False, whole_files=whole_files)
+        for positive in ("answer", "both"):
+            assert loaded(path, encoder, positive=positive).rows.of_whole_files is whole_files
+
+
 @pytest.mark.parametrize(("answers", "can"), [(1, False), (2, False), (3, True)])
 def test_whether_a_question_has_a_wrong_answer(
     tmp_path: Path, encoder: Encoder, answers: int, can: bool

@@ -27,6 +27,28 @@ def test_interval_is_that_of_scipy(seed: int) -> None:
     assert interval.high == pytest.approx(expected.high, abs=0.08 * width)
 
 
+@pytest.mark.parametrize("queries", [2, 3, 5, 10, 30])
+def test_few_queries_seldom_mistake_chance_for_a_gain(queries: int) -> None:
+    """The plain bootstrap calls chance a gain in 27% of the cases by 2 queries, in 5% by 10."""
+    rng = np.random.default_rng(6)
+    noise = rng.normal(0, 0.2, (1000, queries)).clip(-1, 1)
+    intervals = [paired_bootstrap(np.zeros(queries), differences) for differences in noise]
+    outside = np.mean([interval.low > 0 or interval.high < 0 for interval in intervals])
+    assert outside == pytest.approx(0.05, abs=0.03)
+
+
+def test_as_much_wider_as_student_t_is() -> None:
+    for queries in (2, 3, 8, 40, 400):
+        expected = stats.t.ppf(0.975, queries - 1) / stats.norm.ppf(0.975)
+        expected *= np.sqrt(queries / (queries - 1))
+        assert bootstrap._widening(queries) == pytest.approx(expected, rel=0.005)
+
+
+def test_one_query_tells_nothing() -> None:
+    interval = paired_bootstrap(np.array([0.6]), np.array([1.0]))
+    assert interval == Interval(pytest.approx(0.4), -1, 1)
+
+
 def test_same_draws_in_any_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     before, after = values(3)
     whole = paired_bootstrap(before, after)
