@@ -5,6 +5,7 @@ Shape suffixes: Q queries, R resamples, M metrics.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from statistics import NormalDist
 from typing import NamedTuple
@@ -65,7 +66,7 @@ def _widening(queries: int) -> float:
     """How much farther than the bootstrap's the bounds of so few queries lie from the mean."""
     student_t = np.random.default_rng(0).standard_t(queries - 1, 1_000_000)
     bound = float(np.quantile(np.abs(student_t), 0.95))  # within 0.5%
-    return bound / NormalDist().inv_cdf(0.975) * (queries / (queries - 1)) ** 0.5
+    return bound / NormalDist().inv_cdf(0.975) * math.sqrt(queries / (queries - 1))
 
 
 def paired_bootstrap(
