@@ -141,6 +141,12 @@ def export_checkpoint(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
         raise InputError(f"{folder}: exists already; give another --output_dir or --overwrite")
     path = Path(ckpt_path)
+    is_model = (folder / "modules.json").is_file() and not (folder / "checkpoints").exists()
+    if folder.is_dir() and any(folder.iterdir()) and not is_model:
+        raise InputError(
+            f"{folder}: holds something else than an exported model, which --overwrite would "
+            "delete; give another --output_dir"
+        )
     checkpoint = read_checkpoint(path)
     settings = checkpoint["embedft_hyper_parameters"]
     encoder = Encoder(
@@ -152,6 +158,8 @@ def export_checkpoint(
         settings.get("document_prompt"),
         settings.get("lora"),
     )
+    if encoder.base.folder.resolve() == folder.resolve():
+        raise InputError(f"{folder}: is the base model; give another --output_dir")
     load_weights(encoder, checkpoint, path)
     evaluations = checkpoint.get("callbacks", {}).get("RunFiles", {}).get("evaluations", {})
     measured = [

@@ -31,6 +31,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside ``path``; on leaving without error it takes its place."""
+    path = path.resolve()  # of a link what it points to, of "." its name
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.writing-"))
     temporary.chmod(0o777 & ~_umask())  # mkdtemp's own is private

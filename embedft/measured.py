@@ -59,13 +59,13 @@ def report_measured(
         trainer.test(module, datamodule=data, verbose=False)
         note("base", 0)
         gain = paired_bootstrap(findings["base"].ndcg, findings["best"].ndcg)
-        evaluations["best"] |= {"gain": gain._asdict()}  # type: ignore[operator]
+        evaluations["best"] |= {"gain": gain._asdict(), "trained_on": data.questions_trained_on}  # type: ignore[operator]
     if trainer.is_global_zero:
         evidence = gather(data, evaluations, findings, query_rows(data), settings=settings)
-        questions = data.validation_jsonl or data.input_jsonl
-        write_report(path, f"{module.encoder.base.name} on {questions}", evidence)
         columns = {"base": evaluations["base"], "checkpoint": evaluations.get("best")}
         log.log(RESULT, "\n%s", comparison(columns))
         if sentence := verdict(*columns.values()):
             log.log(RESULT, "%s", sentence)
+        questions = data.validation_jsonl or data.input_jsonl
+        write_report(path, f"{module.encoder.base.name} on {questions}", evidence)
         log.log(RESULT, "report: %s", path)

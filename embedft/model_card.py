@@ -106,7 +106,10 @@ def is_worse(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> bool:
 
 
 def verdict(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> str:
-    """One plain sentence: better, the same or worse than the base model; empty if unmeasured."""
+    """One plain sentence: better, the same or worse than the base model; empty if unmeasured.
+
+    There is none where questions were trained on.
+    """
     if base is None or tuned is None:
         return ""
     before, after = base["ndcg@10"], tuned["ndcg@10"]
@@ -119,6 +122,11 @@ def verdict(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> str:
     gain = Interval(**tuned["gain"]) if tuned.get("gain") else None
     if gain is not None:
         numbers = f"(nDCG@10 {before:.4f} before, {after:.4f} after: {gain})"
+    if trained_on := tuned.get("trained_on"):
+        return (
+            f"No verdict: {trained_on} of the questions were trained on {numbers}; hold out what "
+            "the run held out, or measure other pairs."
+        )
     if after < before:
         return (
             f"The tuned model is WORSE than the base model on the held-out questions {numbers}: "

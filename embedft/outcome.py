@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import WeightAveraging
 from embedft.checkpoint import load_weights, read_checkpoint
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.read_again import query_rows
-from embedft.errors import InputError
 from embedft.evaluation.by_question import by_file, write_by_question
 from embedft.export import export_encoder
 from embedft.files import write_json
@@ -120,12 +119,8 @@ def finish_run(
         completed_at=timestamp(),
         final_model_path=str(folder.final_model),
     )
-    said = outcome_in_words(evaluations, guard, folder, report)
-    try:
-        rows = query_rows(data)
-    except InputError:  # the file was changed; all that needs it no more is there
-        log.log(RESULT, "%s", said)
-        raise
+    log.log(RESULT, "%s", outcome_in_words(evaluations, guard, folder, report))
+    rows = query_rows(data)  # which the file may have lost meanwhile: all that is above is there
     findings = run_files.findings
     ndcg = {name: found.ndcg for name, found in findings.items() if len(found.ndcg) == len(rows)}
     write_by_question(folder.metrics_by_question, rows, ndcg)
@@ -141,7 +136,6 @@ def finish_run(
     )
     log_outcome(trainer.loggers, trainer.global_step, evidence)
     write_report(report, f"{module.encoder.base.name} tuned on {data.input_jsonl}", evidence)
-    log.log(RESULT, "%s", said)
 
 
 def _keep_averaged_weights(trainer: Trainer, module: EmbeddingModule, last: Path) -> None:

@@ -22,14 +22,15 @@ from embedft.explain import refusal
 from embedft.files import replacing_file
 from embedft.measured import report_measured
 from embedft.outcome import finish_run
-from embedft.run_folder import DEFAULT_OUTPUT_DIR, RunFolder
+from embedft.run_folder import DEFAULT_OUTPUT_DIR, RunFolder, check_writable
 from embedft.run_log import RESULT, log_to_file
 from embedft.training.auto import choose_epochs
 from embedft.training.checkpoints import RunCheckpoints
+from embedft.training.early_stopping import StayStopped
 from embedft.training.guard import check_guard
 from embedft.training.module import EmbeddingModule
 from embedft.training.predictions import PredictionWriter
-from embedft.training.ranges import check_end, check_numbers
+from embedft.training.ranges import check_end, check_interval, check_numbers
 from embedft.training.run_files import RunFiles
 from embedft.training.stopping import StopOnSignal
 from embedft.training.trainer import AtomicCheckpointIO
@@ -145,6 +146,8 @@ class EmbedftCLI(LightningCLI):
         )
         if report and not may_replace and Path(report).exists():
             raise InputError(f"{report}: exists already; give another --report or --overwrite")
+        if report:
+            check_writable(Path(report).parent, "--report")
         if self.subcommand == "fit":
             self.folder.check_free(
                 self.settings.ckpt_path, self.settings.overwrite, self.settings.model.base_model
@@ -153,7 +156,11 @@ class EmbedftCLI(LightningCLI):
             page = self.settings.html
             if page is not None and Path(page).exists() and not self.settings.overwrite:
                 raise InputError(f"{page}: exists already; give another --html or --overwrite")
+            if page is not None:
+                check_writable(Path(page).parent, "--html")
         else:
+            if self.subcommand == "predict":
+                check_writable(self.folder.path, "--output_dir")
             log.log(RESULT, "%s: %s", self.subcommand, self._weights_in_words())
 
     def _check_settings(self) -> None:
@@ -246,7 +253,8 @@ class EmbedftCLI(LightningCLI):
                 self.settings.save_steps,
                 self.settings.save_total_limit,
             )
-            callbacks += [self.run_files, checkpoints, StopOnSignal(checkpoints)]
+            callbacks = [StayStopped(), *callbacks, self.run_files]
+            callbacks += [checkpoints, StopOnSignal(checkpoints)]
             if configured.get("logger") is None:
                 kwargs["logger"] = self.folder.tensorboard()
         else:
@@ -269,8 +277,9 @@ class EmbedftCLI(LightningCLI):
         """Reads the data, then makes the folder."""
         self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
         choose_epochs(self.trainer, len(self.datamodule.rows))
+        self.datamodule.trainer = self.trainer  # it knows how many devices share a batch
+        check_interval(self.trainer, self.datamodule)
         if self.settings.ckpt_path:
-            self.datamodule.trainer = self.trainer  # it knows how many devices share a batch
             state = self.checkpoint.get(self.datamodule.__class__.__qualname__, {})
             self.datamodule.refuse_other_run(state)
             self.model.refuse_other_layers(self.checkpoint)

@@ -110,20 +110,7 @@ class RunFolder:
                     f"base_model {base_model}: lies in {path}, which --overwrite deletes; give "
                     "another --output_dir"
                 )
-        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
-        except OSError as error:
-            raise InputError(
-                f"{self.path}: can't be written: {error.strerror or error}; "
-                "give another --output_dir"
-            ) from None
-        finally:
-            for folder in missing:  # only looked: bad input must leave nothing behind
-                with suppress(OSError):  # another run may be at its beginning there
-                    folder.rmdir()
+        check_writable(self.path, "--output_dir")
 
     def _run_files(self) -> list[Path]:
         return [path for name in RUN_FILES for path in sorted(self.path.glob(name))]
@@ -170,3 +157,26 @@ class RunFolder:
     def tensorboard(self) -> TensorBoardLogger:
         """Curves under ``logs``: one folder for the run and what resumes it."""
         return Board(os.fspath(self.path))
+
+
+def check_writable(path: Path, flag: str) -> None:
+    """Looks whether files can be written into a folder, or one that is not there can be made.
+
+    Raises:
+        InputError: They can't.
+    """
+    if rank_zero_only.rank:  # the first rank's to write, and it may have begun
+        return
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{path}: can't be written: {error.strerror or error}; give another {flag}"
+        ) from None
+    finally:
+        for folder in missing:  # only looked: bad input must leave nothing behind
+            with suppress(OSError):  # another run may be at its beginning there
+                folder.rmdir()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def test_loads_everywhere_with_the_same_embeddings(
 def test_layout_of_release_2_2(tmp_path: Path) -> None:
     prompts = {"query": "query: ", "document": ""}
     out = tmp_path / "out"
-    export_encoder(tuned(tiny.build(tmp_path / "base", prompts=prompts)), out, CARD)
+    encoder = tuned(tiny.build(tmp_path / "base", prompts=prompts))
+    export_encoder(encoder, out, CARD)
 
     def read(name: str) -> object:
         return json.loads((out / name).read_text())
@@ -100,7 +102,9 @@ def test_layout_of_release_2_2(tmp_path: Path) -> None:
     assert read("2_Normalize/config.json") == {}
     model = SentenceTransformer(str(out), device="cpu")
     assert model.prompts["query"] == "query: "
-    assert "encode_query" in (out / "README.md").read_text() or not CARD.prompts
+    assert "encode_query" not in (out / "README.md").read_text()  # CARD names no prompts
+    export_encoder(encoder, out, replace(CARD, prompts=encoder.base.prompts))
+    assert "encode_query" in (out / "README.md").read_text()
 
 
 def test_an_export_replaces_an_earlier_one_in_one_piece(tiny_model: Path, tmp_path: Path) -> None:
@@ -214,6 +218,35 @@ def test_export_command(
     assert error.value.code == 2
     assert "exists already; give another --output_dir or --overwrite" in capsys.readouterr().err
     main([*args, "--overwrite"])
+
+    folders = {
+        out: "holds something else than an exported model, which --overwrite would delete",
+        tmp_path: "holds something else than an exported model, which --overwrite would delete",
+        out / "checkpoints": "holds something else",
+        Path(
+            read_checkpoint(Path(args[2]))["embedft_hyper_parameters"]["base_model"]
+        ): "is the base",
+    }
+    for folder, said in folders.items():
+        before = sorted(folder.rglob("*"))
+        with pytest.raises(SystemExit) as error:
+            main([*args[:3], "--output_dir", str(folder), "--overwrite"])
+        assert error.value.code == 2
+        assert f"{folder}: {said}" in capsys.readouterr().err
+        assert sorted(folder.rglob("*")) == before
+
+
+def test_export_into_a_link(fit: Callable[..., Path], tmp_path: Path) -> None:
+    """The folder that it leads to is written."""
+    out = fit("--trainer.max_steps=1")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    args = ["export", f"--ckpt_path={out}/checkpoints/last.ckpt", f"--output_dir={tmp_path}/link"]
+    main(args)
+    main([*args, "--overwrite"])
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "modules.json").is_file()
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_unreadable_checkpoints(tmp_path: Path) -> None:

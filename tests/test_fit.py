@@ -86,6 +86,85 @@ def test_base_share(
     assert shown[1] == f"{best['ndcg@10']:.4f}"
 
 
+def with_wrong(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each row also with the answer of another of its file, labelled as wrong."""
+    answers = [rows[i - i % 5 + (i + 1) % 5]["answer"] for i in range(len(rows))]
+    wrong = [
+        row | {"answer": answer, "label": 0.0} for row, answer in zip(rows, answers, strict=True)
+    ]
+    return [row | {"label": 1.0} for row in rows] + wrong
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_losses_of_the_held_out_pairs(fit: Callable[..., Path], pairs: Path, labels: bool) -> None:
+    """As sentence-transformers embeds them; wrong pairs are no part of either."""
+    rows = sample_rows()[:60]
+    if labels:
+        rows = with_wrong(rows)
+    write_jsonl(pairs, rows)
+    out = fit("--epochs=1", "--batch_size=64")
+    ids = {line["id"] for line in read_lines(out / "metrics_by_question.jsonl")}
+    held_out = [row for row in rows if row["id"] in ids and row.get("label") != 0]
+    assert len(held_out) >= 10
+    model = SentenceTransformer(str(out / "final_model"), device="cpu")
+    anchors, positives = (
+        model.encode([row[name] for row in held_out], convert_to_tensor=True)
+        for name in ("question", "answer")
+    )
+    similarity = anchors @ positives.T
+    metrics = json.loads((out / "metrics.json").read_text())["last"]
+    expected = torch.nn.functional.cross_entropy(20 * similarity, torch.arange(len(held_out)))
+    assert metrics["loss"] == pytest.approx(float(expected), abs=1e-4)
+    expected = 1 - similarity.diagonal().mean()
+    assert metrics["cosine_pair_loss"] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_wrong_held_out_pairs_are_not_to_be_alike(fit: Callable[..., Path], pairs: Path) -> None:
+    """A loss that trains on wrong pairs, too, has the same figure of the base model."""
+    write_jsonl(pairs, with_wrong(sample_rows()[:60]))
+    figures, trained = [], []
+    for loss in ("mnrl", "contrastive"):
+        out = fit(
+            "--trainer.max_steps=1", f"--loss_function={loss}", output_dir=pairs.with_name(loss)
+        )
+        metrics = json.loads((out / "metrics.json").read_text())
+        figures.append(metrics["base"]["cosine_pair_loss"])
+        trained.append(metrics["data"]["train_examples"])
+    assert figures[0] == pytest.approx(figures[1], abs=1e-6)
+    assert trained[0] < trained[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "questions", "known"),
+    [([], 10, 0), (["--train_split=0"], 60, 50), (["--data.split_seed=7"], None, None)],
+)
+def test_what_was_trained_on_is_not_held_out(
+    fit: Callable[..., Path],
+    fit_flags: list[str],
+    capsys: Capture,
+    flags: list[str],
+    questions: int | None,
+    known: int | None,
+) -> None:
+    """Of a test of a checkpoint, by whatever split or file, there is a verdict on new ones alone."""
+    out = fit("--epochs=1")
+    capsys.readouterr()
+    main(["test", *fit_flags, f"--output_dir={out}", "--ckpt_path=last", *flags])
+    said = capsys.readouterr().out
+    found = re.search(r"warning: ([0-9]+) of the ([0-9]+) questions were trained on", said)
+    if known == 0:
+        assert found is None
+        assert "No verdict" not in said
+        return
+    assert found is not None
+    assert 0 < int(found[1]) <= int(found[2])
+    if known is not None:
+        assert (int(found[1]), int(found[2])) == (known, questions)
+    assert f"No verdict: {found[1]} of the questions were trained on" in said
+    assert "is better" not in said
+    assert "No verdict" in (out / "test_report.html").read_text()
+
+
 def test_metrics_by_question_and_file(fit: Callable[..., Path], pairs: Path) -> None:
     """They are of the held-out rows, and their means are the metrics of the run."""
     out = fit()

@@ -187,6 +187,13 @@ def config(text: str, name: str = "config.yaml") -> Prepare:
 
 
 CONFIGS = {
+    "evaluations farther apart than an epoch is long": Case(
+        "val_check_interval: is 50, more than the ",
+        lambda place: ["--trainer.val_check_interval=50"],
+    ),
+    "report below a file": Case(
+        "{pairs}: can't be written: ", lambda place: [f"--report={place.pairs}/report.html"]
+    ),
     "missing config": Case("", lambda place: [f"--config={place.folder}/none.yaml"]),
     "folder as config": Case("", lambda place: [f"--config={place.folder}"]),
     "broken YAML": Case("", config("model: [1")),

@@ -333,13 +333,17 @@ def test_averaged_weights_are_measured_and_exported(fit: Fit) -> None:
 
 
 def test_early_stopping(fit: Fit) -> None:
-    folder = fit(
+    """A run that was stopped stays so: there is nothing to go on with."""
+    flags = [
         "--epochs=9",
         "--learning_rate=1e-30",
         "--trainer.callbacks+=EarlyStopping",
         "--trainer.callbacks.monitor=val/ndcg@10",
         "--trainer.callbacks.mode=max",
         "--trainer.callbacks.patience=2",
-    )
+    ]
+    folder = fit(*flags)
+    assert metrics_of(folder)["last"]["step"] == 3 * 7
+    fit(*flags, "--ckpt_path=last")
     assert metrics_of(folder)["last"]["step"] == 3 * 7
     assert json.loads((folder / "training_progress.json").read_text())["training_completed"] is True

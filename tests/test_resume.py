@@ -92,7 +92,7 @@ CASES = {
     ),
     "hard negatives, two ranks": Case(("batch:9",), (MINED, *TWO_RANKS)),
     "adapters, averaged weights, early stopping": Case(
-        ("batch:5", "validation:1"),
+        ("batch:5", "validation:1", "batch:2"),  # the last at an epoch's end
         (*AVERAGED, "--model.lora.r=4", "--model.lora.lora_dropout=0.1"),
     ),
     "in chunks, by file": Case(("batch:5",), ("--model.chunk_size=3", "--data.file_batches=true")),

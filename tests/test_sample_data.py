@@ -15,7 +15,7 @@ def test_size_and_variety() -> None:
     assert (report.skipped, report.duplicates) == (0, 0)
     assert (report.repeated_questions, report.repeated_answers) == (0, 0)
     assert len({record.file_name for record in records}) >= 40
-    assert all(record.context for record in records) or all(record.file_name for record in records)
+    assert all(record.context and record.file_name for record in records)
     split = split_records(records, 0.8, seed=42)
     assert len(split.validation) >= 40
 

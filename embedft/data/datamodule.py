@@ -21,7 +21,7 @@ from embedft.data.batches import (
     TrainBatch,
 )
 from embedft.data.blocks import Positive, ReadSettings
-from embedft.data.keys import Ints
+from embedft.data.keys import Ints, Keys
 from embedft.data.negatives import MINED, Negatives
 from embedft.data.pairs import (
     coded,
@@ -137,6 +137,8 @@ class EmbeddingDataModule(LightningDataModule):
         self.file_batches = file_batches
         self.mines = False
         """Whether hard negatives are mined before training, once the data is read."""
+        self.questions_trained_on = 0
+        """How many of the questions a checkpoint that is measured was trained on."""
         self.mined: Ints | None = None
         """(rows, N) rows whose positives are hard negatives of each, -1 for none; once mined."""
         self.by_file = False
@@ -234,6 +236,7 @@ class EmbeddingDataModule(LightningDataModule):
         self.rows, self.validation_rows = train_rows(train, validation)
         self.searched_rows = self.rows, self.validation_rows
         self.task = retrieval_task(self.rows, self.validation_rows, validation.right)
+        self._held_out = validation.only(validation.right)
         if train.label is None or not needs_labels:
             self.validation_rows = self.validation_rows.only(validation.right)
         negatives = None
@@ -241,6 +244,8 @@ class EmbeddingDataModule(LightningDataModule):
             if train.label is not None and not needs_labels:
                 right = labelled_right(train, self.input_jsonl)
                 train, self.rows = train.only(right), self.rows.only(right)
+                self.report["train_examples"] = len(np.unique(train.row))
+            self.trained_keys = np.unique(np.append(train.anchor_key, train.positive_key))
             negatives = train_negatives(table, train, validation)
             if negatives is not None:
                 negatives = coded(negatives, sides.train, validation)
@@ -442,6 +447,7 @@ class EmbeddingDataModule(LightningDataModule):
             "batch": index,
             "topic_place": place,
             "mined": mined,
+            "trained_keys": torch.from_numpy(self.trained_keys.view(np.int64)),
             **self._made_with(),
         }
 
@@ -460,12 +466,14 @@ class EmbeddingDataModule(LightningDataModule):
             refuse_other_batches(state_dict, self.plan_settings())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continues a fit at a saved position; a checkpoint that is only measured has none.
+        """Continues a fit at a saved position, or takes note of what is measured and trained on.
 
         Raises:
             InputError: As :meth:`refuse_other_run`.
         """
         if self.trainer is not None and self.trainer.state.fn != "fit":
+            if self.trainer.state.fn != "predict" and "trained_keys" in state_dict:
+                self._look_for(state_dict["trained_keys"].numpy().view(np.uint64))
             return
         self.refuse_other_run(state_dict)
         self.position = (state_dict["epoch"], state_dict["batch"])
@@ -475,6 +483,21 @@ class EmbeddingDataModule(LightningDataModule):
         mined = state_dict.get("mined")
         if self.mines and mined is not None and len(mined) == len(self.rows):
             self.take_mined(mined.numpy())
+
+    def _look_for(self, trained_keys: Keys) -> None:
+        """Counts the questions to measure that were trained on, by themselves or an answer."""
+        pairs = self._held_out
+        is_trained = np.isin(pairs.anchor_key, trained_keys)
+        is_trained |= np.isin(pairs.positive_key, trained_keys)
+        self.questions_trained_on = len(np.unique(pairs.anchor_key[is_trained]))
+        if self.questions_trained_on:
+            log.warning(
+                "%d of the %d questions were trained on, or an answer to them was: their figures "
+                "say nothing of new questions; the split of the run (--config config.yaml of its "
+                "folder) holds out what it held out",
+                self.questions_trained_on,
+                len(self.task.queries),
+            )
 
     def _made_with(self) -> dict[str, Any]:
         """As a checkpoint keeps it: the files, in the order of the fingerprint, and the plan."""

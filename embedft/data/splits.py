@@ -64,11 +64,18 @@ def row_keys(records: Sequence[Record], with_context: bool) -> RowKeys:
 
 
 def leak_groups(keys: RowKeys) -> Ints:
-    """(rows,) the first row of each row's group: connected components under shared keys."""
-    columns = [keys.question, keys.answer, keys.file]
-    if keys.context is not None:
-        columns.append(keys.context)
-    return connected(*(codes(column) for column in columns))
+    """(rows,) the first row of each row's group: connected components under shared keys.
+
+    Answers and contexts are looked for alike, so one row's answer may be another's context.
+    """
+    question, file = codes(keys.question), codes(keys.file)
+    if keys.context is None:
+        return connected(question, codes(keys.answer), file)
+    rows = np.arange(len(keys))  # each twice: with its answer, and with its context
+    no_ties = np.full(len(rows), -1)
+    passage = codes(np.append(keys.answer, keys.context))
+    columns = (np.append(rows, rows), np.append(question, no_ties), np.append(file, no_ties))
+    return connected(passage, *columns)[: len(rows)]
 
 
 def wrong_share(train_split: float) -> InputError:
@@ -174,9 +181,12 @@ def drop_leaking_rows(train: RowKeys, validation: RowKeys) -> tuple[Mask, int]:
         set. A shared file is reported and not dropped: whoever brings a validation set chose its
         files.
     """
-    leaks = np.isin(train.question, validation.question) | np.isin(train.answer, validation.answer)
-    if train.context is not None and validation.context is not None:
-        has_context = train.context != NO_KEY
-        leaks |= has_context & np.isin(train.context, validation.context)
+    passages = validation.answer
+    if validation.context is not None:
+        passages = np.append(passages, validation.context)
+    passages = passages[passages != NO_KEY]
+    leaks = np.isin(train.question, validation.question) | np.isin(train.answer, passages)
+    if train.context is not None:
+        leaks |= np.isin(train.context, passages)
     same_file = ~leaks & (train.file != NO_KEY) & np.isin(train.file, validation.file)
     return ~leaks, int(same_file.sum())

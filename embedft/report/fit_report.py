@@ -52,8 +52,8 @@ def _verdict(evidence: Evidence) -> Section:
     base, tuned, found = evidence.base, evidence.tuned, evidence.found
     sentence = verdict(base, tuned)
     if sentence:
-        gain = (tuned or {}).get("gain")
-        sure = gain is not None and gain["low"] > 0 and not is_worse(base, tuned)
+        gain, trained_on = ((tuned or {}).get(name) for name in ("gain", "trained_on"))
+        sure = gain is not None and gain["low"] > 0 and not (is_worse(base, tuned) or trained_on)
         blocks = [Text(sentence, "good" if sure else "warning")]
     elif tuned is None:
         blocks = [Text("Only one model was measured: there is nothing to compare it with.")]

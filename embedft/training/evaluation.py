@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from embedft.data.batches import EvalBatch
 from embedft.data.candidates import Candidates
 from embedft.data.keys import Ints
+from embedft.data.pairs import RIGHT
 from embedft.data.plan import plan_epoch
 from embedft.data.train_rows import draw_negatives
 from embedft.embedding import Embeddings
@@ -103,7 +104,10 @@ class Evaluation:
         return found
 
     def _held_out_losses(self) -> dict[str, float]:
-        """``loss``, the training loss on held-out batches, and ``cosine_pair_loss``, 1 - cosine."""
+        """``loss``, the training loss on held-out batches, and ``cosine_pair_loss``, 1 - cosine.
+
+        The latter is the mean over right pairs.
+        """
         rows, task = self.data.validation_rows, self.task
         anchors = self.embeddings_XD[self._places(rows.anchor)]
         texts = task.corpus[np.searchsorted(task.corpus_keys, rows.positive_key)]
@@ -137,6 +141,9 @@ class Evaluation:
                 candidates,
             )
             total += float(loss) * len(batch)
+        if rows.labels is not None:
+            right = torch.from_numpy(rows.labels >= RIGHT)
+            anchors, positives = anchors[right], positives[right]
         similarity = nn.functional.cosine_similarity(anchors, positives)
         return {
             "loss": total / len(rows),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from lightning.pytorch import Trainer
+
+from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError
 from embedft.training.schedule import WarmupSteps
 
@@ -33,6 +36,28 @@ def check_numbers(
         raise InputError(f"weight_decay: is {weight_decay}, must be 0 or more (usual: 0.01)")
     if isinstance(warmup_steps, int) and warmup_steps < 0:
         raise InputError(f"warmup_steps: is {warmup_steps}, must be 0 or more, or auto")
+
+
+def check_interval(trainer: Trainer, data: EmbeddingDataModule) -> None:
+    """Refuses a ``val_check_interval`` of more batches than an epoch has, before a run begins.
+
+    Args:
+        trainer: Of the run.
+        data: Loaded, and knows the trainer.
+
+    Raises:
+        InputError: It is longer, and not counted over epochs.
+    """
+    every, limit = trainer.val_check_interval, trainer.limit_train_batches
+    if trainer.check_val_every_n_epoch is None or not isinstance(every, int):
+        return
+    batches = len(data.train_batches(0))
+    batches = min(batches, limit if isinstance(limit, int) else int(limit * batches))
+    if every > batches:
+        raise InputError(
+            f"val_check_interval: is {every}, more than the {batches} batches of an epoch; "
+            f"--evaluation_steps {every} counts over epochs"
+        )
 
 
 def check_end(max_epochs: int | Literal["auto"] | None, max_steps: int) -> None:

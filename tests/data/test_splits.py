@@ -17,8 +17,10 @@ def record(line: int, question: str, answer: str, file_name: str = "", context: 
     return Record(line, str(line), question, answer, context, file_name)
 
 
-def leak_keys(record: Record) -> set[tuple[str, str]]:
+def leak_keys(record: Record, with_context: bool) -> set[tuple[str, str]]:
     keys = {("q", normalize_text(record.question)), ("a", normalize_text(record.answer))}
+    if with_context and record.context:  # looked for as answers are
+        keys.add(("a", normalize_text(record.context)))
     return keys | ({("f", record.file_name)} if record.file_name else set())
 
 
@@ -27,18 +29,26 @@ def numbered(count: int) -> list[Record]:
 
 
 rows = st.lists(
-    st.tuples(*[st.integers(0, 12)] * 3).map(
-        lambda t: record(0, f"Q{t[0]}", f"A{t[1]}", f"f{t[2]}" if t[2] < 8 else "")
+    st.tuples(*[st.integers(0, 40)] * 4).map(
+        lambda t: record(
+            0,
+            f"Q{t[0]}",
+            f"A{t[1]}",
+            f"f{t[2]}" if t[2] < 30 else "",
+            f"A{t[3]}" if t[3] < 30 else "",
+        )
     ),
     min_size=3,
     max_size=60,
 )
 
 
-@given(rows, st.floats(0.1, 0.95), st.integers(0, 5))
-def test_no_key_lies_on_both_sides(records: list[Record], share: float, seed: int) -> None:
+@given(rows, st.floats(0.1, 0.95), st.integers(0, 5), st.booleans())
+def test_no_key_lies_on_both_sides(
+    records: list[Record], share: float, seed: int, with_context: bool
+) -> None:
     try:
-        split = split_records(records, share, seed)
+        split = split_records(records, share, seed, with_context)
     except InputError:
         return
     train, validation = split.train.tolist(), split.validation.tolist()
@@ -48,10 +58,11 @@ def test_no_key_lies_on_both_sides(records: list[Record], share: float, seed: in
     assert train
     assert validation
     sides = [
-        {key for row in side for key in leak_keys(records[row])} for side in (train, validation)
+        {key for row in side for key in leak_keys(records[row], with_context)}
+        for side in (train, validation)
     ]
     assert not sides[0] & sides[1]
-    groups = leak_groups(row_keys(records, with_context=False))
+    groups = leak_groups(row_keys(records, with_context))
     assert split.train_groups + split.validation_groups == len(set(groups.tolist()))
 
 
@@ -135,9 +146,15 @@ def test_rows_of_ones_own_validation_set_are_not_trained_on() -> None:
 
 
 def test_a_context_in_ones_own_validation_set_leaks_when_it_is_trained_on() -> None:
+    """Whichever of the two it is, there and here."""
     validation = [record(0, "Held", "out", context="Here"), record(1, "other", "set")]
-    train = [record(0, "x", "x", context="here"), record(1, "y", "y")]
-    for with_context, expected in ((False, [True, True]), (True, [False, True])):
+    train = [
+        record(0, "x", "x", context="here"),
+        record(1, "y", "y"),
+        record(2, "z", "HERE"),
+        record(3, "w", "w", context="Out"),
+    ]
+    for with_context, expected in ((False, [True] * 4), (True, [False, True, False, False])):
         keys = [row_keys(side, with_context) for side in (train, validation)]
         assert drop_leaking_rows(*keys)[0].tolist() == expected
 
