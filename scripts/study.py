@@ -199,9 +199,9 @@ def main() -> None:
             for name, entry in study["sets"].items()
         }
         configs = {
-            name: digest(Path(recipe["config"]))
+            name: digest(path)
             for name, recipe in study["recipes"].items()
-            if "config" in recipe
+            if (path := Path(recipe.get("config", ""))).is_file()  # else a preset's name
         }
     except FileNotFoundError as error:
         parser.error(f"{error.filename}: no such file; check {args.study}")
