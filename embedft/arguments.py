@@ -74,10 +74,13 @@ _SECTIONS = {"model", "data", "trainer"}
 def expand_arguments(args: Sequence[str]) -> list[str]:
     """Command-line arguments with short flags and flat configs replaced by what they stand for.
 
+    Configs come first, in their order: a flag wins over them wherever it stands.
+
     Raises:
         InputError: A flat config has an unknown key, or a loss or a config is unknown.
     """
     expanded: list[str] = []
+    configs: list[str] = []
     rest = name_the_file(complete_flags(args))
     while rest:
         arg = rest.pop(0)
@@ -92,11 +95,11 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
                 raise InputError(f"{flag}: needs a value")
             value = rest.pop(0)
         if is_config:
-            expanded += [flag, _config(value)]
+            configs += [flag, _config(value)]
         else:
             for target, setting in _settings(name, value):
                 expanded.append(f"--{target}={setting}")
-    return expanded
+    return [*expanded[:1], *configs, *expanded[1:]]
 
 
 def complete_flags(args: Sequence[str]) -> list[str]:

@@ -67,7 +67,8 @@ class SaveConfig(SaveConfigCallback):
         if stage != "fit":
             return
         config = self.config.clone()
-        config.overwrite, config.ckpt_path = False, None  # said once, not of each run with it
+        # Said once, not of each run with it.
+        config.overwrite, config.ckpt_path, config.report = False, None, None
         text = self.parser.dump(config, skip_unset=False)
         with replacing_file(Path(self.config.output_dir) / "config.yaml") as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -128,6 +129,9 @@ class EmbedftCLI(LightningCLI):
         """Parses, and turns ``best`` and ``last`` into files of the output folder."""
         super().parse_arguments(parser, args)
         self.settings = self.config[self.config.subcommand]
+        seed = self.settings.get("seed_everything")
+        if seed is not None and not 0 <= seed < 2**32:
+            raise InputError(f"seed: is {seed}, must lie between 0 and {2**32 - 1}")
         self.folder = RunFolder(Path(self.settings.output_dir))
         if self.config.subcommand == "fit" and (saved := self.folder.requeued()):
             self.settings.ckpt_path = str(saved)  # Lightning would take it whatever is asked for
@@ -187,9 +191,14 @@ class EmbedftCLI(LightningCLI):
             check_end(trainer.max_epochs, trainer.max_steps)
             if data.train_split == 0 and data.validation_jsonl is None:
                 raise wrong_share(data.train_split)
-            for name in ("save_steps", "save_total_limit"):
-                if self.settings[name] < 1:
-                    raise InputError(f"{name}: is {self.settings[name]}, must be at least 1")
+            for name, value in (
+                ("save_steps", self.settings.save_steps),
+                ("save_total_limit", self.settings.save_total_limit),
+                ("accumulate_grad_batches", trainer.accumulate_grad_batches),
+                ("check_val_every_n_epoch", trainer.check_val_every_n_epoch),
+            ):
+                if value is not None and value < 1:
+                    raise InputError(f"{name}: is {value}, must be at least 1")
         for flag, path in (
             ("--input_jsonl", data.input_jsonl),
             ("--validation_jsonl", data.validation_jsonl),
@@ -253,7 +262,7 @@ class EmbedftCLI(LightningCLI):
                 self.settings.save_steps,
                 self.settings.save_total_limit,
             )
-            callbacks = [StayStopped(), *callbacks, self.run_files]
+            callbacks = [StayStopped(self.run_files), *callbacks, self.run_files]
             callbacks += [checkpoints, StopOnSignal(checkpoints)]
             if configured.get("logger") is None:
                 kwargs["logger"] = self.folder.tensorboard()
@@ -280,6 +289,9 @@ class EmbedftCLI(LightningCLI):
         self.datamodule.trainer = self.trainer  # it knows how many devices share a batch
         check_interval(self.trainer, self.datamodule)
         if self.settings.ckpt_path:
+            epochs, done = self.trainer.max_epochs, self.checkpoint["epoch"]
+            if epochs is not None and -1 < epochs < done:
+                raise InputError(f"epochs: is {epochs}, the run has done {done}; give more")
             state = self.checkpoint.get(self.datamodule.__class__.__qualname__, {})
             self.datamodule.refuse_other_run(state)
             self.model.refuse_other_layers(self.checkpoint)
@@ -302,6 +314,8 @@ class EmbedftCLI(LightningCLI):
 
     def fit(self, **settings: Any) -> None:
         """The Trainer's; after an error nothing of it is left to a next run of this process."""
+        if settings.get("ckpt_path"):  # the base model was measured; now it would be these weights
+            self.trainer.num_sanity_val_steps = 0
         with self._left_clean():
             self.trainer.fit(**settings)
 

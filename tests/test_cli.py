@@ -395,13 +395,13 @@ def test_arguments_pass_unless_they_are_short() -> None:
     ]
     assert expand_arguments(args) == [
         "fit",
+        "-c",  # flags win over it
+        "configs/minilm.yaml",
         "--trainer.max_epochs",
         "3",
         "--output_dir",
         "--overwrite=true",
         "--trainer.max_epochs=4",
-        "-c",
-        "configs/minilm.yaml",
     ]
 
 

@@ -351,9 +351,9 @@ def test_config_of_a_run_deletes_nothing(fit: Callable[..., Path], capsys: Captu
     """Whether an earlier run may be deleted, or is gone on with, is asked for each time."""
     fit("--epochs=1")
     out = fit("--epochs=1", "--overwrite")
-    fit("--epochs=2", "--ckpt_path=last")
+    fit("--epochs=2", "--ckpt_path=last", f"--report={out}.html")
     saved = yaml.safe_load((out / "config.yaml").read_text())
-    assert (saved["overwrite"], saved["ckpt_path"]) == (False, None)
+    assert (saved["overwrite"], saved["ckpt_path"], saved["report"]) == (False, None, None)
     with pytest.raises(SystemExit):
         main(["fit", f"--config={out}/config.yaml"])
     assert "holds another run" in capsys.readouterr().err
@@ -691,7 +691,7 @@ def test_mined_before_training(
     mined = {row["id"]: row for row in map(json.loads, lines)}
     write_jsonl(pairs, [mined.get(row["id"], row) for row in rows])
     same = fit(*flags, "--data.hard_negatives=2", output_dir=tmp_path / "same")
-    assert "mine_negatives:" not in capsys.readouterr().out  # the file names them
+    assert "\nmine_negatives: none are mined, as the file names" in capsys.readouterr().out
     other = fit(*flags, "--data.hard_negatives=0", output_dir=tmp_path / "other")
     assert_trained_as(same, other, out)
     mining, measuring = (json.loads((f / "metrics.json").read_text())["base"] for f in (out, same))

@@ -244,7 +244,7 @@ def test_from_mine_to_fit(
 def test_what_is_named_is_not_mined(
     fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str], named: int
 ) -> None:
-    """It is said, and a warning where it leaves pairs without negatives."""
+    """It is said, and a warning where it leaves most pairs without negatives."""
     rows = sample_rows()[:60]
     for row in rows[:named]:
         row["negatives"] = ["nowhere else"]

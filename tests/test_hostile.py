@@ -411,6 +411,14 @@ FLAGS = {
     "negative scale": Case("scale: is -1", flags("--model.loss.scale=-1")),
     "chunk of 0": Case("chunk_size: is 0", flags("--model.chunk_size=0")),
     "save every 0 steps": Case("save_steps: is 0", flags("--save_steps=0")),
+    "a step of no batches": Case(
+        "accumulate_grad_batches: is 0", flags("--trainer.accumulate_grad_batches=0")
+    ),
+    "evaluate every 0 epochs": Case(
+        "check_val_every_n_epoch: is 0", flags("--trainer.check_val_every_n_epoch=0")
+    ),
+    "fewer than no workers": Case("num_workers: is -1", flags("--data.num_workers=-1")),
+    "a seed below 0": Case("seed: is -1, must lie between 0 and", flags("--seed=-1")),
     "keep 0 checkpoints": Case("save_total_limit: is 0", flags("--save_total_limit=0")),
     "part of the validation": Case(
         "trainer.limit_val_batches: ", flags("--trainer.limit_val_batches=2")

@@ -332,8 +332,8 @@ def test_averaged_weights_are_measured_and_exported(fit: Fit) -> None:
     assert all(torch.equal(weight, again[key]) for key, weight in exported.items())
 
 
-def test_early_stopping(fit: Fit) -> None:
-    """A run that was stopped stays so: there is nothing to go on with."""
+def test_early_stopping(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that was stopped stays so and says it, until there is more patience."""
     flags = [
         "--epochs=9",
         "--learning_rate=1e-30",
@@ -344,6 +344,14 @@ def test_early_stopping(fit: Fit) -> None:
     ]
     folder = fit(*flags)
     assert metrics_of(folder)["last"]["step"] == 3 * 7
-    fit(*flags, "--ckpt_path=last")
-    assert metrics_of(folder)["last"]["step"] == 3 * 7
     assert json.loads((folder / "training_progress.json").read_text())["training_completed"] is True
+    capsys.readouterr()
+    fit(*flags, "--ckpt_path=last")
+    assert "EarlyStopping had ended the run" in capsys.readouterr().out
+    assert metrics_of(folder)["last"]["step"] == 3 * 7
+    fit(*flags[:-1], "--trainer.callbacks.patience=4", "--ckpt_path=last")
+    assert metrics_of(folder)["last"]["step"] == 5 * 7
+    assert "EarlyStopping had ended" not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        fit(*flags[:3], "--trainer.callbacks.monitor=val/ndcg", "--overwrite")
+    assert "val/ndcg is not measured; did you mean val/ndcg@10?" in capsys.readouterr().err

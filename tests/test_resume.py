@@ -363,6 +363,29 @@ def test_a_finished_run_can_be_made_longer(
     assert "the settings of now hold: max_epochs (was 2, is 3)\n" in said
 
 
+@pytest.mark.parametrize(
+    "uneven", [["--evaluation_steps=5"], ["--trainer.check_val_every_n_epoch=2", "--epochs=3"]]
+)
+def test_the_base_model_is_measured_once(
+    fit: Callable[..., Path], uneven: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning would take a run whose last epoch is done for a new one, and measure it as base."""
+    folder = fit(*uneven)
+    base = json.loads((folder / "metrics.json").read_text())["base"]
+    assert base["step"] == 0
+    for more in ([], ["--epochs=4"]):
+        fit(*uneven, "--ckpt_path=last", *more)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["base"] == base
+    assert metrics["last"]["step"] == 28
+    capsys.readouterr()
+    progress = (folder / "training_progress.json").read_text()
+    with pytest.raises(SystemExit):
+        fit("--ckpt_path=last", "--epochs=1")
+    assert "epochs: is 1, the run has done" in capsys.readouterr().err
+    assert (folder / "training_progress.json").read_text() == progress
+
+
 def test_settings_of_now_hold(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     """A checkpoint never overrides the command line, and what changed is said by name."""
     fit("--trainer.max_steps=4", "--model.weight_decay=0.1")

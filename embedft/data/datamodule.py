@@ -117,8 +117,9 @@ class EmbeddingDataModule(LightningDataModule):
         ):
             if value < 1:
                 raise InputError(f"{name}: is {value}, must be at least 1")
-        if hard_negatives < 0:
-            raise InputError(f"hard_negatives: is {hard_negatives}, must be 0 or more")
+        for name, value in (("hard_negatives", hard_negatives), ("num_workers", num_workers)):
+            if value < 0:
+                raise InputError(f"{name}: is {value}, must be 0 or more")
         if validation_jsonl is None and not 0 <= train_split < 1:
             raise wrong_share(train_split)
         self.input_jsonl = input_jsonl
@@ -256,11 +257,12 @@ class EmbeddingDataModule(LightningDataModule):
         self.draws = self.negatives_per_pair if needs_labels and self.rows.labels is None else 0
         self.mines = self.mine_negatives and negatives is None and self.hard_negatives > 0
         if self.mine_negatives and negatives is not None:
+            some = np.count_nonzero(negatives.counts)
             log.log(
-                logging.INFO if negatives.counts.all() else logging.WARNING,
+                logging.WARNING if some < len(self.rows) / 2 else logging.INFO,
                 "mine_negatives: none are mined, as the file names negatives for %d of %d training "
                 "pairs",
-                int((negatives.counts > 0).sum()),
+                some,
                 len(self.rows),
             )
         most = 0 if negatives is None else int(negatives.counts.max())

@@ -163,6 +163,7 @@ def test_two_ranks_are_one_run(
     record = ["--trainer.callbacks+=recorder.Recorder", "--trainer.callbacks.path={}"]
     record += ["--data.topic_batches=true", "--model.base_share=0.4"]
     record += ["--data.mine_negatives=true", f"--base_model={telling_model}", "--model.dropout=0"]
+    record += ["--learning_rate=1e-4"]  # at which more is found: the guard is measured
     record += [f"--data.guard_jsonl={write_jsonl(tmp_path / 'guard.jsonl', sample_rows()[90:123])}"]
     one = fit(*[flag.format(tmp_path / "one") for flag in record])
     flags = [*fit_flags, f"--output_dir={tmp_path}/two"]
