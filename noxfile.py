@@ -12,9 +12,16 @@ import nox
 nox.options.default_venv_backend = "uv"
 EXTRAS = ("completion", "generate", "lora", "offline", "onnx", "search")  # whose bounds are tested
 QUICK = (
-    *("tests/data", "tests/encoder", "tests/losses", "tests/test_checking.py", "tests/test_cli.py"),
-    *("tests/test_fit.py", "tests/test_model_options.py", "tests/test_onnx.py"),
-    *("tests/test_report.py", "tests/test_search.py"),
+    *(
+        "tests/data",
+        "tests/table",
+        "tests/encoder",
+        "tests/losses",
+        "tests/check",
+        "tests/test_cli.py",
+    ),
+    *("tests/test_fit.py", "tests/test_model_options.py", "tests/export/test_onnx.py"),
+    *("tests/report", "tests/cli/test_search.py"),
 )
 ORACLES = ("pytest", "hypothesis", "scipy", "sentence-transformers")  # of any version that fits
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from embedft._version import __version__
 
 _HOMES = {
     "ContrastiveLoss": "embedft.losses",
@@ -17,15 +17,15 @@ _HOMES = {
     "EmbeddingModule": "embedft.training.module",
     "Encoder": "embedft.encoder.encoder",
     "FitResult": "embedft.api",
-    "Hit": "embedft.search_index",
+    "Hit": "embedft.inference.search_index",
     "InputError": "embedft.errors",
     "MultipleNegativesRankingLoss": "embedft.losses",
     "OnlineContrastiveLoss": "embedft.losses",
-    "SearchIndex": "embedft.search_index",
+    "SearchIndex": "embedft.inference.search_index",
     "evaluate": "embedft.api",
-    "export_checkpoint": "embedft.export",
+    "export_checkpoint": "embedft.export.sentence_transformers",
     "fit": "embedft.api",
-    "main": "embedft.cli",
+    "main": "embedft.cli.main",
     "search": "embedft.api",
 }
 
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from embedft.api import evaluate as evaluate
     from embedft.api import fit as fit
     from embedft.api import search as search
-    from embedft.cli import main as main
+    from embedft.cli.main import main as main
     from embedft.data.datamodule import EmbeddingDataModule as EmbeddingDataModule
     from embedft.encoder.encoder import Encoder as Encoder
     from embedft.errors import InputError as InputError
-    from embedft.export import export_checkpoint as export_checkpoint
+    from embedft.export.sentence_transformers import export_checkpoint as export_checkpoint
+    from embedft.inference.search_index import Hit as Hit
+    from embedft.inference.search_index import SearchIndex as SearchIndex
     from embedft.losses import ContrastiveLoss as ContrastiveLoss
     from embedft.losses import CosineSimilarityLoss as CosineSimilarityLoss
     from embedft.losses import MultipleNegativesRankingLoss as MultipleNegativesRankingLoss
     from embedft.losses import OnlineContrastiveLoss as OnlineContrastiveLoss
-    from embedft.search_index import Hit as Hit
-    from embedft.search_index import SearchIndex as SearchIndex
     from embedft.training.module import EmbeddingModule as EmbeddingModule
 
 

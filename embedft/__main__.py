@@ -16,7 +16,7 @@ def main() -> None:
     if waits:
         signal.signal(signal.SIGINT, _end)
     gc.disable()  # what packages make stays: to look for garbage in it, here and at the exit,
-    from embedft.cli import main as run
+    from embedft.cli.main import main as run
 
     gc.freeze()  # takes a third of the time of a start
     gc.enable()

@@ -9,13 +9,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from embedft.cli import run
+from embedft.cli.app import EmbedftCLI
+from embedft.cli.main import run
 from embedft.errors import InputError
-from embedft.progress import be_quiet
-from embedft.run_cli import EmbedftCLI
-from embedft.run_folder import RunFolder
-from embedft.run_log import start_log
-from embedft.search_index import Hit, SearchIndex, check_top_k
+from embedft.inference.search_index import Hit, SearchIndex, check_top_k
+from embedft.run.folder import RunFolder
+from embedft.tools.log import start_log
+from embedft.tools.progress import be_quiet
 
 StrPath = str | PathLike[str]
 
@@ -97,7 +97,7 @@ def search(
 ) -> list[list[Hit]]:
     """The answers of a file that a model finds most similar to each question.
 
-    To ask again and again keep a :class:`~embedft.search_index.SearchIndex`.
+    To ask again and again keep a :class:`~embedft.inference.search_index.SearchIndex`.
 
     Args:
         questions: One question or several.
@@ -105,7 +105,7 @@ def search(
         input_jsonl: JSONL file whose answers are searched.
         top_k: Answers a question.
         quiet: Show no bars while answers are embedded.
-        settings: As for :class:`~embedft.search_index.SearchIndex`.
+        settings: As for :class:`~embedft.inference.search_index.SearchIndex`.
 
     Returns:
         For each question its hits, the most similar first.

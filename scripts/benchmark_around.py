@@ -128,7 +128,7 @@ def validate_embedft(job: Job) -> Job:
 def predict_embedft(job: Job) -> Job:
     """Worker: the trainer's predict on a file of answers, written as ``.npy``."""
     start_torch(job)
-    from embedft.training.predictions import PredictionWriter
+    from embedft.run.predictions import PredictionWriter
 
     module, data = _embedft(
         job, input_jsonl=job["answers_jsonl"], eval_batch_size=job["batch_size"]

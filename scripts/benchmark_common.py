@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from embedft.data.records import normalize_text
+from embedft.table.record import normalize_text
 
 Job = dict[str, Any]
 Worker = Callable[[Job], Job]
@@ -228,7 +228,7 @@ def locate_model(job: Job) -> Job:
 
     ``mpnet-shape`` is made in the job's ``scratch``.
     """
-    from embedft.training.trainer import has_native_bf16
+    from embedft.tools.device import has_native_bf16
 
     if job["base_model"] == MPNET_SHAPE:
         root = _make_mpnet_shape(Path(job["scratch"]) / MPNET_SHAPE)

@@ -30,9 +30,10 @@ from sentence_transformers.sentence_transformer.training_args import BatchSample
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from embedft.data.pairs import RIGHT
-from embedft.data.records import Record, normalize_text, read_records
-from embedft.data.splits import split_records
-from embedft.training.schedule import warmup_length
+from embedft.data.split import split_records
+from embedft.table.jsonl import read_records
+from embedft.table.record import Record, normalize_text
+from embedft.training.optimizer import warmup_length
 from scripts.benchmark_common import model_root
 
 METRICS = ("ndcg@10", "mrr@10", "accuracy@1", "recall@10", "map@100")

@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from embedft.files import replacing_file
+from embedft.tools.files import replacing_file
 
 
 def pairs(package: str) -> Iterator[dict[str, Any]]:

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from embedft.data.rows import normalize_text
 from embedft.errors import InputError
-from embedft.files import replacing_file
+from embedft.table.record import normalize_text
+from embedft.tools.files import replacing_file
 
 
 class Journal:

@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from typing import Any
 
-from embedft.data.rows import RowError, normalize_text, parse_row
+from embedft.table.record import RowError, normalize_text, parse_row
 from scripts.qa_passages import Passage
 
 SYSTEM = """\

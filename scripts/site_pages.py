@@ -56,8 +56,9 @@ def _mathml(found: re.Match[str]) -> str:
 
 def _command_line() -> str:
     """What each subcommand says of itself, and all its settings."""
-    from embedft.cli import COMMANDS
-    from embedft.help import PROG, SCREENS
+    from embedft.cli.commands import COMMANDS
+    from embedft.cli.help import PROG
+    from embedft.cli.screens import SCREENS
 
     lines = ["# Command line", "", "What `--help` prints.", "", *_block(_printed(["--help"]))]
     for name in [*SCREENS, *COMMANDS]:
@@ -75,7 +76,7 @@ def _command_line() -> str:
 
 
 def _printed(arguments: list[str]) -> str:
-    from embedft.cli import main
+    from embedft.cli.main import main
 
     with (
         patch.dict(os.environ, COLUMNS="100"),

@@ -43,11 +43,12 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from embedft.data.records import Record, read_records
-from embedft.data.splits import split_records
+from embedft.data.split import split_records
+from embedft.encoder.base_model import DEFAULT_BASE_MODEL
 from embedft.evaluation.bootstrap import paired_bootstrap
-from embedft.files import write_json
-from embedft.training.module import DEFAULT_BASE_MODEL
+from embedft.table.jsonl import read_records
+from embedft.table.record import Record
+from embedft.tools.files import write_json
 
 SHARE = 0.9
 
@@ -107,7 +108,7 @@ def train_peer(
     rows: list[Record], seed: int, base: Path, out: Path, warmup: int | Literal["auto"]
 ) -> Path:
     """Trains with sentence-transformers' trainer and the guide's settings."""
-    from embedft.training.trainer import has_native_bf16
+    from embedft.tools.device import has_native_bf16
     from scripts.compare_with_sentence_transformers import train_peer as peer
 
     precision = "bf16-mixed" if has_native_bf16("auto") else "32-true"  # as embedft's auto

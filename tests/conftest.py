@@ -97,7 +97,7 @@ def fit_flags(tiny_model: Path, pairs: Path, pytestconfig: pytest.Config) -> lis
 @pytest.fixture
 def fit(fit_flags: list[str], tmp_path: Path) -> Callable[..., Path]:
     """Runs the short fit through the command line; returns its output folder."""
-    from embedft.cli import main
+    from embedft.cli.main import main
 
     def run(*flags: str, output_dir: Path | None = None) -> Path:
         folder = output_dir or tmp_path / "out"

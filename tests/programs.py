@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 CONTEXT = get_context("forkserver")
-CONTEXT.set_forkserver_preload(["embedft.cli", "transformers.models.bert.modeling_bert"])
+CONTEXT.set_forkserver_preload(["embedft.cli.main", "transformers.models.bert.modeling_bert"])
 
 Limits = dict[int, int]
 

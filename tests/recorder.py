@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from embedft.cli import main
+from embedft.cli.main import main
 from embedft.data.batches import TrainBatch
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tiny import sample_rows
 
-from embedft.cli import main
+from embedft.cli.main import main
 
 ROWS = [json.dumps(row).encode() for row in sample_rows()[:30]]
 GOOD = b"\n".join(ROWS) + b"\n"

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tiny import sample_rows, write_jsonl
 
-from embedft.cli import main
+from embedft.cli.main import main
 
 pytestmark = [
     pytest.mark.slow,

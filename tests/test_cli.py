@@ -12,8 +12,8 @@ import yaml
 from sentence_transformers import SentenceTransformer
 from tiny import sample_rows, write_jsonl
 
-from embedft.arguments import FLAT_CONFIG_KEYS, expand_arguments, loss_class
-from embedft.cli import main
+from embedft.cli.flags import FLAT_CONFIG_KEYS, expand_arguments, loss_class
+from embedft.cli.main import main
 from embedft.errors import InputError
 
 Capture = pytest.CaptureFixture[str]

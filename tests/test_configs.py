@@ -13,7 +13,7 @@ import yaml
 from sentence_transformers import SentenceTransformer
 from tiny import sample_rows, with_negatives, write_jsonl
 
-from embedft.cli import main
+from embedft.cli.main import main
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 FAMILY = {"mpnet": "mpnet"}  # the others are BERT

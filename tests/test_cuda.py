@@ -22,7 +22,7 @@ from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.attention import packed_attention
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.packing import PackedLayout
-from embedft.training.chunks import embed_in_chunks
+from embedft.training.grad_cache import embed_in_chunks
 from embedft.training.module import EmbeddingModule
 from embedft.training.trainer import EmbedftTrainer
 

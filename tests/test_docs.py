@@ -15,8 +15,9 @@ import pytest
 from test_readme import ROOT, blocks
 
 from embedft import losses
-from embedft.cli import COMMANDS, main
-from embedft.help import SCREENS
+from embedft.cli.commands import COMMANDS
+from embedft.cli.main import main
+from embedft.cli.screens import SCREENS
 from scripts import loss_figures
 from scripts.site_docstrings import markdown
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from embedft.data.records import read_records
+from embedft.table.jsonl import read_records
 from scripts.docstring_pairs import main
 
 

@@ -20,14 +20,15 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import MULTILINGUAL, sample_rows, write_jsonl
 
-from embedft.cli import main
+from embedft.cli.main import main
 from embedft.data import datamodule
-from embedft.data.records import read_records
-from embedft.data.splits import split_records
+from embedft.data.split import split_records
 from embedft.encoder.base_model import find_base_model
-from embedft.training import auto, mixing
-from embedft.training.evaluation import Evaluation
+from embedft.run import interpolation
+from embedft.table.jsonl import read_records
+from embedft.training import auto
 from embedft.training.module import EmbeddingModule
+from embedft.training.validation import Evaluation
 
 Capture = pytest.CaptureFixture[str]
 
@@ -51,7 +52,7 @@ def test_base_share(
 
     Whether ten questions surely find less in it is chance, so that is said here.
     """
-    monkeypatch.setattr(mixing, "finds_as_much", lambda *found: answers.pop(0))
+    monkeypatch.setattr(interpolation, "finds_as_much", lambda *found: answers.pop(0))
     out = fit("--model.base_share=0.25", "--trainer.num_sanity_val_steps=0")
     said = capsys.readouterr().out
     best = json.loads((out / "metrics.json").read_text())["best"]
@@ -611,7 +612,7 @@ def test_without_sentence_transformers(fit_flags: list[str], tmp_path: Path) -> 
         "import sys\n"
         "for name in ('sentence_transformers', 'datasets', 'accelerate'):\n"
         "    sys.modules[name] = None\n"
-        "from embedft.cli import main\n"
+        "from embedft.cli.main import main\n"
         f"out, flags = {str(tmp_path / 'out')!r}, {fit_flags!r}\n"
         "main(['fit', '--output_dir', out, *flags])\n"
         "main(['test', '--output_dir', out, *flags, '--ckpt_path', 'best'])\n"

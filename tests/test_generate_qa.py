@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from chat_server import ChatServer, Reply, completion, error, pairs_about, passage_of
 
-from embedft.cli import main as embedft
-from embedft.data.records import read_records
+from embedft.cli.main import main as embedft
 from embedft.errors import InputError
+from embedft.table.jsonl import read_records
 from scripts.generate_qa import main
 from scripts.qa_pairs import fault, good_pairs, is_supported, read_reply
 from scripts.qa_passages import Passage, find_files, read_passages

@@ -15,10 +15,11 @@ from recorder import recorded
 from tiny import sample_rows, with_negatives, write_jsonl
 from torch import Tensor
 
-from embedft.cli import main
+from embedft.cli.main import main
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.records import normalize_text, read_records
 from embedft.losses import ContrastiveLoss
+from embedft.table.jsonl import read_records
+from embedft.table.record import normalize_text
 from embedft.training.module import EmbeddingModule
 
 Row = dict[str, Any]

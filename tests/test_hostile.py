@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tiny import Command, sample_rows
 
-from embedft.cli import main
-from embedft.data.records import stream_records
-from embedft.data.report import ReadReport
+from embedft.cli.main import main
 from embedft.errors import InputError
+from embedft.table.jsonl import stream_records
+from embedft.table.read_report import ReadReport
 
 ROWS = [json.dumps(row).encode() for row in sample_rows()[:30]]
 GOOD = b"\n".join(ROWS) + b"\n"

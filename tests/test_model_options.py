@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tiny import FAMILIES, sample_rows
 
-from embedft.checkpoint import read_checkpoint
-from embedft.cli import main
+from embedft.cli.main import main
+from embedft.encoder.checkpoint import read_checkpoint
 from embedft.encoder.encoder import Encoder
 from embedft.evaluation.metrics import RetrievalMetrics, query_values
 from embedft.evaluation.retrieval import search
-from embedft.export import export_encoder
-from embedft.model_card import ModelCard
+from embedft.export.model_card import ModelCard
+from embedft.export.sentence_transformers import export_encoder
 
 Fit = Callable[..., Path]
 CARD = ModelCard(base_model="tiny", embedding_dim=32, max_seq_length=48)

@@ -15,8 +15,8 @@ import programs
 import pytest
 from tiny import sample_rows, write_jsonl
 
-from embedft.data.records import read_records
-from embedft.data.splits import split_records
+from embedft.data.split import split_records
+from embedft.table.jsonl import read_records
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -182,7 +182,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_flags_named_in_the_readme_exist() -> None:
-    from embedft.arguments import FLAT_CONFIG_KEYS, SHORT_FLAGS
+    from embedft.cli.flags import FLAT_CONFIG_KEYS, SHORT_FLAGS
 
     assert all(key in README for key in FLAT_CONFIG_KEYS)
     short = re.search(r"The short ones are\n`(.*?)`", README, re.DOTALL)

@@ -19,8 +19,8 @@ from recorder import recorded
 from safetensors.torch import load_file
 from tiny import Command, sample_rows, with_negatives, write_jsonl
 
-from embedft.checkpoint import read_checkpoint
-from embedft.cli import main
+from embedft.cli.main import main
+from embedft.encoder.checkpoint import read_checkpoint
 from embedft.training import auto
 
 pytestmark = pytest.mark.slow

@@ -5,8 +5,9 @@ from collections import Counter
 
 from tiny import MULTILINGUAL, SAMPLE, sample_rows
 
-from embedft.data.records import normalize_text, read_records
-from embedft.data.splits import split_records
+from embedft.data.split import split_records
+from embedft.table.jsonl import read_records
+from embedft.table.record import normalize_text
 
 
 def test_size_and_variety() -> None:

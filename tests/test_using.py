@@ -16,7 +16,7 @@ import pytest
 from test_readme import ROOT, blocks, run
 from tiny import MINILM, sample_rows, write_jsonl
 
-from embedft.cli import main
+from embedft.cli.main import main
 from embedft.encoder.base_model import find_base_model
 
 PAGE = (ROOT / "docs/using.md").read_text(encoding="utf-8")

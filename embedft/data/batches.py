@@ -14,10 +14,11 @@ from torch import Tensor, from_numpy
 from torch.utils.data import Dataset, Sampler
 
 from embedft.data.candidates import Candidates
-from embedft.data.keys import Ints
+from embedft.data.negative_sampling import draw_negatives
+from embedft.data.pairs import TrainRows
 from embedft.data.plan import BatchPlan
-from embedft.data.tokens import TokenStore
-from embedft.data.train_rows import TrainRows, draw_negatives
+from embedft.table.keys import Ints
+from embedft.table.tokens import TokenStore
 
 
 class TrainBatch(NamedTuple):

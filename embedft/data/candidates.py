@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, from_numpy
 
-from embedft.data.keys import Ints, repeats
-from embedft.data.train_rows import TrainRows
+from embedft.data.pairs import TrainRows
+from embedft.table.keys import Ints, repeats
 
 
 class Candidates(NamedTuple):

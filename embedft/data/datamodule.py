@@ -20,28 +20,23 @@ from embedft.data.batches import (
     TextBatches,
     TrainBatch,
 )
-from embedft.data.blocks import Positive, ReadSettings
-from embedft.data.keys import Ints, Keys
-from embedft.data.negatives import MINED, Negatives
-from embedft.data.pairs import (
-    coded,
-    retrieval_task,
-    train_negatives,
-    train_rows,
-    trained_on,
-)
+from embedft.data.negative_sampling import coded, train_negatives
+from embedft.data.pairs import train_rows, trained_on
 from embedft.data.plan import MAY_WAIT, BatchPlan, plan_epoch
-from embedft.data.reading import default_cache_dir, read_settings
-from embedft.data.records import OnBadRows, refuse_pipe
-from embedft.data.report import ReadReport
-from embedft.data.same_rows import refuse_other_batches, refuse_other_rows
-from embedft.data.sides import Sides, labelled_right, sides_of_two, split_sides
-from embedft.data.splits import wrong_share
-from embedft.data.table import Table, read_table
-from embedft.data.tokens import cut_in_words, distinct_texts
-from embedft.data.topics import ENOUGH_ROWS
+from embedft.data.resume import refuse_other_batches, refuse_other_rows
+from embedft.data.split import wrong_share
+from embedft.data.task import retrieval_task
+from embedft.data.train_validation import Sides, labelled_right, sides_of_two, split_sides
 from embedft.errors import InputError
-from embedft.evaluation.findings import task_name
+from embedft.evaluation.query_results import task_name
+from embedft.recipe import ENOUGH_ROWS
+from embedft.table.jsonl import OnBadRows, refuse_pipe
+from embedft.table.keys import Ints, Keys
+from embedft.table.negatives import MINED, Negatives
+from embedft.table.read_report import ReadReport
+from embedft.table.settings import Positive, ReadSettings, default_cache_dir, read_settings
+from embedft.table.table import Table, read_table
+from embedft.table.tokens import cut_in_words, distinct_texts
 
 if TYPE_CHECKING:
     from embedft.encoder.encoder import Encoder

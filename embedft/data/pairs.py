@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedft.data.blocks import Positive
-from embedft.data.keys import Ints, Keys, Mask, codes, first_equal, mixed, repeats
-from embedft.data.negatives import Negatives
-from embedft.data.splits import RowKeys
-from embedft.data.table import Table
-from embedft.data.train_rows import TrainRows
-from embedft.errors import InputError
-from embedft.evaluation.retrieval import Relevant, RetrievalTask
+from embedft.data.split import RowKeys
+from embedft.table.keys import Ints, Keys, Mask, codes
+from embedft.table.negatives import Negatives
+from embedft.table.settings import Positive
+from embedft.table.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -114,39 +112,6 @@ def pairs_of(table: Table, rows: Ints, positive: Positive) -> Pairs:
     )
 
 
-def train_negatives(table: Table, train: Pairs, held_out: Pairs) -> Negatives | None:
-    """The negatives of the training pairs' rows that may be trained on, a list a pair.
-
-    Left out are right answers to the question, in whatever row of the file they stand, and the
-    answers of the held-out side, so that no text of it is trained on in any role.
-    """
-    if table.negatives is None:
-        return None
-    negatives = table.negatives.of(train.row)
-    owner = negatives.owner
-    right_rows = np.arange(len(table))
-    if table.label is not None:
-        right_rows = np.flatnonzero(table.label >= RIGHT)
-    right = [table.answer_key, *([] if table.context_key is None else [table.context_key])]
-    is_right = np.isin(
-        mixed(train.anchor_key[owner], negatives.key),
-        [mixed(table.question_key[right_rows], answer[right_rows]) for answer in right],
-    )
-    is_held_out = ~is_right & np.isin(negatives.key, held_out.positive_key)
-    is_twice = repeats(mixed(owner.astype(np.uint64), negatives.key))
-    kept = negatives.only(~(is_right | is_held_out | is_twice))
-    log.info(
-        "hard negatives: %d for %d of %d pairs; left out: %d that are right answers to their "
-        "question, %d that are answers of the held-out side",
-        len(kept.text),
-        np.count_nonzero(kept.counts),
-        len(train),
-        np.count_nonzero(is_right),
-        np.count_nonzero(is_held_out),
-    )
-    return kept if len(kept.text) else None
-
-
 def train_rows(train: Pairs, validation: Pairs) -> tuple[TrainRows, TrainRows]:
     """Training and held-out pairs, with codes that are equal for equal texts of both.
 
@@ -184,48 +149,102 @@ def train_rows(train: Pairs, validation: Pairs) -> tuple[TrainRows, TrainRows]:
     )
 
 
-def coded(negatives: Negatives, train: Pairs, validation: Pairs) -> Negatives:
-    """The same with codes as of :func:`train_rows`; those that no positive equals have others."""
-    known = np.unique(np.concatenate([train.positive_key, validation.positive_key]))
-    place = np.searchsorted(known, negatives.key)
-    is_known = known[np.minimum(place, len(known) - 1)] == negatives.key
-    others = len(known) + np.unique(negatives.key, return_inverse=True)[1]
-    return negatives.with_keys(np.where(is_known, place, others))
+FEW_SEVERAL_ANSWERS = 0.002
+"""Share of questions with several answers below which batches by topic and a margin find more:
+SciQAG has 0.001 and gains, MedQuAD 0.1, and 0.006 in draws of 500 pairs, and loses."""
 
 
-def retrieval_task(train: TrainRows, validation: TrainRows, right: Mask) -> RetrievalTask:
-    """Held-out questions against all distinct positives of the whole set.
+@dataclass(frozen=True)
+class TrainRows:
+    """The training pairs as indices.
 
-    Of equal questions, and of equal positives, the first text stands for all.
-
-    Args:
-        train: The pairs of the training side, those that are not trained on included.
-        validation: Held-out pairs.
-        right: (held-out pairs,) the pair's positive is a right answer.
-
-    Raises:
-        InputError: No held-out question has a right answer.
+    Attributes:
+        anchor: (rows,) index of the anchor's text in the token store.
+        positive: (rows,) index of the positive's text in the token store.
+        anchor_key: (rows,) equal where two anchors are the same text (normalised).
+        positive_key: (rows,) equal where two positives are the same text (normalised).
+        file: (rows,) equal where two rows come from one file; -1 where the row names none.
+        labels: (rows,) float32, or None.
+        row: (rows,) which good row of the file the pair is of, from 0.
+        negatives: Wrong answers that the file names, with keys among those of the positives; None
+            where there are none.
     """
-    if not right.any():
-        raise InputError(
-            "label: no held-out pair reaches 0.5, so nothing can be measured; bring some "
-            "by --validation_jsonl, or hold others out by --data.split_seed 1"
+
+    anchor: Ints
+    positive: Ints
+    anchor_key: Ints
+    positive_key: Ints
+    file: Ints
+    labels: NDArray[np.float32] | None
+    row: Ints
+    negatives: Negatives | None = None
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+    def only(self, kept: Mask) -> TrainRows:
+        """Those that a (rows,) mask keeps; they have no negatives yet."""
+        return TrainRows(
+            self.anchor[kept],
+            self.positive[kept],
+            self.anchor_key[kept],
+            self.positive_key[kept],
+            self.file[kept],
+            None if self.labels is None else self.labels[kept],
+            self.row[kept],
         )
-    text = np.concatenate([train.positive, validation.positive])
-    key = np.concatenate([train.positive_key, validation.positive_key])
-    first = np.full(int(key.max()) + 1, len(key))
-    np.minimum.at(first, key, np.arange(len(key)))
-    corpus_keys = np.flatnonzero(first < len(key))
-    rows = np.flatnonzero(right)
-    first_row = first_equal(validation.anchor_key[rows])
-    is_query = first_row == np.arange(len(rows))
-    query = (np.cumsum(is_query) - 1)[first_row]
-    place = np.searchsorted(corpus_keys, validation.positive_key[rows])
-    query, place = np.divmod(np.unique(query * len(corpus_keys) + place), len(corpus_keys))
-    return RetrievalTask(
-        queries=validation.anchor[rows[is_query]],
-        corpus=text[first[corpus_keys]],
-        corpus_keys=corpus_keys,
-        relevant=Relevant(place, np.append(0, np.cumsum(np.bincount(query)))),
-        rows=validation.row[rows[is_query]],
-    )
+
+    @cached_property
+    def right(self) -> Ints:
+        """Ascending (anchor, positive) pairs of the rows, each as one number."""
+        return np.unique(self.pairs(self.anchor_key, self.positive_key))
+
+    @cached_property
+    def several_answers(self) -> float:
+        """The share of distinct questions that have more than one answer, from 0 to 1."""
+        _, first = np.unique(self.row, return_index=True)  # a row may give two pairs
+        distinct = np.unique(self.pairs(self.anchor_key[first], self.positive_key[first]))
+        _, answers = np.unique(distinct // self._width, return_counts=True)
+        return float((answers > 1).sum() / max(1, len(answers)))
+
+    @property
+    def have_wrong_answers(self) -> bool:
+        """Whether each question has an answer of another row that is wrong to it."""
+        _, answers = np.unique(self.right // self._width, return_counts=True)
+        return int(answers.max(initial=0)) < len(np.unique(self.positive_key))
+
+    @property
+    def one_answer(self) -> bool:
+        """Whether hardly any question has several answers, which would be wrong to each other."""
+        return self.several_answers < FEW_SEVERAL_ANSWERS
+
+    @cached_property
+    def share_a_file(self) -> float:
+        """The share of rows of the file whose ``file_name`` another names, too, from 0 to 1."""
+        _, first = np.unique(self.row, return_index=True)  # a row may give two pairs
+        files = self.file[first]
+        named = files[files >= 0]
+        together = int((np.bincount(named)[named] > 1).sum()) if len(named) else 0
+        return together / max(1, len(files))
+
+    @property
+    def of_whole_files(self) -> bool:
+        """Whether most rows have another of their file."""
+        return self.share_a_file > 0.5
+
+    def right_of(self, batch: Ints) -> tuple[Ints, Ints]:
+        """The right answers to some rows' questions: places in the batch, and keys."""
+        width = self._width
+        first = np.searchsorted(self.right, self.anchor_key[batch] * width)
+        counts = np.searchsorted(self.right, (self.anchor_key[batch] + 1) * width) - first
+        row = np.repeat(np.arange(len(batch)), counts)
+        shift = np.repeat(first - (np.cumsum(counts) - counts), counts)
+        return row, self.right[shift + np.arange(len(row))] % width
+
+    @cached_property
+    def _width(self) -> int:
+        return int(self.positive_key.max(initial=0)) + 1
+
+    def pairs(self, anchor_key: Ints, positive_key: Ints) -> Ints:
+        """Pairs of keys, each as one number."""
+        return anchor_key * self._width + positive_key

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedft.data.keys import Ints, Mask, connected, repeats
+from embedft.table.keys import Ints, Mask, connected, repeats
 
 MAY_WAIT = 0.05
 """Share of the rows that an epoch may leave out, so that frequent texts don't make batches small.

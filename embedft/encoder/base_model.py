@@ -229,3 +229,6 @@ def _pooling(config: dict[str, Any]) -> Pooling:
     if modes in (["cls_token"], ["cls"]):
         return "cls"
     raise ValueError(f"its pooling {' + '.join(modes) or 'none'} is not supported (only mean, cls)")
+
+
+DEFAULT_BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

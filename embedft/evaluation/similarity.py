@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from embedft.evaluation.findings import Findings
+from embedft.evaluation.query_results import Findings
 
 
 def pair_similarities(

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from embedft import __version__
+from embedft._version import __version__
 from embedft.evaluation.bootstrap import Interval, bootstrap
-from embedft.evaluation.by_question import by_file
-from embedft.evaluation.findings import Findings
 from embedft.evaluation.metrics import NAMES
 from embedft.evaluation.similarity import pair_similarities, separation, two_dimensions
-from embedft.files import replacing_file
-from embedft.model_card import SHOWN, is_worse, verdict
+from embedft.evaluation.verdict import SHOWN, is_worse, verdict
 from embedft.report import charts
-from embedft.report.evidence import Evidence
-from embedft.report.page import Cell, Section, Table, Text, image, render
+from embedft.report.by_question import by_file
+from embedft.report.examples import cut, examples
+from embedft.report.page import Section, Table, Text, image, render
+from embedft.report.run_data import Evidence
+from embedft.tools.files import replacing_file
 
 LABELS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "map@100": "MAP@100"}
 BUCKETS = {"1": 1, "2-3": 3, "4-10": 10, "11-100": 100, "> 100": None}
 """Ranks that are counted together, and the last of each."""
 MAP_PAIRS = 120
 """Questions that a map shows: more would hide each other."""
-MAX_TEXT = 320
-"""Characters of a text that are shown."""
 MAX_FILES = 10
 """Files of each kind that are listed."""
 
@@ -38,8 +35,8 @@ def write_report(path: Path, title: str, evidence: Evidence) -> None:
         _ranks(evidence),
         _similarities(evidence),
         _map(evidence),
-        _examples("Most improved", evidence, evidence.risen),
-        _examples("Most worsened", evidence, evidence.fallen),
+        examples("Most improved", evidence, evidence.risen),
+        examples("Most worsened", evidence, evidence.fallen),
         _files(evidence),
         _facts(evidence),
     ]
@@ -165,54 +162,6 @@ def _ranks(evidence: Evidence) -> Section:
     return section
 
 
-def _examples(title: str, evidence: Evidence, queries: Sequence[int]) -> Section:
-    section = Section(title)
-    for query in queries:
-        row = evidence.rows[query]
-        before, after = (int(found.ranks[query]) for found in evidence.found.values())
-        file = f" ({row.file_name})" if row.file_name else ""
-        section.blocks.append(Text(f"{_cut(row.question)}{file}", "strong"))
-        rows: list[list[str | Cell]] = []
-        for place in range(evidence.found["base model"].top_places.shape[1]):
-            cells = [_answer(evidence, found, query, place) for found in evidence.found.values()]
-            rows.append([str(place + 1), *cells])
-        shown = len(rows)
-        if max(before, after) > shown:
-            rows.append(
-                ["…", *(_right(evidence, of, query, shown) for of in evidence.found.values())]
-            )
-        head = ["", f"base model: right at {before}", f"tuned model: right at {after}"]
-        section.blocks.append(Table(head, rows))
-    return section
-
-
-def _answer(evidence: Evidence, found: Findings, query: int, place: int) -> Cell:
-    document = int(found.top_places[query, place])
-    score = float(found.top_scores[query, place])
-    return _cell(evidence, document, f"{score:.3f}", document in evidence.relevant[query])
-
-
-def _right(evidence: Evidence, found: Findings, query: int, shown: int) -> str | Cell:
-    """The right answer, where it is not among those shown."""
-    if (rank := int(found.ranks[query])) <= shown:
-        return ""
-    note = f"rank {rank}, {float(found.scores[query]):.3f}"
-    return _cell(evidence, int(found.places[query]), note, True)
-
-
-def _cell(evidence: Evidence, document: int, note: str, right: bool) -> Cell:
-    text, file = evidence.documents[document]
-    note += f" · {file}" if file else ""
-    return Cell(
-        _cut(text), f"✓ right answer · {note}" if right else note, "good" if right else "plain"
-    )
-
-
-def _cut(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
-
-
 def _similarities(evidence: Evidence) -> Section:
     section = Section("Similarities")
     models, rows = {}, []
@@ -288,7 +237,7 @@ def _files(evidence: Evidence) -> Section:
         rows = rows[:MAX_FILES] + rows[-MAX_FILES:]
     cells = [
         [
-            _cut(name),
+            cut(name),
             str(of["questions"]),
             *(f"{of['ndcg@10'][model]:.4f}" for model in ("base", "tuned")),
             f"{gain:+.4f}",

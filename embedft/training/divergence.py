@@ -9,10 +9,10 @@ from torch import Tensor
 
 from embedft.data.batches import TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.read_again import ids_of
+from embedft.data.texts import ids_of
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError, RunFailedError
-from embedft.finite import all_finite
+from embedft.tools.finite import all_finite
 
 
 class StepValue(NamedTuple):

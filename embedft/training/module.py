@@ -18,12 +18,15 @@ from torch import Tensor, nn
 
 from embedft.data.batches import EvalBatch, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.embedding import Embeddings
+from embedft.encoder.base_model import DEFAULT_BASE_MODEL
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.pooling import Pooling
 from embedft.errors import InputError
-from embedft.evaluation.findings import Findings
 from embedft.evaluation.metrics import RetrievalMetrics
+from embedft.evaluation.query_results import Findings
+from embedft.inference.embed import Embeddings
+from embedft.inference.hard_negatives import mine_negatives
+from embedft.inference.topics import row_places
 from embedft.losses import (
     Loss,
     MatryoshkaLoss,
@@ -31,22 +34,17 @@ from embedft.losses import (
     OnlineContrastiveLoss,
 )
 from embedft.training.auto import choose_auto, choose_epochs, choose_rate
-from embedft.training.chunks import embed_in_chunks
 from embedft.training.divergence import DivergenceWatch, require_finite_weights
-from embedft.training.evaluation import Evaluation
 from embedft.training.gather import gather_rows
-from embedft.training.mined import mine_negatives
+from embedft.training.grad_cache import embed_in_chunks
+from embedft.training.limits import check_numbers
 from embedft.training.objective import batch_loss, in_batch_accuracy
-from embedft.training.optimizer import adamw, set_rate
-from embedft.training.ranges import check_numbers
+from embedft.training.optimizer import WarmupSteps, adamw, set_rate, steps_of_run
 from embedft.training.resume import SETTINGS, differences, run_settings
-from embedft.training.schedule import WarmupSteps, steps_of_run
-from embedft.training.topics import row_places
-from embedft.training.word_gradients import average_apart
+from embedft.training.sparse_gradients import average_apart
+from embedft.training.validation import Evaluation
 
 log = logging.getLogger(__name__)
-
-DEFAULT_BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class EmbeddingModule(LightningModule):
@@ -314,7 +312,11 @@ class EmbeddingModule(LightningModule):
             RunFailedError: A weight is NaN or infinite: the earlier checkpoint stays.
         """
         require_finite_weights(self.encoder, self.global_step)
-        checkpoint[SETTINGS] = run_settings(self.trainer, self, self.data)
+        checkpoint[SETTINGS] = self._run_settings()
+
+    def _run_settings(self) -> dict[str, Any]:
+        chosen = {"learning_rate": self.learning_rate, "base_share": self.base_share}
+        return run_settings(self.trainer, self.data, self.loss, {**self.hparams, **chosen})
 
     def refuse_other_layers(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to go on with an optimiser of other weights.
@@ -340,7 +342,7 @@ class EmbeddingModule(LightningModule):
             return
         self.refuse_other_layers(checkpoint)
         before = checkpoint.get(SETTINGS, {})
-        changed = differences(before, run_settings(self.trainer, self, self.data))
+        changed = differences(before, self._run_settings())
         if changed:
             log.warning(
                 "resume: not the run that was stopped, the settings of now hold: %s",
@@ -371,7 +373,16 @@ class EmbeddingModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Makes room for the embeddings."""
         known = self._of_base if self.trainer.sanity_checking else None
-        self._evaluation, self._of_base = Evaluation(self, known), None
+        self._evaluation = Evaluation(
+            self.encoder,
+            self.objective,
+            self.metrics,
+            self.metrics_at,
+            self.data,
+            self.trainer,
+            known,
+        )
+        self._of_base = None
         self._cast_weights_once()
 
     def validation_step(self, batch: EvalBatch, batch_idx: int) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 
 from embedft.data.datamodule import EmbeddingDataModule
-
-if TYPE_CHECKING:
-    from embedft.training.module import EmbeddingModule
+from embedft.losses import Loss
 
 SETTINGS = "embedft_run_settings"
 """Key of a checkpoint under which lies what its run depended on."""
@@ -22,19 +21,24 @@ _PACKAGES = ("embedft", "torch", "lightning", "transformers", "numpy")
 
 
 def run_settings(
-    trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule
+    trainer: Trainer, data: EmbeddingDataModule, loss: Loss, of_module: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the weights of a run are a function of, callbacks aside, as plain values."""
-    loss = {
+    """What the weights of a run are a function of, callbacks aside, as plain values.
+
+    Args:
+        trainer: Of the run.
+        data: Of the run.
+        loss: Its numbers and texts are kept.
+        of_module: The module's settings by name.
+    """
+    of_loss = {
         name: value
-        for name, value in vars(module.loss).items()
+        for name, value in vars(loss).items()
         if isinstance(value, bool | int | float | str) and name != "training"
     }
     return {
-        **dict(module.hparams),
-        "learning_rate": module.learning_rate,
-        "base_share": module.base_share,
-        "loss": f"{type(module.loss).__name__} {loss}",
+        **of_module,
+        "loss": f"{type(loss).__name__} {of_loss}",
         "max_epochs": trainer.max_epochs,
         "max_steps": trainer.max_steps,
         "limit_train_batches": trainer.limit_train_batches,

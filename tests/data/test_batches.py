@@ -17,11 +17,12 @@ from embedft.data.batches import (
 )
 from embedft.data.candidates import Candidates
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.negatives import Negatives
+from embedft.data.negative_sampling import draw_negatives
+from embedft.data.pairs import TrainRows
 from embedft.data.plan import plan_epoch
-from embedft.data.tokens import TokenStore
-from embedft.data.train_rows import TrainRows, draw_negatives
 from embedft.errors import InputError
+from embedft.table.negatives import Negatives
+from embedft.table.tokens import TokenStore
 
 
 def keys(values: list[int]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from tiny import sample_rows, write_jsonl
 
 from embedft.data import datamodule
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.read_again import documents, query_rows
+from embedft.data.texts import documents, query_rows
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
 from embedft.losses import MultipleNegativesRankingLoss

@@ -12,10 +12,11 @@ from tiny import write_jsonl
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from embedft.data.blocks import Positive, ReadSettings
-from embedft.data.pairs import Pairs, pairs_of, retrieval_task, row_keys, train_rows
-from embedft.data.table import Table, read_table
+from embedft.data.pairs import Pairs, pairs_of, row_keys, train_rows
+from embedft.data.task import retrieval_task
 from embedft.errors import InputError
+from embedft.table.settings import Positive, ReadSettings
+from embedft.table.table import Table, read_table
 
 ROWS: list[dict[str, Any]] = [
     {"question": "q0", "answer": "a0", "context": "c0", "file_name": "f", "label": 1},

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from embedft.data.keys import connected
 from embedft.data.plan import Taken, plan_epoch
+from embedft.table.keys import connected
 
 
 def keys(values: list[int] | NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from embedft.encoder import attention
+from embedft.encoder import attention, block_attention
 from embedft.encoder.attention import packed_attention
 from embedft.encoder.dropout import DropoutMasks
 from embedft.encoder.packing import Block, PackedLayout
@@ -69,14 +69,14 @@ def test_values_and_gradients(
     window: int | None, with_bias: bool, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout, tables, bias = inputs()
-    monkeypatch.setattr(attention, "_LONG", 9 if way == "long texts" else 99)
+    monkeypatch.setattr(block_attention, "_LONG", 9 if way == "long texts" else 99)
     if way == "other devices":  # which a CPU can walk too
 
         def without_masks(*args: Any) -> Tensor:
             *inputs, _, window = args
             return attention._fused(*inputs, window)  # type: ignore[call-arg]
 
-        monkeypatch.setattr(attention._BlockAttention, "apply", without_masks)
+        monkeypatch.setattr(block_attention.BlockAttention, "apply", without_masks)
     used = (*tables, bias) if with_bias else tables
     bias_used = bias if with_bias else None
     output = packed_attention(*tables, layout, scale=0.5, window=window, bias_HLL=bias_used)
@@ -138,7 +138,7 @@ def test_texts_do_not_see_each_other() -> None:
 
 @pytest.mark.parametrize("long", [9, 99])
 def test_bf16_softmax_is_computed_in_float32(long: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "_LONG", long)
+    monkeypatch.setattr(block_attention, "_LONG", long)
     layout, tables, _ = inputs()
     exact = packed_attention(*tables, layout, scale=0.5)
     query, key, value = (table.bfloat16() for table in tables)
@@ -153,7 +153,7 @@ def test_bf16_softmax_is_computed_in_float32(long: int, monkeypatch: pytest.Monk
 
 def test_dropout_reaches_long_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch's fused kernel knows none."""
-    monkeypatch.setattr(attention, "_LONG", 9)
+    monkeypatch.setattr(block_attention, "_LONG", 9)
     layout, tables, _ = inputs()
     plain = packed_attention(*tables, layout, scale=0.5)
     kept = packed_attention(*tables, layout, scale=0.5, dropout=0.5, masks=Ones())
@@ -165,6 +165,6 @@ def test_few_shapes_of_bf16_products() -> None:
     block = Block(texts=13, length=8, padding=None)
     first, second = torch.randn(2, 13 * HEADS, 8, 8).bfloat16()
     out = torch.empty_like(first)
-    assert attention._bmm(first, second, block, out) is out
+    assert block_attention._bmm(first, second, block, out) is out
     torch.testing.assert_close(out, torch.bmm(first, second))
-    torch.testing.assert_close(attention._bmm(first, second, block), out)
+    torch.testing.assert_close(block_attention._bmm(first, second, block), out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import distributed
 
-from embedft.training.word_gradients import average_rows
+from embedft.training.sparse_gradients import average_rows
 
 
 def check(words: int, most: int, rank: int) -> None:

@@ -7,9 +7,9 @@ import torch
 
 from embedft.errors import InputError
 from embedft.losses import MultipleNegativesRankingLoss
+from embedft.tools.device import has_native_bf16
 from embedft.training.module import EmbeddingModule
 from embedft.training.optimizer import parameter_groups
-from embedft.training.trainer import has_native_bf16
 
 
 def test_biases_and_norms_do_not_decay(tiny_model: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from embedft.errors import RunFailedError
-from embedft.training.trainer import copy_checkpoint
+from embedft.run.checkpoints import copy_checkpoint
 
 
 def test_a_copy_that_fails_leaves_what_was_there(tmp_path: Path) -> None:

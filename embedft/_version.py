@@ -1,0 +1,3 @@
+"""The version of embedft, which packaging, reports and checkpoints read."""
+
+__version__ = "0.1.0"

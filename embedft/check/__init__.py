@@ -1,0 +1,1 @@
+"""What a fit would see: data, advice and an estimate, before a training."""

@@ -1,0 +1,200 @@
+"""What a run would be: its split, its steps, and its time by a few of them, done in memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from embedft.data.batches import EvalBatch, TextBatches, TrainBatch
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.run.forgetting import check_guard
+from embedft.table.keys import Ints
+from embedft.training.auto import choose_epochs
+from embedft.training.module import EmbeddingModule
+from embedft.training.optimizer import steps_of_run, warmup_length
+from embedft.training.trainer import EmbedftTrainer
+
+_BATCHES = 8  # timed at most, of each kind
+_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What a fit with these settings would do on this machine.
+
+    Attributes:
+        train: (pairs,) rows of the file that are trained on.
+        held_out: (pairs,) rows held out; None where they are another file's.
+        questions: Held-out questions.
+        corpus: Distinct texts that they are searched among.
+        batch_size: Pairs a step of all devices and accumulated batches.
+        devices: Of the run.
+        steps: Of the run.
+        warmup: How many of them are warm-up.
+        train_seconds: For the steps.
+        eval_seconds: For the evaluations.
+        evaluations: How many there are, those of ``base_share`` included.
+        device: What was timed, and how it computes.
+    """
+
+    train: Ints
+    held_out: Ints | None
+    questions: int
+    corpus: int
+    batch_size: int
+    devices: int
+    steps: int
+    warmup: int
+    train_seconds: float
+    eval_seconds: float
+    evaluations: int
+    device: str
+
+
+def rehearse(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule) -> Rehearsal:
+    """Splits as a fit would, plans its batches, and times some of them.
+
+    Afterwards the module has taken a few steps and belongs to another trainer.
+
+    Raises:
+        InputError: A fit would refuse the data.
+    """
+    data.load(module.encoder, module.loss.needs_labels)
+    check_guard(data, module.encoder)
+    choose_epochs(trainer, len(data.rows))
+    data.trainer = trainer  # as in a fit: it knows how many devices share a batch
+    steps = steps_of_run(trainer, data)
+    plan = data.train_batches(0).plan
+    batches = len(plan)
+    accumulated: int = trainer.accumulate_grad_batches
+    rows = data.rows
+    tokens = data.tokens.lengths(rows.anchor) + data.tokens.lengths(rows.positive)
+    negatives = (data.draws + data.hard) * data.tokens.lengths(rows.positive)
+    planned = int((tokens + negatives)[plan.rows].sum())
+    share = planned / batches / trainer.world_size  # tokens a batch and device
+    evaluations = _evaluations(trainer, module, batches, steps)
+    to_embed = int(data.tokens.lengths(data.task.texts).sum()) / trainer.world_size
+    train_speed, eval_speed, device = _speeds(trainer, module, data)
+    return Rehearsal(
+        train=np.unique(rows.row),
+        held_out=np.unique(data.searched_rows[1].row) if data.validation_jsonl is None else None,
+        questions=len(data.task.queries),
+        corpus=len(data.task.corpus),
+        batch_size=data.batch_size * trainer.world_size * accumulated,
+        devices=trainer.world_size,
+        steps=steps,
+        warmup=warmup_length(module.warmup_steps, steps),
+        train_seconds=steps * accumulated * share / train_speed,
+        eval_seconds=evaluations * to_embed / eval_speed,
+        evaluations=evaluations,
+        device=f"{device}, {trainer.precision}",
+    )
+
+
+def _evaluations(trainer: Any, module: EmbeddingModule, batches: int, steps: int) -> int:
+    """The base model's, those between, and one of a mean with the base model (at most three)."""
+    batches_in_all = steps * trainer.accumulate_grad_batches
+    every = getattr(trainer, "val_check_interval", batches_in_all)  # else by the clock
+    if isinstance(every, float):  # a share of an epoch
+        every = max(1, int(batches * every))
+    within = batches_in_all // every
+    if trainer.check_val_every_n_epoch is not None:
+        within //= trainer.check_val_every_n_epoch
+    return 1 + max(1, int(within)) + int(module.base_share != 0)
+
+
+def _speeds(
+    trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule
+) -> tuple[float, float, str]:
+    """Tokens a second in training and in embedding, on one device, and which that is."""
+    clock = _Clock()
+    device = trainer.strategy.root_device
+    alone = EmbedftTrainer(
+        accelerator=device.type,
+        devices=1,
+        precision=trainer.precision,
+        max_epochs=_BATCHES,
+        accumulate_grad_batches=trainer.accumulate_grad_batches,
+        gradient_clip_val=trainer.gradient_clip_val,
+        reload_dataloaders_every_n_epochs=1,
+        limit_val_batches=0,
+        callbacks=[clock],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    before = data.by_topic, data.mines
+    data.by_topic = data.mines = False  # all texts would be embedded first
+    alone.fit(module, datamodule=data)
+    data.by_topic, data.mines = before
+    train_speed = clock.tokens_per_second()
+    texts = data.task.texts
+    few = int(_SECONDS * train_speed / data.tokens.lengths(texts).mean())  # embedding is faster
+    count = max(1, min(few, _BATCHES * data.eval_batch_size))
+    texts = np.random.default_rng(0).choice(texts, count)  # with repeats: full batches
+    batches = TextBatches(data.tokens, texts, data.eval_batch_size)
+    loader: DataLoader[EvalBatch] = DataLoader(batches, batch_size=None)
+    alone.datamodule = None  # type: ignore[attr-defined]  # Lightning would have it read again
+    alone.predict(module, loader, return_predictions=False)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return train_speed, clock.tokens_per_second(), name
+
+
+class _Clock(Callback):
+    """Times batches; the first one, in which kernels are made, counts only if it is alone."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.times: list[float] = []
+
+    def tokens_per_second(self) -> float:
+        """Of what was timed last."""
+        skipped = 1 if len(self.tokens) > 1 else 0
+        seconds = self.times[-1] - self.times[skipped]
+        return sum(self.tokens[skipped:]) / max(seconds, 1e-9)
+
+    def _start(self) -> None:
+        self.tokens, self.times = [], [time.perf_counter()]
+
+    def _stop(self, trainer: Trainer, module: LightningModule, batch: Any) -> None:
+        if module.device.type == "cuda":
+            torch.cuda.synchronize(module.device)
+        self.tokens.append(len(batch.input_ids))
+        self.times.append(time.perf_counter())
+        if len(self.tokens) >= _BATCHES or self.times[-1] - self.times[0] > _SECONDS:
+            trainer.should_stop = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: TrainBatch,
+        batch_idx: int,
+    ) -> None:
+        self._stop(trainer, pl_module, batch)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start()
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: EvalBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._stop(trainer, pl_module, batch)

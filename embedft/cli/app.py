@@ -1,0 +1,449 @@
+"""The subcommands of the Trainer: a run from its settings to its files."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from embedft.cli.messages import refusal
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.split import wrong_share
+from embedft.encoder.checkpoint import changed_settings, load_weights
+from embedft.errors import InputError, StoppedError
+from embedft.run.checkpoints import AtomicCheckpointIO, RunCheckpoints
+from embedft.run.early_stopping import StayStopped
+from embedft.run.evaluate import report_measured
+from embedft.run.finish import finish_run
+from embedft.run.folder import DEFAULT_OUTPUT_DIR, RunFolder, check_writable
+from embedft.run.forgetting import check_guard
+from embedft.run.metrics_log import RunFiles
+from embedft.run.predictions import PredictionWriter
+from embedft.run.signals import StopOnSignal
+from embedft.table.jsonl import unreadable
+from embedft.tools.files import replacing_file
+from embedft.tools.log import RESULT, log_to_file
+from embedft.training.auto import choose_epochs
+from embedft.training.limits import check_end, check_interval, check_numbers
+from embedft.training.module import EmbeddingModule
+from embedft.training.trainer import EmbedftTrainer
+
+log = logging.getLogger(__name__)
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 3,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+    "num_sanity_val_steps": -1,  # all of it: this is how the base model is measured
+    "reload_dataloaders_every_n_epochs": 1,  # each epoch has batches of its own
+    "use_distributed_sampler": False,  # the batch plan shares out the rows itself
+    "enable_model_summary": False,  # the encoder says its size in one line
+}
+
+
+# Retrieval is measured on all texts or not at all, and all are predicted.
+WHOLE: dict[str, tuple[Any, ...]] = {
+    "fast_dev_run": (False,),
+    "overfit_batches": (0.0,),
+    "limit_val_batches": (None,),
+    "limit_test_batches": (None,),
+    "limit_predict_batches": (None,),
+    "num_sanity_val_steps": (-1, 0),
+}
+
+
+class CommandLineTrainer(EmbedftTrainer):
+    """The Trainer of the command line: Lightning's subcommands and ``check``."""
+
+    def check(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule,
+        html: str | None = None,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Says what a fit with these settings would see, and what to change.
+
+        Args:
+            model: As for ``fit``.
+            datamodule: As for ``fit``.
+            html: A page to write, with charts; nothing else is written.
+            ckpt_path: Not used; taken so that the config file of a fit can be checked.
+            weights_only: Likewise.
+        """
+        from embedft.check.check import check  # the charts' library is large
+
+        check(self, model, datamodule, html)  # type: ignore[arg-type]  # the command line's own
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the resolved ``config.yaml`` of a fit into the output folder."""
+
+    def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Replaces an earlier one: whether the folder may be used was decided before."""
+        if stage != "fit":
+            return
+        config = self.config.clone()
+        # Said once, not of each run with it.
+        config.overwrite, config.ckpt_path, config.report = False, None, None
+        text = self.parser.dump(config, skip_unset=False)
+        with replacing_file(Path(self.config.output_dir) / "config.yaml") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+class EmbedftCLI(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict`` of one module and one datamodule."""
+
+    model: EmbeddingModule
+    datamodule: EmbeddingDataModule
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # it is static there
+        """Lightning's, and ``check``; what is measured is printed here, not by Lightning.
+
+        Those alone that ``parser_kwargs`` has settings for, if it has any: a parser takes 0.1 s.
+        """
+        known = LightningCLI.subcommands()
+        known |= {name: known[name] | {"verbose"} for name in ("validate", "test")}
+        known["check"] = {"model", "datamodule"}
+        wanted = known.keys() & self.parser_kwargs or known
+        return {name: skipped for name, skipped in known.items() if name in wanted}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what belongs to a run as a whole."""
+        parser.add_argument(
+            "--output_dir", type=str, default=DEFAULT_OUTPUT_DIR, help="Folder of the run."
+        )
+        parser.add_argument(
+            "--overwrite",
+            type=bool,
+            default=False,
+            help="Delete the files of an earlier run in output_dir and start anew.",
+        )
+        parser.add_argument(
+            "--save_steps",
+            type=int,
+            default=100,
+            help="Steps between two writes of checkpoints/last.ckpt.",
+        )
+        parser.add_argument(
+            "--save_total_limit",
+            type=int,
+            default=2,
+            help="How many of checkpoints/last.ckpt and the step-N.ckpt before it are kept.",
+        )
+        parser.add_argument(
+            "--report",
+            type=str | None,
+            default=None,
+            help="HTML page of what was measured. If none is given, fit writes "
+            "output_dir/report.html, test of a checkpoint of that run output_dir/test_report.html "
+            "(it measures the base model for it), validate none.",
+        )
+        parser.set_defaults({"model.loss": {"class_path": "MultipleNegativesRankingLoss"}})
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses, and turns ``best`` and ``last`` into files of the output folder."""
+        super().parse_arguments(parser, args)
+        self.settings = self.config[self.config.subcommand]
+        seed = self.settings.get("seed_everything")
+        if seed is not None and not 0 <= seed < 2**32:
+            raise InputError(f"seed: is {seed}, must lie between 0 and {2**32 - 1}")
+        self.folder = RunFolder(Path(self.settings.output_dir))
+        if self.config.subcommand == "fit" and (saved := self.folder.requeued()):
+            self.settings.ckpt_path = str(saved)  # Lightning would take it whatever is asked for
+        if self.config.subcommand == "check":
+            self.settings.ckpt_path = None
+        if self.settings.get("ckpt_path"):
+            path, self.checkpoint = self.folder.read_checkpoint(self.settings.ckpt_path)
+            self.settings.ckpt_path = str(path.resolve())
+
+    def before_instantiate_classes(self) -> None:
+        """Says what is measured, and refuses a folder or report that holds another run's."""
+        self._check_settings()
+        report = self.settings.report
+        may_replace = self.settings.overwrite or (
+            self.subcommand == "fit" and self.settings.ckpt_path
+        )
+        if report and not may_replace and Path(report).exists():
+            raise InputError(f"{report}: exists already; give another --report or --overwrite")
+        if report:
+            check_writable(Path(report).parent, "--report")
+        if self.subcommand == "fit":
+            self.folder.check_free(
+                self.settings.ckpt_path, self.settings.overwrite, self.settings.model.base_model
+            )
+        elif self.subcommand == "check":
+            page = self.settings.html
+            if page is not None and Path(page).exists() and not self.settings.overwrite:
+                raise InputError(f"{page}: exists already; give another --html or --overwrite")
+            if page is not None:
+                check_writable(Path(page).parent, "--html")
+        else:
+            if self.subcommand == "predict":
+                check_writable(self.folder.path, "--output_dir")
+            log.log(RESULT, "%s: %s", self.subcommand, self._weights_in_words())
+
+    def _check_settings(self) -> None:
+        """What can be refused before a model is loaded, and before a folder is said to be used.
+
+        ``check`` says all that it can of a file first.
+
+        Raises:
+            InputError: A setting is out of range, or a file is not there.
+        """
+        if self.subcommand == "check":
+            return
+        data, model, trainer = (self.settings[name] for name in ("data", "model", "trainer"))
+        EmbeddingDataModule(**data.as_dict())
+        check_numbers(
+            model.chunk_size,
+            model.base_share,
+            model.learning_rate,
+            model.warmup_steps,
+            model.dropout,
+            model.weight_decay,
+        )
+        if self.subcommand == "fit":
+            check_end(trainer.max_epochs, trainer.max_steps)
+            if data.train_split == 0 and data.validation_jsonl is None:
+                raise wrong_share(data.train_split)
+            for name, value in (
+                ("save_steps", self.settings.save_steps),
+                ("save_total_limit", self.settings.save_total_limit),
+                ("accumulate_grad_batches", trainer.accumulate_grad_batches),
+                ("check_val_every_n_epoch", trainer.check_val_every_n_epoch),
+            ):
+                if value is not None and value < 1:
+                    raise InputError(f"{name}: is {value}, must be at least 1")
+        for flag, path in (
+            ("--input_jsonl", data.input_jsonl),
+            ("--validation_jsonl", data.validation_jsonl),
+            ("--data.guard_jsonl", data.guard_jsonl),
+        ):
+            if path is not None and not Path(path).exists():
+                raise unreadable(Path(path), FileNotFoundError(), flag)
+
+    def _weights_in_words(self) -> str:
+        if not self.settings.ckpt_path:
+            return f"the weights of base model {self.settings.model.base_model}, no checkpoint"
+        return (
+            f"the weights of checkpoint {self.settings.ckpt_path} "
+            f"(step {self.checkpoint['global_step']}, epoch {self.checkpoint['epoch']})"
+        )
+
+    def instantiate_classes(self) -> None:
+        """Makes model, data and trainer; a setting that one of them refuses is wrong input."""
+        try:
+            super().instantiate_classes()
+        except InputError as error:
+            if self.subcommand == "check":  # the file can be looked at without a model
+                from embedft.check.check import check_file  # the charts' library is large
+
+                data = self.settings.data
+                check_file(data.input_jsonl, data.positive, self.settings.html, error)
+            raise
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            reason = refusal(error)
+            hint = "; use --accelerator auto" if "backend found" in reason else ""
+            raise InputError(reason + hint) from error
+        if self.settings.ckpt_path:  # Lightning does it again; here a misfit is one clear line
+            load_weights(self.model.encoder, self.checkpoint, Path(self.settings.ckpt_path))
+            if self.subcommand != "fit":
+                changed = changed_settings(self.model.encoder, self.model.hparams, self.checkpoint)
+                if changed:
+                    log.warning(
+                        "%s: not as the checkpoint was trained: %s; the config.yaml of its run has "
+                        "what it was trained with",
+                        self.subcommand,
+                        ", ".join(changed),
+                    )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Adds the callbacks that make the files of a run."""
+        configured = self._get(self.config_init, "trainer", default={})
+        for name, whole in WHOLE.items():
+            if configured[name] not in whole:
+                raise InputError(
+                    f"trainer.{name}: leaves out texts to measure or predict; leave the setting "
+                    "out (for a short try of fit use --trainer.max_steps 5)"
+                )
+        if configured["log_every_n_steps"] == 0:
+            raise InputError("trainer.log_every_n_steps: is 0, must be at least 1")
+        callbacks = list(configured.get("callbacks") or [])
+        if self.subcommand == "fit":
+            self.run_files = RunFiles(self.settings.output_dir)
+            checkpoints = RunCheckpoints(
+                self.folder.checkpoints,
+                self.run_files,
+                self.settings.save_steps,
+                self.settings.save_total_limit,
+            )
+            callbacks = [StayStopped(self.run_files), *callbacks, self.run_files]
+            callbacks += [checkpoints, StopOnSignal(checkpoints)]
+            if configured.get("logger") is None:
+                kwargs["logger"] = self.folder.tensorboard()
+        else:
+            kwargs["logger"] = configured.get("logger") or False
+            kwargs["enable_checkpointing"] = False
+        if self.subcommand == "predict":
+            callbacks.append(PredictionWriter(self.settings.output_dir))
+        plugins = configured.get("plugins") or []
+        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+        return super().instantiate_trainer(
+            callbacks=callbacks,
+            plugins=[*plugins, AtomicCheckpointIO()],
+            default_root_dir=self.settings.output_dir,
+            **kwargs,
+        )
+
+    # Around fit: everything that can go wrong with the input goes wrong before a file is touched.
+
+    def before_fit(self) -> None:
+        """Reads the data, then makes the folder."""
+        self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
+        choose_epochs(self.trainer, len(self.datamodule.rows))
+        self.datamodule.trainer = self.trainer  # it knows how many devices share a batch
+        check_interval(self.trainer, self.datamodule)
+        if self.settings.ckpt_path:
+            epochs, done = self.trainer.max_epochs, self.checkpoint["epoch"]
+            if epochs is not None and -1 < epochs < done:
+                raise InputError(f"epochs: is {epochs}, the run has done {done}; give more")
+            state = self.checkpoint.get(self.datamodule.__class__.__qualname__, {})
+            self.datamodule.refuse_other_run(state)
+            self.model.refuse_other_layers(self.checkpoint)
+        check_guard(self.datamodule, self.model.encoder)
+        if not self.trainer.is_global_zero:
+            return
+        self.folder.lock()
+        if self.settings.ckpt_path is None:
+            self.folder.clear(self.settings.overwrite)
+        self.folder.make()
+        log_to_file(self.folder.log_file)
+        self.run_files.begin(
+            {
+                "base_model": self.settings.model.base_model,
+                "num_epochs": self.trainer.max_epochs,
+                "train_examples": self.datamodule.report["train_examples"],
+                "eval_examples": self.datamodule.report["eval_examples"],
+            }
+        )
+
+    def fit(self, **settings: Any) -> None:
+        """The Trainer's; after an error nothing of it is left to a next run of this process."""
+        if settings.get("ckpt_path"):  # the base model was measured; now it would be these weights
+            self.trainer.num_sanity_val_steps = 0
+        with self._left_clean():
+            self.trainer.fit(**settings)
+
+    @contextmanager
+    def _left_clean(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.model.forget_cast_weights()
+            self.folder.unlock()
+            raise
+
+    def after_fit(self) -> None:
+        """Measures the last weights if nobody has, exports best and last, prints the table."""
+        try:
+            with self._left_clean():
+                finish_run(
+                    self.trainer,
+                    self.model,
+                    self.datamodule,
+                    self.folder,
+                    self.run_files,
+                    self._hyperparameters(),
+                    Path(self.settings.report) if self.settings.report else self.folder.report,
+                )
+        except (Exception, SIGTERMException) as error:
+            if "failure" not in getattr(self.run_files, "progress", {}):  # not said by Lightning
+                self.run_files.on_exception(self.trainer, self.model, error)
+            if isinstance(error, SIGTERMException):  # in one of the evaluations
+                message = "all steps are done and saved; for the models go on with --ckpt_path last"
+                raise StoppedError(signal.SIGTERM, message) from None
+            raise
+        finally:
+            self.folder.unlock()
+
+    # What LightningCLI runs in place of the Trainer's own.
+
+    def test(self, **settings: Any) -> None:
+        """Measures, prints one table, and writes a page."""
+        with self._left_clean():
+            self.trainer.test(**settings, verbose=False)
+            self._report_measured()
+
+    def validate(self, **settings: Any) -> None:
+        """As :meth:`test`."""
+        with self._left_clean():
+            self.trainer.validate(**settings, verbose=False)
+            self._report_measured()
+
+    def predict(self, **settings: Any) -> None:
+        """The Trainer's; see :meth:`fit`."""
+        with self._left_clean():
+            self.trainer.predict(**settings)
+
+    def _report_measured(self) -> None:
+        settings = {"measured": self._weights_in_words(), "precision": self.trainer.precision}
+        report_measured(
+            self.trainer,
+            self.model,
+            self.datamodule,
+            self.checkpoint["global_step"] if self.settings.ckpt_path else None,
+            settings,
+            self._page(),
+        )
+
+    def _page(self) -> Path | None:
+        """Where the page goes: if none is named, that of a test beside the run it is of."""
+        if self.settings.report:
+            return Path(self.settings.report)
+        checkpoint = self.settings.ckpt_path
+        of_run = checkpoint and Path(checkpoint).parent == self.folder.checkpoints.resolve()
+        return self.folder.test_report if self.subcommand == "test" and of_run else None
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        trainer = self.trainer
+        return {
+            "loss": f"{type(self.model.loss).__name__} "
+            f"{dict(self.settings.model.loss.get('init_args') or {})}",
+            "epochs": trainer.max_epochs,
+            "batch_size": self.datamodule.batch_size * trainer.world_size,
+            "accumulate_grad_batches": trainer.accumulate_grad_batches,
+            "learning_rate": self.model.learning_rate,
+            "weight_decay": self.model.weight_decay,
+            "warmup_steps": self.model.warmup_steps,
+            "base_share": self.model.base_share,
+            "gradient_clip_val": trainer.gradient_clip_val,
+            "precision": trainer.precision,
+            "seed": self.datamodule.seed,
+            "split_seed": self.datamodule.split_seed,
+            "train_split": self.datamodule.train_split,
+            "positive": self.datamodule.positive,
+            "topic_batches": self.datamodule.by_topic,
+            "file_batches": self.datamodule.by_file,
+            "hard_negatives": self.datamodule.hard,
+            "mine_negatives": self.datamodule.mines,
+            **{
+                name: self.model.hparams[name]
+                for name in ("matryoshka_dims", "lora", "freeze_layers", "dropout")
+                if self.model.hparams[name] is not None
+            },
+        }
+
+
+def _seed(seed_everything: bool | int) -> int:
+    return 42 if isinstance(seed_everything, bool) else seed_everything

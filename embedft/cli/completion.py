@@ -1,0 +1,72 @@
+"""``--print_completion``: a script for the shell that completes subcommands and flags."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from typing import Any, NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from embedft.cli.app import CommandLineTrainer, EmbedftCLI
+from embedft.cli.commands import COMMANDS, command_parser
+from embedft.cli.flags import SHORT_FLAGS
+from embedft.cli.help import Parser
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.errors import InputError
+from embedft.training.module import EmbeddingModule
+
+SHELLS = ("bash", "zsh", "tcsh")
+
+
+def print_completion(shell: str) -> None:
+    """Prints the completion script of the program ``embedft``.
+
+    Args:
+        shell: ``bash``, ``zsh`` or ``tcsh``; jsonargparse's name for it, ``shtab-bash``, as well.
+
+    Raises:
+        InputError: The shell is another one, or shtab is not installed.
+    """
+    shell = shell.removeprefix("shtab-")
+    if shell not in SHELLS:
+        raise InputError(f"--print_completion: is {shell}, give one of {', '.join(SHELLS)}")
+    if find_spec("shtab") is None:
+        raise InputError("--print_completion: needs shtab: pip install 'embedft[completion]'")
+    _CompletionCLI(
+        EmbeddingModule,
+        EmbeddingDataModule,
+        trainer_class=CommandLineTrainer,
+        load_from_checkpoint_support=False,
+        auto_configure_optimizers=False,
+        parser_class=_CompletionParser,
+        parser_kwargs={"prog": "embedft"},
+        args=[f"shtab-{shell}"],
+    )
+
+
+class _CompletionParser(Parser):
+    def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
+        """Adds those that are not the Trainer's, too."""
+        subcommands = super().add_subcommands(*args, **kwargs)
+        for name, (_, summary) in COMMANDS.items():
+            subcommands.add_subcommand(name, command_parser(name), help=summary)
+        return subcommands
+
+
+class _CompletionCLI(EmbedftCLI):
+    """The command line as it is typed, short flags included; it prints its script and ends."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds what is otherwise expanded before it is parsed."""
+        super().add_arguments_to_parser(parser)
+        for short, dotted in SHORT_FLAGS.items():
+            parser.add_argument(f"--{short}", help=f"The same as --{dotted}.")
+        # A loss may hold a loss: jsonargparse would list --model.loss.loss.loss... 660 deep, 58 MB.
+        loss: Any = parser._option_string_actions["--model.loss"]
+        loss.sub_add_kwargs["skip"] = {"loss"}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> NoReturn:
+        """Prints."""
+        print(parser.get_completion_script(args[0]))
+        sys.exit()

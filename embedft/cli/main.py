@@ -1,0 +1,197 @@
+"""The command line: LightningCLI with short flags, older configs and one-line errors."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import signal
+import sys
+from argparse import ArgumentError
+from typing import NoReturn
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import distributed
+
+from embedft._version import __version__
+from embedft.cli.app import TRAINER_DEFAULTS, CommandLineTrainer, EmbedftCLI, SaveConfig
+from embedft.cli.commands import COMMANDS, run_command, summaries
+from embedft.cli.flags import SHORT_FLAGS, complete_flags, expand_arguments
+from embedft.cli.help import (
+    PROG,
+    HelpFormatter,
+    Parser,
+    overview,
+    parser_settings,
+)
+from embedft.cli.messages import explain
+from embedft.cli.screens import SCREENS
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
+from embedft.tools.log import start_log, write_nowhere
+from embedft.tools.progress import be_quiet
+from embedft.tools.text import nearest
+from embedft.training.module import EmbeddingModule
+
+
+def _flags_of(name: str) -> list[str]:
+    """What may follow a subcommand's name, without ``--``."""
+    if name in COMMANDS:
+        return list(inspect.signature(COMMANDS[name][0]).parameters)
+    sections = {"model": EmbeddingModule, "data": EmbeddingDataModule, "trainer": Trainer}
+    dotted = [
+        f"{section}.{parameter}"
+        for section, part in sections.items()
+        for parameter in inspect.signature(part).parameters
+    ]
+    page = ["html"] if name == "check" else ["report"]
+    return [*SHORT_FLAGS, *SCREENS["fit"].flags, "save_steps", "save_total_limit", *page, *dotted]
+
+
+def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | None:
+    """Runs a command line.
+
+    Args:
+        arguments: What follows ``python -m embedft``.
+        without_results: Print warnings and errors alone, on standard error.
+
+    Returns:
+        What ``fit``, ``validate``, ``test`` or ``predict`` was run by; None of other commands.
+
+    Raises:
+        EmbedftError: It can't be done; of input that is wrong an :class:`InputError`.
+    """
+    quiet = "--quiet" in arguments
+    arguments = [arg for arg in arguments if arg != "--quiet"] or ["--help"]
+    if arguments[0] == "help":
+        arguments = [*arguments[1:2], "--help"]
+    if arguments[0] == "--version":
+        print(f"embedft {__version__}")
+        return None
+    try:
+        start_log(quiet, warnings_only=arguments[0] == "search", without_results=without_results)
+        flag, _, value = arguments[0].partition("=")
+        if flag == "--print_completion":
+            from embedft.cli.completion import print_completion  # which imports this file
+
+            print_completion(value or "".join(arguments[1:]))
+            return None
+        if not arguments[0].startswith("-") and arguments[0] not in (*SCREENS, *COMMANDS):
+            known = [*SCREENS, *COMMANDS]
+            raise InputError(
+                f"{arguments[0]}: no such subcommand{nearest(arguments[0], known)}; there are "
+                f"{', '.join(known)}"
+            )
+        if arguments[0] in COMMANDS:
+            run_command(arguments[0], complete_flags(arguments[1:]))
+            return None
+        needed = SCREENS.keys() & {arguments[0]} or SCREENS.keys()
+        return EmbedftCLI(
+            EmbeddingModule,
+            EmbeddingDataModule,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            trainer_class=CommandLineTrainer,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=42,
+            load_from_checkpoint_support=False,
+            auto_configure_optimizers=False,
+            parser_class=Parser,
+            parser_kwargs={
+                "prog": PROG,
+                "description": overview(summaries()),
+                "formatter_class": HelpFormatter,
+                "exit_on_error": False,
+                "version": __version__,
+                **{name: parser_settings(name) for name in needed},
+            },
+            args=expand_arguments(arguments),
+        )
+    except ArgumentError as error:
+        name = arguments[0]
+        raise InputError(explain(str(error), name, _flags_of(name))) from None
+    except MisconfigurationException as error:
+        raise InputError(str(error)) from error
+    except SIGTERMException:
+        raise StoppedError(signal.SIGTERM, "before there was anything to save") from None
+    except SystemExit as ended:
+        if isinstance(ended.__context__, KeyboardInterrupt):  # Lightning makes it status 1
+            raise KeyboardInterrupt from None
+        raise
+    except BrokenPipeError:  # main knows what it means
+        raise
+    except OSError as error:
+        raise RunFailedError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise RunFailedError(
+            "out of memory; --model.chunk_size 32 trains the same batch in the memory of 32 texts; "
+            "a smaller --batch_size, --eval_batch_size or --max_seq_length takes less too"
+        ) from error
+    finally:
+        be_quiet(False)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs a command line; wrong input ends with one clear line and exit status 2."""
+    try:
+        try:
+            _run_to_its_end(sys.argv[1:] if args is None else list(args))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # what reads it, such as head, has enough
+        write_nowhere(sys.stdout)
+        sys.exit(128 + 13)  # as a program that SIGPIPE ends
+
+
+def _run_to_its_end(args: list[str]) -> None:
+    try:
+        run(args)
+        _wait_for_all_ranks()
+    except StoppedError as error:
+        # A rank that ends with an error makes Lightning's launcher kill the others as they save.
+        if rank_zero_only.rank:
+            sys.exit(0)
+        print(f"embedft: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except EmbedftError as error:
+        _fail(str(error), error.exit_status)
+    except KeyboardInterrupt:  # nothing was there to save
+        if not rank_zero_only.rank:
+            print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
+def _wait_for_all_ranks() -> None:
+    """Lets the processes of a run end together, each without threads at work.
+
+    One that ends earlier is aborted with its threads, and torchrun then stops the first rank, which
+    may still be writing the models.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        atexit.unregister(_leave_group)
+        atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory, of the machine or of a GPU, was not enough."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # The last is how oneDNN says it.
+    phrases = ("not enough memory", "can't allocate memory", "could not create a primitive")
+    return any(phrase in str(error) for phrase in phrases)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    print(f"embedft: error: {message}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,114 @@
+"""The parser's complaints in one line that says what to type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from embedft.cli.flags import SHORT_FLAGS
+from embedft.cli.help import PROG
+from embedft.cli.screens import EXAMPLES, SCREENS
+from embedft.encoder.base_model import exported_by_run
+from embedft.tools.text import nearest
+
+_SHORT = {dotted: short for short, dotted in reversed(SHORT_FLAGS.items())}
+
+
+def explain(message: str, command: str, flags: Iterable[str]) -> str:
+    """The parser's complaint in one line, with the nearest name for one that it does not know.
+
+    Args:
+        message: Of jsonargparse or argparse, any number of lines.
+        command: The subcommand, or what was typed in its place.
+        flags: The names of its flags, without ``--``.
+    """
+    known = list(flags)
+    if names := re.match(r"the following arguments are required: (.*)", message):
+        plain = [name.removeprefix("data.") for name in _without(command, names[1]).split(", ")]
+        wanted = ", ".join(f"--{name.lstrip('-')}" for name in plain)
+        return f"{wanted}: missing; for example: {_example(command)}"
+    key = re.match(r'Parser key "([^"]+)":', message)
+    if key and (said := _wrong_value(_without(command, key[1]), message)):
+        return said
+    if model := re.match(r"Parser key \"model\":\s+Unable to load config '([^']+)'", message):
+        meant = exported_by_run(Path(model[1])) or model[1]
+        return f"--model: {model[1]}: is no config; did you mean --base_model {meant}?"
+    if option := re.match(r"Subcommand '\w+' does not accept option '([^']+)'", message):
+        return f"{option[1]}: there is no such setting{nearest(option[1], known)}"
+    if yaml := re.match(r"Problems parsing config: (.*)", message, re.S):
+        return f"--config: not a YAML file: {_line(yaml[1])}"
+    if unknown := re.match(r"[Uu]nrecognized arguments: (\S+)", message):
+        return _line(message) + _instead(unknown[1], command, known)
+    return _line(message)
+
+
+def refusal(error: BaseException) -> str:
+    """What the class of a setting said when it refused its arguments, in one line.
+
+    Where a setting may be one class or a list, the parser tries both and says how each failed.
+    """
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    entry = r"^  - (?!Not a valid subclass|Expected )(.+?)(?=\n  - |\nGiven value)"
+    tried = re.findall(entry, str(error), re.M | re.S)
+    return _line((tried or [str(cause)])[0]).rstrip("!.")
+
+
+def _instead(unknown: str, command: str, known: list[str]) -> str:
+    if command.startswith("-"):
+        return f"; a subcommand comes first, such as: {_example('fit')}"
+    if not unknown.startswith("-"):
+        if unknown.endswith(".jsonl") and "input_jsonl" in known:
+            return f"; a file of pairs is given as --input_jsonl {unknown}"
+        return f"; settings are given as --flag VALUE, see {PROG} {command} --help"
+    name = unknown.partition("=")[0].lstrip("-").replace("-", "_")
+    found = nearest(name, known).replace("mean ", "mean --")
+    return found or f"; {PROG} {command} --help_all lists all flags"
+
+
+def _wrong_value(key: str, message: str) -> str | None:
+    """A setting whose value the parser refuses."""
+    if missing := re.search(r"File does not exist: '?([^'\n]+)", message):
+        return f"--{key}: {missing[1]}: no such file"
+    of_class = r"Problem with given class_path '.+':\n( +)Parser key \"(.+)\":((?:\n\1 +.*)+)"
+    if (inner := re.search(of_class, message)) and (
+        said := _wrong_value(f"{key}.{inner[2]}", inner[3])
+    ):
+        return said
+    if path := re.search(r"Problem with given class_path '([^']+)':\s+(.*)", message):
+        name = path[1].removeprefix("embedft.")
+        if unknown := re.match(r"Option '(\w+)' is not accepted", path[2]):
+            see = f"{PROG} fit --{key}.help={name} lists those of {name}"
+            return f"{key}.{unknown[1]}: there is no such setting; {see}"
+        return f"{key}: {path[1]}: {path[2]}"
+    expected = re.findall(r"Expected an? (?:<class ')?(.+?)(?:'>.*|\. Got .*|$)", message, re.M)
+    value = re.search(r"(?:Given|Got) value: (.*)", message)
+    if not (expected and value):
+        return None
+    kinds = [_kind(kind) for kind in expected if not kind.startswith(("NoneType", "path but"))]
+    short = f" (--{_SHORT[key]})" if key in _SHORT else ""
+    return f"{key}{short}: is {value[1]}, expected {' or '.join(kinds)}"
+
+
+def _kind(kind: str) -> str:
+    """A type in words."""
+    if choices := re.match(r"typing\.Literal\[(.*)\]", kind):
+        return " or ".join(choice.strip(" '") for choice in choices[1].split(","))
+    words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+    return words.get(kind, kind)
+
+
+def _example(command: str) -> str:
+    screen = SCREENS.get(command)
+    examples = screen.examples if screen else EXAMPLES.get(command, ("--help",))
+    return f"{PROG} {command} {examples[-1]}"
+
+
+def _without(command: str, keys: str) -> str:
+    return re.sub(rf"\b{re.escape(command)}\.(?=\w)", "", keys)
+
+
+def _line(message: str) -> str:
+    return " ".join(message.split())

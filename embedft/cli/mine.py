@@ -1,0 +1,124 @@
+"""Mines hard negatives: for each question the wrong answers that a model ranks high."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.pairs import RIGHT, row_keys
+from embedft.data.split import leak_groups
+from embedft.data.texts import stream_rows
+from embedft.encoder.base_model import DEFAULT_BASE_MODEL
+from embedft.encoder.encoder import Encoder
+from embedft.errors import InputError
+from embedft.inference.embed import one_device_trainer
+from embedft.inference.embedding_file import EmbeddingFile
+from embedft.inference.hard_negatives import RELATIVE_MARGIN, hard_negative_rows
+from embedft.table.jsonl import numbered_lines
+from embedft.table.record import normalize_text
+from embedft.tools.files import replacing_file
+from embedft.tools.progress import progress
+
+log = logging.getLogger(__name__)
+
+
+def mine(
+    input_jsonl: str,
+    output_jsonl: str,
+    base_model: str = DEFAULT_BASE_MODEL,
+    num_negatives: int = 3,
+    relative_margin: float = RELATIVE_MARGIN,
+    max_seq_length: int | None = None,
+    eval_batch_size: int = 64,
+    accelerator: str = "auto",
+    precision: str = "auto",
+    cache_dir: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes the rows of a file, all that they hold, with mined ``negatives`` after their own.
+
+    A negative is another row's answer that the model finds similar to the question. It never
+    shares a text or a file with the row, directly or through others, nor is it more similar to the
+    question than 1 - ``relative_margin`` times the row's own answer: it may be right as well. A
+    run that was stopped goes on where it was when it is started again.
+
+    Args:
+        input_jsonl: JSONL file as for ``fit``.
+        output_jsonl: File to write.
+        base_model: Hub id or folder of the model that mines; a tuned model's folder, too.
+        num_negatives: How many a row at most, the most similar first.
+        relative_margin: From 0 to 1; a larger one takes fewer that may be right.
+        max_seq_length: Tokens a text at most; by default what the model's folder says.
+        eval_batch_size: Texts embedded at a time.
+        accelerator: Lightning's: ``auto``, ``cpu``, ``gpu``, ...
+        precision: Lightning's, or ``auto``: bf16 where the hardware has it.
+        cache_dir: Folder of tokenised texts, as for ``fit``.
+        overwrite: Replace an existing file.
+
+    Raises:
+        InputError: The input or a setting can't be used, or the file exists.
+    """
+    target = Path(output_jsonl)
+    if target.exists() and not overwrite:
+        raise InputError(f"{target}: exists already; give another --output_jsonl or --overwrite")
+    if num_negatives < 1:
+        raise InputError(f"num_negatives: is {num_negatives}, must be at least 1")
+    if not 0 <= relative_margin <= 1:
+        raise InputError(f"relative_margin: is {relative_margin}, must lie from 0 to 1")
+    encoder = Encoder(base_model, max_seq_length=max_seq_length)
+    data = EmbeddingDataModule(input_jsonl, eval_batch_size=eval_batch_size, cache_dir=cache_dir)
+    data.load(encoder, False, "predict")
+    trainer = one_device_trainer(accelerator, precision)
+    embeddings = EmbeddingFile(target, data.tokens, data.predicted_texts, encoder, trainer)
+    done = len(embeddings.texts) - len(embeddings.missing)
+    if done:
+        log.info("mining: %d texts are embedded already", done)
+    embeddings.fill(data.eval_batch_size, "embedding")
+    rows = np.arange(len(data.table))
+    if data.table.label is not None:
+        rows = rows[data.table.label >= RIGHT]
+    found_RN, scores_RN = hard_negative_rows(
+        rows,
+        torch.from_numpy(embeddings.of(data.table.question[rows])),
+        lambda some: torch.from_numpy(embeddings.of(data.answer_texts[some])),
+        data.table.answer_key,
+        leak_groups(row_keys(data.table, np.arange(len(data.table)))),
+        count=num_negatives,
+        relative_margin=relative_margin,
+    )
+    negatives = [found_N[found_N >= 0].tolist() for found_N in found_RN]
+    _write(target, data, dict(zip(rows.tolist(), negatives, strict=True)))
+    embeddings.remove()
+    count = int((found_RN >= 0).sum())
+    short = int((found_RN < 0).any(axis=1).sum())
+    print(
+        f"{target}: {count} negatives for {len(rows)} rows, mean similarity "
+        f"{np.nanmean(scores_RN) if count else float('nan'):.3f}"
+        + (f"; {short} rows have fewer than {num_negatives}" if short else "")
+    )
+
+
+def _write(target: Path, data: EmbeddingDataModule, negatives: dict[int, list[int]]) -> None:
+    """The good rows in their order and as they were, each with the texts of its negatives."""
+    wanted = {row for some in negatives.values() for row in some}
+    rows = progress(stream_rows(data), total=len(data.table), desc="reading", unit=" rows")
+    texts = {index: row.answer for index, row in enumerate(rows) if index in wanted}
+    lines = numbered_lines(Path(data.input_jsonl))
+    with (
+        replacing_file(target) as temporary,
+        # Half a surrogate pair in a field that embedft doesn't look at stays the escape it was.
+        temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream,
+    ):
+        rows = progress(stream_rows(data), total=len(data.table), desc="writing", unit=" rows")
+        for index, row in enumerate(rows):
+            entry = json.loads(next(line for number, line, _ in lines if number == row.line))
+            found = [texts[other] for other in negatives.get(index, [])]
+            own = {normalize_text(text) for text in row.negatives}
+            new = [text for text in found if normalize_text(text) not in own]
+            entry["negatives"] = [*row.negatives, *new]
+            stream.write(json.dumps(entry, ensure_ascii=False) + "\n")

@@ -1,0 +1,1 @@
+"""Models that leave: sentence-transformers folders, ONNX, the hub."""

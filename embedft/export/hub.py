@@ -1,0 +1,110 @@
+"""The ``export`` command: from a checkpoint or an exported folder to a folder, ONNX, the hub."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from embedft.errors import InputError, RunFailedError
+from embedft.export.model_card import FOLDER
+
+log = logging.getLogger(__name__)
+
+
+def files_to_upload(folder: Path) -> dict[str, Path]:
+    """The files of a model by their path on the hub; hidden ones stay here."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    return {
+        name: path
+        for name, path in sorted(files.items())
+        if path.is_file() and not any(part.startswith(".") for part in name.split("/"))
+    }
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raises InputError if a repository id is not ORG/NAME."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        raise InputError(
+            f"push_to_hub: {repo_id!r} is not ORG/NAME (letters, digits, '-', '_', '.', 96 at most)"
+        ) from None
+
+
+def check_token() -> None:
+    """Raises InputError if there is no token, or the hub is switched off."""
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        raise InputError("push_to_hub: HF_HUB_OFFLINE is set; unset it, or try --dry_run")
+    if get_token() is None:
+        raise InputError(
+            "push_to_hub: no token for the hub; type: hf auth login, or set HF_TOKEN to one with "
+            "write access (https://huggingface.co/settings/tokens); --dry_run needs none"
+        )
+
+
+def _card(folder: Path, repo_id: str) -> str:
+    """The card, in which the model has its id."""
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return text.replace(f'"{FOLDER}"', f'"{repo_id}"')
+
+
+def upload_plan(folder: Path, repo_id: str, private: bool) -> str:
+    """What would be uploaded, and where to."""
+    from huggingface_hub import ModelCard, constants
+
+    sizes = {name: path.stat().st_size for name, path in files_to_upload(folder).items()}
+    metadata: Any = ModelCard(_card(folder, repo_id), ignore_metadata_errors=True).data
+    lines = [
+        f"would upload to {constants.ENDPOINT}/{repo_id} ({'private' if private else 'public'}), "
+        "in one commit:",
+        *(f"{size / 1e3:12,.1f} kB  {name}" for name, size in sizes.items()),
+        f"{sum(sizes.values()) / 1e3:12,.1f} kB  in {len(sizes)} files",
+    ]
+    if metadata.license is None:
+        lines.append(
+            "README.md names no license: look at those of the base model and of your data, and add "
+            "a line such as license: apache-2.0 to its head"
+        )
+    return "\n".join(lines)
+
+
+def upload(folder: Path, repo_id: str, private: bool) -> str:
+    """Makes the repository if there is none, and commits all files at once; returns its URL."""
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    contents: dict[str, Any] = files_to_upload(folder)
+    api = HfApi(library_name="embedft")
+    try:
+        if not sys.stderr.isatty():
+            disable_progress_bars()
+        url = api.create_repo(repo_id, private=private or None, exist_ok=True)
+        repo_id = url.repo_id  # with the user's own name where none is given
+        contents["README.md"] = _card(folder, repo_id).encode()
+        if private and not api.model_info(repo_id).private:
+            raise InputError(f"push_to_hub: {url} exists and is public; nothing was uploaded")
+        api.create_commit(
+            repo_id,
+            [CommitOperationAdd(name, content) for name, content in contents.items()],
+            commit_message="Upload a model fine-tuned with embedft",
+        )
+    except InputError:
+        raise
+    except Exception as error:  # of its own, of HTTP and of files; all mean the same to the user
+        causes = [error] if error.__cause__ is None else [error, error.__cause__]
+        reason = " ".join(" ".join(str(cause) or repr(cause) for cause in causes).split())[:300]
+        raise RunFailedError(f"{repo_id}: not uploaded: {reason}") from None
+    finally:
+        enable_progress_bars()
+    return str(url)

@@ -1,0 +1,180 @@
+"""The sentence-transformers folder, loadable by every release from 2.2 on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+import transformers
+
+from embedft.encoder.checkpoint import load_weights, read_checkpoint
+from embedft.encoder.encoder import Encoder
+from embedft.errors import InputError
+from embedft.export.model_card import ModelCard
+from embedft.tools.files import replacing_folder, write_json
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "unigram.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+)
+
+
+def export_encoder(encoder: Encoder, folder: Path, card: ModelCard) -> None:
+    """Writes an encoder as a sentence-transformers model, in one piece.
+
+    Weights are float32 safetensors. The base model's configuration and tokenizer files are carried
+    over as they are, since training does not change them: what could load the base model can load
+    this one. An existing folder is replaced when the new one is complete.
+
+    Args:
+        encoder: The encoder.
+        folder: Where to.
+        card: Becomes ``README.md``.
+    """
+    with replacing_folder(folder) as target:
+        _write_backbone(encoder, target)
+        _write_tokenizer(encoder, target)
+        modules = ["Transformer", "Pooling", *(["Normalize"] if encoder.normalize else [])]
+        paths = ["", "1_Pooling", "2_Normalize"]
+        write_json(
+            target / "modules.json",
+            [
+                {
+                    "idx": index,
+                    "name": str(index),
+                    "path": paths[index],
+                    "type": f"sentence_transformers.models.{module}",
+                }
+                for index, module in enumerate(modules)
+            ],
+        )
+        write_json(
+            target / "sentence_bert_config.json",
+            {
+                "max_seq_length": encoder.max_seq_length,
+                "do_lower_case": encoder.base.do_lower_case,
+            },
+        )
+        write_json(
+            target / "1_Pooling" / "config.json",
+            {
+                "word_embedding_dimension": encoder.embedding_dim,
+                "pooling_mode_cls_token": encoder.pooling == "cls",
+                "pooling_mode_mean_tokens": encoder.pooling == "mean",
+                "pooling_mode_max_tokens": False,
+                "pooling_mode_mean_sqrt_len_tokens": False,
+            },
+        )
+        if encoder.normalize:
+            write_json(target / "2_Normalize" / "config.json", {})
+        write_json(
+            target / "config_sentence_transformers.json",
+            {
+                "__version__": {
+                    "sentence_transformers": "2.2.0",
+                    "transformers": transformers.__version__,
+                    "pytorch": torch.__version__,
+                },
+                "prompts": encoder.base.prompts,
+                "default_prompt_name": encoder.base.default_prompt_name,
+                "similarity_fn_name": "cosine",
+            },
+        )
+        (target / "README.md").write_text(card.render(), encoding="utf-8")
+
+
+def _write_backbone(encoder: Encoder, target: Path) -> None:
+    backbone = encoder.backbone
+    weights = encoder.plain_weights()
+    state = {name: tensor.float().contiguous() for name, tensor in weights.items()}
+    if (pooler := encoder.base_pooler[0]) is not None:  # as the base has it: plain loaders ask
+        state |= {f"pooler.{name}": tensor for name, tensor in pooler.state_dict().items()}
+    backbone.save_pretrained(target, state_dict=state)
+    config = json.loads((encoder.base.folder / "config.json").read_text(encoding="utf-8"))
+    for key in ("torch_dtype", "dtype"):
+        if key in config:
+            config[key] = "float32"
+    write_json(target / "config.json", config)
+
+
+def _write_tokenizer(encoder: Encoder, target: Path) -> None:
+    for name in _TOKENIZER_FILES:
+        source = encoder.base.folder / name
+        if source.is_file():
+            shutil.copyfile(source, target / name)
+    if not (target / "tokenizer.json").is_file():  # the base has only the slow tokenizer's files
+        encoder.tokenizer.save_pretrained(target)
+    path = target / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if config.get("tokenizer_class") == "TokenizersBackend":  # its name before transformers 5
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        config.setdefault("model_input_names", ["input_ids", "attention_mask"])
+    write_json(path, config | {"model_max_length": encoder.max_seq_length})
+
+
+def export_checkpoint(
+    ckpt_path: str, output_dir: str, base_model: str | None = None, overwrite: bool = False
+) -> None:
+    """Writes the sentence-transformers folder of a checkpoint.
+
+    Args:
+        ckpt_path: Checkpoint file, for example out/checkpoints/best.ckpt.
+        output_dir: Folder to write.
+        base_model: The base model's folder or hub id, if it has moved since the training.
+        overwrite: Replace an existing folder.
+
+    Raises:
+        InputError: The checkpoint or its base model can't be used, or the folder is in use.
+    """
+    folder = Path(output_dir)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
+        raise InputError(f"{folder}: exists already; give another --output_dir or --overwrite")
+    path = Path(ckpt_path)
+    is_model = (folder / "modules.json").is_file() and not (folder / "checkpoints").exists()
+    if folder.is_dir() and any(folder.iterdir()) and not is_model:
+        raise InputError(
+            f"{folder}: holds something else than an exported model, which --overwrite would "
+            "delete; give another --output_dir"
+        )
+    checkpoint = read_checkpoint(path)
+    settings = checkpoint["embedft_hyper_parameters"]
+    encoder = Encoder(
+        base_model or settings["base_model"],
+        settings["pooling"],
+        settings["normalize"],
+        settings["max_seq_length"],
+        settings.get("query_prompt"),
+        settings.get("document_prompt"),
+        settings.get("lora"),
+    )
+    if encoder.base.folder.resolve() == folder.resolve():
+        raise InputError(f"{folder}: is the base model; give another --output_dir")
+    load_weights(encoder, checkpoint, path)
+    evaluations = checkpoint.get("callbacks", {}).get("RunFiles", {}).get("evaluations", {})
+    measured = [
+        evaluation
+        for evaluation in evaluations.values()
+        if evaluation["step"] == checkpoint["global_step"]
+    ]
+    card = ModelCard(
+        base_model=settings["base_model"],
+        hub_id=encoder.base.hub_id,
+        embedding_dim=encoder.embedding_dim,
+        max_seq_length=encoder.max_seq_length,
+        hyperparameters={key: settings[key] for key in settings if key != "base_model"},
+        base=evaluations.get("base"),
+        tuned=measured[-1] if measured else None,
+        prompts=encoder.base.prompts,
+    )
+    export_encoder(encoder, folder, card)

@@ -1,0 +1,138 @@
+"""Embedding texts apart from training: in batches, by one device, without Lightning's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from numpy.typing import NDArray
+
+from embedft.data.batches import EvalBatch, TextBatches
+from embedft.encoder.encoder import Encoder
+from embedft.errors import InputError
+from embedft.table.keys import Ints
+from embedft.table.tokens import TokenStore
+from embedft.tools.device import choose_precision, keep_freed_memory
+from embedft.tools.finite import all_finite
+from embedft.tools.progress import progress
+
+
+def one_device_trainer(accelerator: str, precision: str) -> Trainer:
+    """A trainer that chooses device and precision, and writes nothing.
+
+    Args:
+        accelerator: Lightning's: ``auto``, ``cpu``, ``gpu``, ...
+        precision: Lightning's, or ``auto``: bf16 where the hardware has it.
+
+    Raises:
+        InputError: There is no such device or precision.
+    """
+    try:
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=choose_precision(precision, accelerator),  # type: ignore[arg-type]
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except ValueError as error:  # Lightning's refusal of a name
+        raise InputError(str(error)) from None
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
+    return trainer
+
+
+def embed_texts(
+    encoder: Encoder,
+    batches: TextBatches | Sequence[EvalBatch],
+    trainer: Trainer,
+    put: Callable[[Ints, NDArray[np.float32]], None],
+    description: str = "",
+) -> None:
+    """Embeds batch after batch, without dropout and gradients.
+
+    Args:
+        encoder: Moved to the trainer's device; trains on afterwards if it did before.
+        batches: The texts.
+        trainer: Gives device and precision.
+        put: Called after each batch with the numbers of its texts, (texts,), and their
+            embeddings, (texts, D), any length.
+        description: Of the progress bar; none where it is empty.
+
+    Raises:
+        InputError: An embedding is NaN or infinite.
+    """
+    device = trainer.strategy.root_device
+    trainer.precision_plugin.convert_module(encoder).to(device)
+    trained = encoder.training
+    encoder.eval()
+    indices = range(len(batches))
+    bar = progress(indices, desc=description, unit=" batches") if description else indices
+    try:
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            for index in bar:
+                batch = batches[index]
+                embeddings = encoder(batch.input_ids.to(device), batch.lengths).float().cpu()
+                if not all_finite(embeddings):
+                    raise InputError(
+                        f"base_model {encoder.base.name}: an embedding is NaN or infinite; its "
+                        "weights are broken, or --precision 32-true is needed"
+                    )
+                put(batch.texts.numpy(), embeddings.numpy())
+    finally:
+        encoder.train(trained)
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The embeddings of some texts.
+
+    Attributes:
+        texts: (texts,) int64, their numbers, ascending.
+        table: (texts, D) float32, any length.
+    """
+
+    texts: Ints
+    table: NDArray[np.float32]
+
+    def of(self, texts: Ints) -> NDArray[np.float32]:
+        """(texts, D) those of some of the texts."""
+        found: NDArray[np.float32] = self.table[np.searchsorted(self.texts, texts)]
+        return found
+
+
+def embed_once(
+    encoder: Encoder,
+    tokens: TokenStore,
+    texts: Ints,
+    batch_size: int,
+    trainer: Trainer,
+    description: str,
+) -> Embeddings:
+    """Embeds each of some texts once.
+
+    Args:
+        encoder: As for :func:`embed_texts`.
+        tokens: The texts' tokens.
+        texts: (texts,) their numbers there, in any order, any number of times.
+        batch_size: Texts embedded at a time.
+        trainer: Gives device and precision.
+        description: Of the progress bar.
+
+    Raises:
+        InputError: An embedding is NaN or infinite.
+    """
+    distinct = np.unique(texts)
+    table = np.empty((len(distinct), encoder.embedding_dim), dtype=np.float32)
+
+    def put(numbers: Ints, embeddings: NDArray[np.float32]) -> None:
+        table[np.searchsorted(distinct, numbers)] = embeddings
+
+    embed_texts(encoder, TextBatches(tokens, distinct, batch_size), trainer, put, description)
+    return Embeddings(distinct, table)

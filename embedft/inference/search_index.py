@@ -1,0 +1,290 @@
+"""The distinct answers of a file, searched by a model: embedded once, kept on disk.
+
+Shape suffixes: Q questions, K hits a question, D embedding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from embedft.data.batches import EvalBatch
+from embedft.encoder.encoder import Encoder
+from embedft.errors import InputError
+from embedft.inference.embed import embed_texts, one_device_trainer
+from embedft.inference.embedding_file import EmbeddingFile, embeddings_made_of
+from embedft.table.jsonl import OnBadRows, refuse_pipe, stream_records
+from embedft.table.keys import Ints, first_equal
+from embedft.table.read_report import ReadReport
+from embedft.table.record import Record
+from embedft.table.settings import default_cache_dir, read_settings
+from embedft.table.table import Table, read_table
+from embedft.tools.files import replacing_folder, write_json
+
+Field = Literal["answer", "context"]
+
+FORMAT = 1
+"""Version of the files of an index."""
+
+_BLOCK = 1 << 16
+
+
+class Hit(NamedTuple):
+    """One answer that was found.
+
+    Attributes:
+        score: Cosine similarity, from -1 to 1.
+        ids: The ids of the rows that have this answer.
+        file_names: Their files, each once; empty where they name none.
+        text: The answer, or the context.
+    """
+
+    score: float
+    ids: list[str]
+    file_names: list[str]
+    text: str
+
+
+class SearchIndex:
+    """The distinct answers of a file, to be searched by a model; exact.
+
+    Answers that differ only in case, Unicode form or white space are one. The index is a folder
+    whose name depends on the bytes of the file, the weights and settings of the model and the
+    precision: another file or model never finds it. A stopped embedding goes on where it was.
+
+    Args:
+        model: Folder or hub id of the model that searches.
+        input_jsonl: JSONL file as for ``fit``.
+        field: ``answer``, or ``context`` to search the passages; every row must then have one.
+        on_bad_rows: ``error`` refuses a file with bad rows, ``skip`` leaves them out.
+        eval_batch_size: Texts embedded at a time.
+        accelerator: Lightning's: ``auto``, ``cpu``, ``gpu``, ...
+        precision: Lightning's, or ``auto``: bf16 where the hardware has it.
+        cache_dir: Folder of tokenised texts, as for ``fit``.
+        index_dir: Folder of indexes; default ``$XDG_CACHE_HOME/embedft/indexes`` or
+            ``~/.cache/embedft/indexes``. What lies there can be deleted at any time.
+
+    Raises:
+        InputError: The input, the model or a setting can't be used, or FAISS is missing.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        input_jsonl: str,
+        field: Field = "answer",
+        on_bad_rows: OnBadRows = "error",
+        eval_batch_size: int = 64,
+        accelerator: str = "auto",
+        precision: str = "auto",
+        cache_dir: str | None = None,
+        index_dir: str | None = None,
+    ) -> None:
+        if eval_batch_size < 1:
+            raise InputError(f"eval_batch_size: is {eval_batch_size}, must be at least 1")
+        self.model, self.input_jsonl, self.field = model, input_jsonl, field
+        self.on_bad_rows, self.eval_batch_size = on_bad_rows, eval_batch_size
+        self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
+        self.trainer = one_device_trainer(accelerator, precision)
+        self.encoder = _encoder(model)
+        self._faiss = _faiss()  # a wrong model is said before what is missing
+        table = self._read()
+        made_of = {
+            "format": FORMAT,
+            "field": field,
+            **embeddings_made_of(table.tokens, self.encoder, self.trainer),
+        }
+        root = Path(index_dir) if index_dir else default_cache_dir().with_name("indexes")
+        key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:24]
+        self.folder = root / key
+        if not self._open():
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+                with FileLock(root / f".{key}.lock"):  # of two processes one builds
+                    if not self._open():
+                        self._build(table, made_of)
+                        self._open()
+            except OSError as error:
+                raise InputError(
+                    f"{root}: the index can't be written: {error.strerror or error}; "
+                    "give another --index_dir"
+                ) from None
+
+    def __len__(self) -> int:
+        """How many distinct answers there are."""
+        return len(self._offsets) - 1
+
+    def search(self, questions: str | Sequence[str], top_k: int = 5) -> list[list[Hit]]:
+        """The most similar answers of each question, the most similar first.
+
+        Args:
+            questions: One question or any number of them.
+            top_k: Answers a question; at least 1.
+
+        Raises:
+            InputError: A question is empty or no text, or ``top_k`` is below 1.
+        """
+        check_top_k(top_k)
+        questions = [questions] if isinstance(questions, str) else questions
+        if not len(questions):
+            return []
+        scores_QK, places_QK = self._index.search(self._embed(questions), min(top_k, len(self)))
+        return [
+            [self._hit(*found) for found in zip(scores_K, places_K, strict=True)]
+            for scores_K, places_K in zip(scores_QK.tolist(), places_QK.tolist(), strict=True)
+        ]
+
+    def _embed(self, questions: Sequence[str]) -> NDArray[np.float32]:
+        """(Q, D) of length 1, with the model's prompt for questions."""
+        for question in questions:
+            if not isinstance(question, str):
+                raise InputError(f"question {question!r}: is no text")
+            if not question.strip():
+                raise InputError("question: is empty")
+            try:
+                question.encode()
+            except UnicodeEncodeError:
+                raise InputError(f"question {question!a}: is not UTF-8") from None
+        embeddings_QD = np.zeros((len(questions), self.encoder.embedding_dim), np.float32)
+
+        def put(texts: Ints, embeddings: NDArray[np.float32]) -> None:
+            embeddings_QD[texts] = embeddings
+
+        batches = []
+        for start in range(0, len(questions), self.eval_batch_size):
+            texts = questions[start : start + self.eval_batch_size]
+            ids = self.encoder.tokenizer(
+                [self.encoder.query_text(text) for text in texts],
+                truncation=True,
+                max_length=self.encoder.max_seq_length,
+            )["input_ids"]
+            batches.append(
+                EvalBatch(
+                    torch.tensor([token for text in ids for token in text]),
+                    torch.tensor([len(text) for text in ids]),
+                    start + torch.arange(len(texts)),
+                )
+            )
+        embed_texts(self.encoder, batches, self.trainer, put)
+        self._faiss.normalize_L2(embeddings_QD)
+        return embeddings_QD
+
+    def _hit(self, score: float, place: int) -> Hit:
+        with (self.folder / "documents.jsonl").open("rb") as stream:
+            stream.seek(int(self._offsets[place]))
+            return Hit(score, **json.loads(stream.readline()))
+
+    # The files: index.faiss, a document a line, where each line begins, and what they are made of.
+
+    def _read(self) -> Table:
+        refuse_pipe(self.input_jsonl)
+        in_context = self.field == "context"
+        settings = read_settings(self.encoder, self.field, context_required=in_context)
+        try:
+            return read_table(self.input_jsonl, settings, self.cache_dir, self.on_bad_rows)
+        except InputError as error:  # it names the flags of fit
+            message = str(error).replace("--data.positive context", "--field context")
+            raise InputError(message) from None
+
+    def _open(self) -> bool:
+        """Whether the index is there and whole."""
+        try:
+            self._index = self._faiss.read_index(str(self.folder / "index.faiss"))
+            self._offsets: Ints = np.load(self.folder / "offsets.npy", mmap_mode="r")
+            size = (self.folder / "documents.jsonl").stat().st_size
+        except (RuntimeError, OSError, ValueError, EOFError):  # absent, or cut off
+            return False
+        return bool(self._index.ntotal == len(self) and self._offsets[-1] == size)
+
+    def _build(self, table: Table, made_of: dict[str, Any]) -> None:
+        key = table.answer_key if self.field == "answer" else table.context_key
+        texts = table.answer if self.field == "answer" else table.context
+        assert key is not None
+        assert texts is not None
+        first = first_equal(key)  # the first row of an answer stands for all
+        rows = np.flatnonzero(first == np.arange(len(first)))
+        embeddings = EmbeddingFile(
+            self.folder, table.tokens, np.unique(texts[rows]), self.encoder, self.trainer
+        )
+        embeddings.fill(self.eval_batch_size, f"embedding by {self.model}")
+        index = self._faiss.IndexFlatIP(self.encoder.embedding_dim)
+        for start in range(0, len(rows), _BLOCK):
+            block = embeddings.of(texts[rows[start : start + _BLOCK]])
+            self._faiss.normalize_L2(block)
+            index.add(block)
+        with replacing_folder(self.folder) as folder:
+            self._faiss.write_index(index, str(folder / "index.faiss"))
+            self._write_documents(folder, first)
+            write_json(folder / "made_of.json", made_of)
+            if self._read().tokens.fingerprint != table.tokens.fingerprint:
+                raise InputError(f"{self.input_jsonl}: was changed while it was read; run it again")
+        embeddings.remove()
+
+    def _write_documents(self, folder: Path, first: Ints) -> None:
+        """Writes ids, files and text of each distinct answer, in the order of their first rows.
+
+        Args:
+            folder: Where to.
+            first: (rows,) the first row that has the same answer.
+        """
+        repeated = set(first[first != np.arange(len(first))].tolist())
+        rows: dict[int, list[tuple[str, str]]] = defaultdict(list)  # of repeated answers
+        for own, record in zip(first.tolist(), self._records(), strict=False):
+            if own in repeated:
+                rows[own].append((record.id, record.file_name))
+        offsets = [0]
+        with (folder / "documents.jsonl").open("wb") as stream:
+            for row, (own, record) in enumerate(zip(first.tolist(), self._records(), strict=False)):
+                if own != row:
+                    continue
+                same = rows.get(row, [(record.id, record.file_name)])
+                document = {
+                    "ids": [name for name, _ in same],
+                    "file_names": list(dict.fromkeys(name for _, name in same if name)),
+                    "text": getattr(record, self.field),
+                }
+                line = json.dumps(document, ensure_ascii=False) + "\n"
+                offsets.append(offsets[-1] + stream.write(line.encode()))
+        np.save(folder / "offsets.npy", np.array(offsets, dtype=np.int64))
+
+    def _records(self) -> Iterator[Record]:
+        path = self.input_jsonl
+        return stream_records(path, ReadReport(path), context_required=self.field == "context")
+
+
+def check_top_k(top_k: int) -> None:
+    """Refuses no answers.
+
+    Raises:
+        InputError: ``top_k`` is below 1.
+    """
+    if top_k < 1:
+        raise InputError(f"top_k: is {top_k}, must be at least 1")
+
+
+def _encoder(model: str) -> Encoder:
+    try:
+        return Encoder(model)
+    except InputError as error:  # it names the flag of fit
+        raise InputError(
+            str(error).replace("base_model", "model", 1).replace("--base_model", "--model")
+        ) from None
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError:
+        raise InputError(
+            "search needs FAISS; install it with: pip install 'embedft[search]'"
+        ) from None
+    return faiss

@@ -1,0 +1,1 @@
+"""What surrounds a training: folder, checkpoints, signals, logs, and its end."""

@@ -1,0 +1,66 @@
+"""Writes the embeddings of ``predict`` as NumPy files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from embedft.data.texts import stream_rows
+from embedft.tools.files import replacing_file
+from embedft.tools.log import RESULT
+
+log = logging.getLogger(__name__)
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes ``question_embeddings.npy``, ``answer_embeddings.npy`` and ``ids.jsonl``.
+
+    Row i of both arrays, (rows, D) float32, belongs to line i of ``ids.jsonl``, which holds the
+    row's ``id``, ``line`` in the input and ``file_name``.
+
+    Args:
+        output_dir: Where to.
+    """
+
+    def __init__(self, output_dir: str) -> None:
+        super().__init__(write_interval="epoch")
+        self.folder = Path(output_dir)
+
+    def write_on_epoch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        predictions: Sequence[Any],
+        batch_indices: Sequence[Any],
+    ) -> None:
+        """Gathers the ranks' shares and writes."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        used = data.predicted_texts
+        table = torch.zeros(len(used), pl_module.encoder.embedding_dim)  # type: ignore[union-attr, arg-type]
+        for texts, embeddings in predictions:
+            table[np.searchsorted(used, texts.cpu().numpy())] = embeddings.float().cpu()
+        if trainer.world_size > 1:
+            table = trainer.strategy.reduce(table.to(pl_module.device), reduce_op="sum").cpu()
+        if not trainer.is_global_zero:
+            return
+        for name, texts in (("question", data.question_texts), ("answer", data.answer_texts)):
+            path = self.folder / f"{name}_embeddings.npy"
+            with replacing_file(path) as temporary, temporary.open("wb") as stream:
+                np.save(stream, table.numpy()[np.searchsorted(used, texts)])
+            log.log(RESULT, "%s: %d embeddings", path, len(texts))
+        with (
+            replacing_file(self.folder / "ids.jsonl") as temporary,
+            temporary.open("w", encoding="utf-8") as lines,
+        ):
+            for row in stream_rows(data):
+                entry = {"id": row.id, "line": row.line, "file_name": row.file_name}
+                lines.write(json.dumps(entry) + "\n")
+        log.log(RESULT, "%s: the id of each, line by line", self.folder / "ids.jsonl")

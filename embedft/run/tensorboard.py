@@ -1,0 +1,126 @@
+"""What a run's loggers get at its end: settings beside final metrics, and embeddings to look at."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from embedft.evaluation.query_results import Findings
+from embedft.evaluation.verdict import verdict
+from embedft.report.run_data import Evidence
+from embedft.run.best import METRIC
+
+MAX_LABEL = 200
+"""Characters of a text in the projector's list."""
+
+
+def log_outcome(loggers: Sequence[Logger], step: int, evidence: Evidence) -> None:
+    """Logs settings and final metrics to each logger, and the projector's files to TensorBoard.
+
+    Args:
+        loggers: Of the trainer.
+        step: Last step of the run.
+        evidence: What was measured.
+    """
+    metrics = final_metrics(evidence)
+    settings = dict(evidence.settings)
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(settings, metrics, step)  # makes a line of the HPARAMS tab
+            logger.experiment.add_text("verdict", verdict(evidence.base, evidence.tuned), step)
+            _project(logger, evidence)
+        else:
+            logger.log_hyperparams(settings)
+            logger.log_metrics(metrics, step)
+        logger.save()
+
+
+def final_metrics(evidence: Evidence) -> dict[str, float]:
+    """``verdict/...``: nDCG@10 of base and best model, and the gain with its interval."""
+    metrics = {}
+    for name, evaluation in (("base", evidence.base), ("best", evidence.tuned)):
+        if evaluation is not None:
+            metrics[f"verdict/{METRIC}_{name}"] = evaluation[METRIC]
+    gain = (evidence.tuned or {}).get("gain")
+    if gain is not None:
+        metrics["verdict/gain"] = gain["mean"]
+        metrics["verdict/gain_low"] = gain["low"]
+        metrics["verdict/gain_high"] = gain["high"]
+    return metrics
+
+
+def _project(logger: TensorBoardLogger, evidence: Evidence) -> None:
+    """Sampled questions and answers with text, file and rank, before and after."""
+    writer: Any = logger.experiment
+    for name, found in evidence.found.items():
+        labels = _labels(found, evidence)
+        tag = name.replace(" ", "_")
+        # Those of an end before this one, of a resumed run: the writer would warn of them.
+        shutil.rmtree(Path(logger.log_dir) / "00000" / tag, ignore_errors=True)
+        writer.add_embedding(
+            torch.cat([found.questions, found.answers]),
+            metadata=labels,
+            metadata_header=["text", "kind", "file", "rank"],
+            tag=tag,
+        )
+
+
+def _labels(found: Findings, evidence: Evidence) -> list[list[str]]:
+    questions, answers = [], []
+    for query in found.sample.tolist():
+        rank = str(int(found.ranks[query]))
+        row = evidence.rows[query]
+        answer = evidence.documents[int(evidence.relevant[query][0])]
+        questions.append([_one_line(row.question), "question", _one_line(row.file_name), rank])
+        answers.append([_one_line(answer.text), "answer", _one_line(answer.file_name), rank])
+    return questions + answers
+
+
+def _one_line(text: str) -> str:
+    """Without what ends a cell or a line of a table by tabs."""
+    return " ".join(text.split())[:MAX_LABEL]
+
+
+LAYOUT = {
+    "quality": {
+        "gain of nDCG@10 over the base model, with its 95% interval": [
+            "Margin",
+            ["gain/ndcg@10", "gain/ndcg@10_low", "gain/ndcg@10_high"],
+        ],
+        "held-out questions": ["Multiline", ["val/ndcg@10", "val/mrr@10", "val/recall@10"]],
+    },
+    "training": {
+        "loss, in training and held out": ["Multiline", ["train/loss", "val/loss"]],
+        "learning rate": ["Multiline", ["train/learning_rate"]],
+    },
+}
+"""The CUSTOM SCALARS tab: a title, then a chart's title, then its kind and its curves."""
+
+
+class Board(TensorBoardLogger):
+    """Without the curves that Lightning adds on top of the others: ``epoch`` and ``hp_metric``.
+
+    Args:
+        output_dir: Folder of the run; the files lie in ``logs``, also those of a resumed run.
+    """
+
+    def __init__(self, output_dir: str) -> None:
+        super().__init__(output_dir, name="logs", version="", default_hp_metric=False)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs all but the epoch."""
+        kept = {name: value for name, value in metrics.items() if name != "epoch"}
+        super().log_metrics(kept, step)
+
+
+def lay_out(loggers: Sequence[Logger]) -> None:
+    """Gives the layout to each TensorBoard of a run that begins."""
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            writer: Any = logger.experiment
+            writer.add_custom_scalars(LAYOUT)

@@ -1,0 +1,1 @@
+"""Files of rows as columns on disk, memory-mapped."""

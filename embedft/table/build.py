@@ -1,0 +1,167 @@
+"""The one pass over a file that makes the columns of a table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedft.table.block import Block
+from embedft.table.columns import ColumnFiles
+from embedft.table.jsonl import byte_blocks
+from embedft.table.keys import NO_KEY, Ints, Keys, Mask, first_equal, repeats, text_keys
+from embedft.table.read_report import MAX_REPORTED, ReadReport
+from embedft.table.settings import Positive, ReadSettings
+from embedft.table.workers import read_blocks
+from embedft.tools.progress import progress
+
+META = "table.json"
+BLOCK_BYTES = 4 << 20  # some ten thousand rows: what a process holds as text at a time
+LARGE_FILE = 32 << 20  # from here on several processes are faster, their start included
+
+_TEXTS: dict[Positive, list[str]] = {
+    "answer": ["question", "answer", "negative"],
+    "context": ["question", "context", "negative"],
+    "both": ["question", "answer", "context", "negative"],
+}
+
+
+def build_table(
+    path: Path,
+    settings: ReadSettings,
+    folder: Path,
+    *,
+    refuse_bad_rows: bool,
+    block_bytes: int,
+    workers: int | None,
+) -> str:
+    """Reads a file into the columns of a folder.
+
+    Args:
+        path: The file.
+        settings: What is read and how it is tokenised.
+        folder: An empty folder.
+        refuse_bad_rows: One bad row is enough to refuse the file.
+        block_bytes: Bytes read at a time.
+        workers: As for :func:`~embedft.table.table.read_table`.
+
+    Returns:
+        The digest of the file's bytes.
+
+    Raises:
+        InputError: The file can't be read or used.
+        OSError: The folder can't be written.
+    """
+    if workers is None:
+        large = path.is_file() and path.stat().st_size >= LARGE_FILE
+        workers = _cores() if large else 0
+    digest = hashlib.sha256()
+    report = ReadReport(str(path))
+    columns = ColumnFiles(folder)
+    try:
+        blocks = _with_progress(byte_blocks(path, block_bytes, digest), path)
+        counts = _append_all(read_blocks(blocks, settings, workers), columns, report, settings)
+        report.check(counts["rows"], refuse_bad_rows=refuse_bad_rows)
+        counts |= _finish(columns, settings)
+    finally:
+        columns.close()
+    counts |= {
+        "rows_read": report.rows,
+        "skipped": report.skipped,
+        "bad_rows": report.bad_rows,
+        "columns": columns.layout,
+    }
+    (folder / META).write_text(json.dumps(counts), encoding="utf-8")
+    return digest.hexdigest()[:24]
+
+
+def _with_progress(blocks: Iterable[bytes], path: Path) -> Iterator[bytes]:
+    total = path.stat().st_size if path.is_file() else None  # a pipe's is not known
+    name = f"reading and tokenising {path.name}"
+    with progress(total=total, desc=name, unit="B", unit_scale=True) as bar:
+        for block in blocks:
+            yield block
+            bar.update(len(block))
+
+
+def _append_all(
+    blocks: Iterable[Block], columns: ColumnFiles, report: ReadReport, settings: ReadSettings
+) -> dict[str, Any]:
+    """Appends block after block, whose lines and texts count on from those before."""
+    names = ["question_key", "answer_key", "file_key", "row_key", "label", "text_key", "cut", "ids"]
+    names += ["negatives", "negative_key", "id_key"]
+    if settings.documents != "answer":
+        names.append("context_key")
+    lines = rows = texts = tokens = first_without_label = 0
+    columns.append("offsets", np.zeros(1, dtype=np.int64))
+    for block in blocks:
+        for name in names:
+            columns.append(name, getattr(block, name))
+        for name in _TEXTS[settings.documents]:
+            places: Ints = getattr(block, name)
+            columns.append(name, np.where(places < 0, -1, places + texts))
+        columns.append("line", block.line + lines)
+        columns.append("offsets", tokens + np.cumsum(block.lengths, dtype=np.int64))
+        report.rows += block.rows
+        report.skipped += block.skipped
+        space = MAX_REPORTED - len(report.bad_rows)
+        report.bad_rows += [(lines + line, what) for line, what in block.bad_rows[:space]]
+        if block.first_without_label and not first_without_label:
+            first_without_label = lines + block.first_without_label
+        lines += block.lines
+        rows += len(block.question)
+        texts += len(block.cut)
+        tokens += len(block.ids)
+    return {"rows": rows, "first_without_label": first_without_label}
+
+
+def _finish(columns: ColumnFiles, settings: ReadSettings) -> dict[str, Any]:
+    """Finds what is equal across blocks; the first of equal texts stands for all of them."""
+    text_key = columns.read("text_key")
+    if repeats(text_key).any():
+        first = first_equal(text_key)
+        for name in _TEXTS[settings.documents]:
+            places = columns.read(name)
+            columns.replace(name, np.where(places < 0, -1, first[places]))
+    duplicate = repeats(columns.read("row_key"))
+    columns.append("duplicate", duplicate)
+    same_ids = _same_ids(columns.read("id_key"), columns.read("line"), duplicate)
+    for name in ("text_key", "row_key", "id_key", "line"):
+        columns.remove(name)
+    if np.isnan(columns.read("label")).all():
+        columns.remove("label")
+    if not len(columns.read("negative")):
+        for name in ("negatives", "negative", "negative_key"):
+            columns.remove(name)
+    return {
+        "same_ids": same_ids,
+        "duplicates": int(duplicate.sum()),
+        "distinct_questions": int((~repeats(columns.read("question_key"))).sum()),
+        "distinct_answers": int((~repeats(columns.read("answer_key"))).sum()),
+    }
+
+
+def _same_ids(id_key: Keys, line: Ints, duplicate: Mask) -> list[int]:
+    """Rows whose id an earlier row has: how many, and the lines of the first and of that one.
+
+    Empty if there are none. A row without an id has its line number; exact duplicates don't count.
+    """
+    without = id_key == NO_KEY
+    if without.all():
+        return []
+    ids = id_key.copy()
+    ids[without] = text_keys(map(str, line[without].tolist()))
+    again = np.flatnonzero(repeats(ids) & ~duplicate)
+    if not len(again):
+        return []
+    earlier = np.flatnonzero(ids == ids[again[0]])[0]
+    return [len(again), int(line[again[0]]), int(line[earlier])]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

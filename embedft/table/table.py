@@ -1,0 +1,289 @@
+"""A JSONL file as columns of numbers on disk, made in one pass, memory-mapped from then on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from embedft.table.build import BLOCK_BYTES, META, build_table
+from embedft.table.columns import column_path, open_column
+from embedft.table.jsonl import OnBadRows, unreadable
+from embedft.table.keys import Ints, Keys, Mask
+from embedft.table.negatives import Negatives
+from embedft.table.read_report import ReadReport
+from embedft.table.settings import ReadSettings
+from embedft.table.tokens import MappedIds, TokenStore
+
+log = logging.getLogger(__name__)
+
+_DAMAGE = (OSError, ValueError, KeyError, TypeError)  # absent, cut off, or no table
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The good rows of a file in its order, exact duplicates included, and its distinct texts.
+
+    Attributes:
+        path: The file.
+        counts: ``rows_read``, ``skipped``, ``bad_rows``, ``same_ids``, ``duplicates``,
+            ``distinct_questions``, ``distinct_answers``, ``first_without_label`` (a line, 0 if
+            none).
+        question: (rows,) int64 which text the question is.
+        answer: (rows,) int64 which text the answer is; None where answers are not tokenised.
+        context: (rows,) int64 which text the context is, -1 for none; None as above.
+        question_key: (rows,) keys of the normalised questions.
+        answer_key: (rows,) keys of the normalised answers.
+        context_key: (rows,) keys of the normalised contexts, 0 for none; None as above.
+        file_key: (rows,) keys of the file names, 0 for none.
+        label: (rows,) float64, NaN for none; None where no row has one.
+        duplicate: (rows,) an earlier row agrees in every field but ``id``.
+        negatives: The rows' negatives; None where there are none or they are not asked for.
+        tokens: The texts' ids.
+    """
+
+    path: str
+    counts: dict[str, Any]
+    question: Ints
+    answer: Ints | None
+    context: Ints | None
+    question_key: Keys
+    answer_key: Keys
+    context_key: Keys | None
+    file_key: Keys
+    label: NDArray[np.float64] | None
+    duplicate: Mask
+    negatives: Negatives | None
+    tokens: TokenStore
+
+    def __len__(self) -> int:
+        return len(self.question)
+
+    @property
+    def content(self) -> str:
+        """The digest of the file's bytes."""
+        return self.tokens.fingerprint.rpartition("-")[2]
+
+    def kept(self, *, drop_duplicates: bool) -> Ints:
+        """(kept,) the rows that are used, ascending.
+
+        Raises:
+            InputError: Some of them have a label and others none.
+        """
+        rows = np.arange(len(self))
+        if drop_duplicates and self.counts["duplicates"]:
+            rows = np.flatnonzero(~self.duplicate)
+        if self.label is not None:
+            labelled = len(rows) - int(np.isnan(self.label[rows]).sum())
+            first = self.counts["first_without_label"]
+            self.report(drop_duplicates=drop_duplicates).check_labels(labelled, len(rows), first)
+        return rows
+
+    def report(self, *, drop_duplicates: bool) -> ReadReport:
+        """What reading found."""
+        duplicates = self.counts["duplicates"] if drop_duplicates else 0
+        used = len(self) - duplicates
+        return ReadReport(
+            self.path,
+            rows=self.counts["rows_read"],
+            skipped=self.counts["skipped"],
+            duplicates=duplicates,
+            repeated_questions=used - self.counts["distinct_questions"],
+            repeated_answers=used - self.counts["distinct_answers"],
+            bad_rows=[(line, what) for line, what in self.counts["bad_rows"]],
+            same_ids=self.counts.get("same_ids", []),  # a cache of before has none
+        )
+
+
+def read_table(
+    path: str,
+    settings: ReadSettings,
+    cache_dir: Path | None,
+    on_bad_rows: OnBadRows = "error",
+    *,
+    block_bytes: int = BLOCK_BYTES,
+    workers: int | None = None,
+) -> Table:
+    r"""Reads, validates, hashes and tokenises a file, or finds all that in the cache.
+
+    The file is a stream of bytes split on ``\n`` alone (RFC 8259 texts may hold U+2028). A UTF-8
+    byte order mark, ``\r\n`` and blank lines are accepted. It is read once; only where the cache
+    knows a file of its size, it is hashed before.
+
+    Args:
+        path: The file.
+        settings: What is read and how it is tokenised.
+        cache_dir: Folder of the cache; None keeps a folder as long as the table is used.
+        on_bad_rows: ``error`` refuses a file with bad rows, ``skip`` leaves them out.
+        block_bytes: Bytes read at a time.
+        workers: Processes that read; None takes all cores for a large file and none for a small
+            one.
+
+    Raises:
+        InputError: The file can't be read, has bad rows under ``error``, or no good row.
+    """
+    table = _read_table(path, settings, cache_dir, on_bad_rows == "error", block_bytes, workers)
+    if warning := table.report(drop_duplicates=False).same_ids_in_words:
+        log.warning("%s", warning)
+    return table
+
+
+def _read_table(
+    path: str,
+    settings: ReadSettings,
+    cache_dir: Path | None,
+    strict: bool,
+    block_bytes: int,
+    workers: int | None,
+) -> Table:
+    def build(folder: Path) -> Table:
+        digest = build_table(
+            Path(path),
+            settings,
+            folder,
+            refuse_bad_rows=strict,
+            block_bytes=block_bytes,
+            workers=workers,
+        )
+        table = _open(path, folder, f"{_prefix(path, settings)}{digest}")
+        log.info("tokens: %d texts, %d tokens", len(table.tokens.cut), len(table.tokens.ids))
+        return table
+
+    def find() -> Table | None:
+        if cache_dir is None or (cached := _find(path, settings, cache_dir)) is None:
+            return None
+        cached.report(drop_duplicates=False).check(len(cached), refuse_bad_rows=strict)
+        return cached
+
+    if cache_dir is not None:
+        if (cached := find()) is not None:
+            return cached
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            # Another rank of this host may be at the same file: one reads, the others find it read.
+            with (
+                FileLock(cache_dir / f".{_prefix(path, settings)}.lock"),
+                _staging_folder(cache_dir) as folder,
+            ):
+                if (cached := find()) is not None:
+                    return cached
+                fingerprint = build(folder).tokens.fingerprint
+                _publish(path, folder, cache_dir / fingerprint)
+            return _open(path, cache_dir / fingerprint, fingerprint)
+        except OSError as error:
+            log.warning(
+                "tokens: the cache %s can't be written (%s); going on without", cache_dir, error
+            )
+    temporary = Path(tempfile.mkdtemp(prefix="embedft-"))
+    try:
+        table = build(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    weakref.finalize(table.tokens.ids, shutil.rmtree, temporary, ignore_errors=True)
+    return table
+
+
+def _prefix(path: str, settings: ReadSettings) -> str:
+    """The fingerprint but for the file's content: a file that differs here was never read."""
+    try:
+        size = Path(path).stat().st_size
+    except OSError as error:
+        raise unreadable(Path(path), error) from None
+    return f"{settings.digest()}-{size}-"
+
+
+def _find(path: str, settings: ReadSettings, cache_dir: Path) -> Table | None:
+    """The table in the cache, if it is there and whole."""
+    prefix = _prefix(path, settings)
+    if not any(cache_dir.glob(f"{prefix}*")):
+        return None
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as stream:
+            while piece := stream.read(BLOCK_BYTES):
+                digest.update(piece)
+    except OSError as error:
+        raise unreadable(Path(path), error) from None
+    folder = cache_dir / f"{prefix}{digest.hexdigest()[:24]}"
+    try:
+        table = _open(path, folder, folder.name)
+    except _DAMAGE:
+        return None
+    log.info("tokens: %d texts from the cache %s", len(table.tokens.cut), folder)
+    return table
+
+
+def _open(path: str, folder: Path, fingerprint: str) -> Table:
+    """The table in a folder, memory-mapped.
+
+    Raises:
+        OSError: A file is missing.
+        ValueError: A file is damaged; likewise KeyError and TypeError.
+    """
+    counts = json.loads((folder / META).read_text(encoding="utf-8"))
+    layout = counts.pop("columns")
+    columns = {name: open_column(folder, name, *layout[name]) for name in layout}
+    tokens = TokenStore(
+        MappedIds(column_path(folder, "ids"), layout["ids"][0]),
+        columns["offsets"],
+        columns["cut"],
+        fingerprint,
+    )
+    return Table(
+        path=path,
+        counts=counts,
+        question=columns["question"],
+        answer=columns.get("answer"),
+        context=columns.get("context"),
+        question_key=columns["question_key"],
+        answer_key=columns["answer_key"],
+        context_key=columns.get("context_key"),
+        file_key=columns["file_key"],
+        label=columns.get("label"),
+        duplicate=columns["duplicate"],
+        negatives=_negatives(columns),
+        tokens=tokens,
+    )
+
+
+def _negatives(columns: dict[str, NDArray[Any]]) -> Negatives | None:
+    if "negative" not in columns:
+        return None
+    offsets = np.append(0, np.cumsum(columns["negatives"]))
+    return Negatives(columns["negative"], columns["negative_key"], offsets)
+
+
+@contextmanager
+def _staging_folder(cache_dir: Path) -> Iterator[Path]:
+    """A folder in the cache that is gone afterwards, unless it was renamed."""
+    folder = Path(tempfile.mkdtemp(dir=cache_dir, prefix=".writing-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(path: str, folder: Path, final: Path) -> None:
+    """Renames in one step; where another process was faster, its table stays."""
+    if final.exists():
+        try:
+            _open(path, final, final.name)
+        except _DAMAGE:
+            shutil.rmtree(final, ignore_errors=True)
+        else:
+            return
+    os.replace(folder, final)

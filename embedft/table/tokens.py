@@ -1,0 +1,121 @@
+"""The token ids of all texts: memory-mapped, packed into batches on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embedft.table.keys import Ints, Mask
+
+
+class Ids(Protocol):
+    """(total,) token ids, of which some are asked for by their places."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, places: Ints, /) -> NDArray[np.generic]: ...
+
+
+class MappedIds:
+    """Ids in a file, mapped into memory: all ranks and workers of a host share its pages.
+
+    A process started by ``spawn`` gets the path, not the ids.
+
+    Args:
+        path: File of nothing but ids.
+        dtype: Their type.
+    """
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        self.path, self.dtype = path, dtype
+        self._ids = np.asarray(np.memmap(path, dtype=dtype, mode="r"))
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, places: Ints, /) -> NDArray[np.generic]:
+        return self._ids[places]
+
+    def __reduce__(self) -> tuple[type[MappedIds], tuple[Path, str]]:
+        return MappedIds, (self.path, self.dtype)
+
+
+class JoinedIds:
+    """The ids of one file after those of another."""
+
+    def __init__(self, first: Ids, second: Ids) -> None:
+        self.first, self.second = first, second
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, places: Ints, /) -> NDArray[np.generic]:
+        in_first = places < len(self.first)
+        ids = np.empty(len(places), dtype=np.int64)
+        ids[in_first] = self.first[places[in_first]]
+        ids[~in_first] = self.second[places[~in_first] - len(self.first)]
+        return ids
+
+
+def distinct_texts(*columns: Ints) -> Ints:
+    """Each text of some columns of rows once, ascending: lengths are counted so; -1 is no text."""
+    used = np.zeros(1 + max(int(column.max(initial=-1)) for column in columns), dtype=np.bool_)
+    for column in columns:
+        used[column[column >= 0]] = True
+    return np.flatnonzero(used)
+
+
+def cut_in_words(max_seq_length: int, shares: Mapping[str, float]) -> str:
+    """How much of the distinct texts is cut, in the one wording for it.
+
+    Args:
+        max_seq_length: Tokens a text at most.
+        shares: Of the texts of each kind that are longer, from 0 to 1.
+    """
+    parts = (f"{share:.1%} of the {name}" for name, share in shares.items())
+    return f"max_seq_length {max_seq_length} cuts {' and '.join(parts)}"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStore:
+    """The token ids of a table of texts.
+
+    Attributes:
+        ids: (total,) the ids of all texts one after the other, special tokens included.
+        offsets: (texts + 1,) int64, text i lies at ``ids[offsets[i]:offsets[i + 1]]``.
+        cut: (texts,) bool, the text was longer than ``max_seq_length``.
+        fingerprint: Hash of the texts, the tokenizer and ``max_seq_length``.
+    """
+
+    ids: Ids
+    offsets: Ints
+    cut: Mask
+    fingerprint: str
+
+    def lengths(self, texts: Ints) -> Ints:
+        """(texts,) int64, tokens of some texts."""
+        return self.offsets[texts + 1] - self.offsets[texts]
+
+    def pack(self, texts: Ints) -> tuple[Tensor, Tensor]:
+        """The packed form of some texts: ids (T,) int64 and lengths (texts,) int64."""
+        lengths = self.lengths(texts)
+        ends = np.cumsum(lengths)
+        shift = np.repeat(self.offsets[texts] - (ends - lengths), lengths)
+        flat = self.ids[shift + np.arange(len(shift))]
+        return torch.from_numpy(flat.astype(np.int64)), torch.from_numpy(lengths)
+
+    def joined(self, other: TokenStore) -> TokenStore:
+        """This store with the texts of another after its own."""
+        return TokenStore(
+            JoinedIds(self.ids, other.ids),
+            np.concatenate([self.offsets, other.offsets[1:] + len(self.ids)]),
+            np.concatenate([self.cut, other.cut]),
+            f"{self.fingerprint}+{other.fingerprint}",
+        )

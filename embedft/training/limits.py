@@ -1,0 +1,74 @@
+"""Which numbers a run can have."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lightning.pytorch import Trainer
+
+from embedft.data.datamodule import EmbeddingDataModule
+from embedft.errors import InputError
+from embedft.training.optimizer import WarmupSteps
+
+
+def check_numbers(
+    chunk_size: int | None,
+    base_share: float | Literal["auto"],
+    learning_rate: float | Literal["auto"],
+    warmup_steps: WarmupSteps,
+    dropout: float | None,
+    weight_decay: float,
+) -> None:
+    """Refuses settings that are out of range; needs no model.
+
+    Raises:
+        InputError: One is.
+    """
+    if chunk_size is not None and chunk_size < 1:
+        raise InputError(f"chunk_size: is {chunk_size}, must be at least 1 (usual: 32)")
+    if base_share != "auto" and not 0 <= base_share < 1:
+        raise InputError(f"base_share: is {base_share}, must be at least 0 and below 1, or auto")
+    if dropout is not None and not 0 <= dropout < 1:
+        raise InputError(f"dropout: is {dropout}, must be at least 0 and below 1 (usual: 0.1)")
+    if learning_rate != "auto" and not learning_rate > 0:
+        raise InputError(f"learning_rate: is {learning_rate}, must be above 0, or auto")
+    if not weight_decay >= 0:
+        raise InputError(f"weight_decay: is {weight_decay}, must be 0 or more (usual: 0.01)")
+    if isinstance(warmup_steps, int) and warmup_steps < 0:
+        raise InputError(f"warmup_steps: is {warmup_steps}, must be 0 or more, or auto")
+
+
+def check_interval(trainer: Trainer, data: EmbeddingDataModule) -> None:
+    """Refuses a ``val_check_interval`` of more batches than an epoch has, before a run begins.
+
+    Args:
+        trainer: Of the run.
+        data: Loaded, and knows the trainer.
+
+    Raises:
+        InputError: It is longer, and not counted over epochs.
+    """
+    every, limit = trainer.val_check_interval, trainer.limit_train_batches
+    if trainer.check_val_every_n_epoch is None or not isinstance(every, int):
+        return
+    batches = len(data.train_batches(0))
+    batches = min(batches, limit if isinstance(limit, int) else int(limit * batches))
+    if every > batches:
+        raise InputError(
+            f"val_check_interval: is {every}, more than the {batches} batches of an epoch; "
+            f"--evaluation_steps {every} counts over epochs"
+        )
+
+
+def check_end(max_epochs: int | Literal["auto"] | None, max_steps: int) -> None:
+    """Refuses a run without an end, or without a step.
+
+    Raises:
+        InputError: It has none.
+    """
+    if isinstance(max_epochs, int) and max_epochs < 0 and max_steps < 0:
+        raise InputError("epochs: no end is given; type --epochs 3, or --trainer.max_steps 1000")
+    if max_epochs == 0:
+        raise InputError("epochs: is 0, must be at least 1")
+    if max_steps == 0:
+        raise InputError("max_steps: is 0, must be at least 1")

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from tiny import sample_rows
+
+from embedft.check.near_duplicates import ALIKE, Signer, near_duplicates
+from embedft.check.text_measures import longest_run, words_of
+
+
+def similarity(first: list[str], second: list[str]) -> float:
+    """Jaccard similarity of the pairs of neighbouring words, the end of the text included."""
+    one, two = (set(zip(words, [*words[1:], ""], strict=True)) for words in (first, second))
+    return len(one & two) / len(one | two)
+
+
+def changed(words: list[str], rng: random.Random) -> list[str]:
+    """Words with a few or many of them replaced."""
+    share = rng.choice([0.02, 0.06, 0.2])
+    return [word if rng.random() > share else f"{word}x" for word in words]
+
+
+def test_as_all_pairs_compared() -> None:
+    """What is clearly alike is found, what is clearly not is not."""
+    rng = random.Random(0)
+    texts = [words_of(row["context"]) for row in sample_rows()[:150]]
+    texts += [changed(text, rng) for text in texts]
+    signer = Signer()
+    for text in texts:
+        signer.add(text)
+    found = near_duplicates(signer.signatures())
+    assert found.tolist() == [int(np.flatnonzero(found == code)[0]) for code in found]
+    clear = 0
+    for copy in range(150, 300):
+        likeness = similarity(texts[copy - 150], texts[copy])
+        if abs(likeness - ALIKE) > 0.12:
+            clear += 1
+            assert (found[copy] == found[copy - 150]) == (likeness > ALIKE), likeness
+    assert clear > 50
+    assert len(set(found[:150].tolist())) == 150
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("What's the pH of H2O?", ["what", "s", "the", "ph", "of", "h2o"]),
+        ("ＡＢＣ Straße", ["abc", "strasse"]),
+        ("abc漢字かな", ["abc", "漢", "字", "か", "な"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("뇌는 무엇", ["뇌는", "무엇"]),
+        ("?!", []),
+    ],
+)
+def test_words(text: str, words: list[str]) -> None:
+    assert words_of(text) == words
+
+
+def test_texts_without_words_or_none_at_all() -> None:
+    assert len(near_duplicates(Signer().signatures())) == 0
+    signer = Signer()
+    for text in ("?", "!", "a"):
+        signer.add(words_of(text))
+    assert near_duplicates(signer.signatures()).tolist() == [0, 0, 2]
+
+
+def test_longest_run_as_all_runs_tried() -> None:
+    rng = random.Random(0)
+    for _ in range(300):
+        words = rng.choices("ab", k=rng.randrange(8))
+        text = rng.choices("ab", k=rng.randrange(12))
+        runs = [
+            end - start
+            for start in range(len(words) + 1)
+            for end in range(start, len(words) + 1)
+            if any(text[i : i + end - start] == words[start:end] for i in range(len(text) + 1))
+        ]
+        assert longest_run(words, text) == max(runs)
+    assert longest_run(["ab"], ["abc"]) == 0

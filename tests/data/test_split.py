@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import SAMPLE
+
+from embedft.data.split import drop_leaking_rows, fitting, leak_groups, row_keys, split_records
+from embedft.errors import InputError
+from embedft.table.jsonl import read_records
+from embedft.table.record import Record, normalize_text
+
+
+def record(line: int, question: str, answer: str, file_name: str = "", context: str = "") -> Record:
+    return Record(line, str(line), question, answer, context, file_name)
+
+
+def leak_keys(record: Record, with_context: bool) -> set[tuple[str, str]]:
+    keys = {("q", normalize_text(record.question)), ("a", normalize_text(record.answer))}
+    if with_context and record.context:  # looked for as answers are
+        keys.add(("a", normalize_text(record.context)))
+    return keys | ({("f", record.file_name)} if record.file_name else set())
+
+
+def numbered(count: int) -> list[Record]:
+    return [record(i, f"q{i}", f"a{i}") for i in range(count)]
+
+
+rows = st.lists(
+    st.tuples(*[st.integers(0, 40)] * 4).map(
+        lambda t: record(
+            0,
+            f"Q{t[0]}",
+            f"A{t[1]}",
+            f"f{t[2]}" if t[2] < 30 else "",
+            f"A{t[3]}" if t[3] < 30 else "",
+        )
+    ),
+    min_size=3,
+    max_size=60,
+)
+
+
+@given(rows, st.floats(0.1, 0.95), st.integers(0, 5), st.booleans())
+def test_no_key_lies_on_both_sides(
+    records: list[Record], share: float, seed: int, with_context: bool
+) -> None:
+    try:
+        split = split_records(records, share, seed, with_context)
+    except InputError:
+        return
+    train, validation = split.train.tolist(), split.validation.tolist()
+    assert sorted(train + validation) == list(range(len(records)))
+    assert train == sorted(train)
+    assert validation == sorted(validation)
+    assert train
+    assert validation
+    sides = [
+        {key for row in side for key in leak_keys(records[row], with_context)}
+        for side in (train, validation)
+    ]
+    assert not sides[0] & sides[1]
+    groups = leak_groups(row_keys(records, with_context))
+    assert split.train_groups + split.validation_groups == len(set(groups.tolist()))
+
+
+def test_ties_are_transitive_and_normalised() -> None:
+    records = [
+        record(0, "What?", "a", "x.pdf"),
+        record(1, "other", "b", "x.pdf"),
+        record(2, "third", "  B ", "y.pdf"),
+        record(3, "WHAT?", "c"),
+        record(4, "fifth", "d"),
+    ]
+    assert leak_groups(row_keys(records, with_context=False)).tolist() == [0, 0, 0, 0, 4]
+
+
+def test_context_ties_when_it_is_trained_on() -> None:
+    records = [record(0, "q0", "a0", context="same"), record(1, "q1", "a1", context="Same ")]
+    assert leak_groups(row_keys(records, with_context=False)).tolist() == [0, 1]
+    assert leak_groups(row_keys(records, with_context=True)).tolist() == [0, 0]
+
+
+def test_no_file_and_no_context_tie_nothing() -> None:
+    assert leak_groups(row_keys(numbered(3), with_context=True)).tolist() == [0, 1, 2]
+
+
+def test_split_depends_on_the_texts_and_the_seed_alone() -> None:
+    records, _ = read_records(SAMPLE)
+    first = split_records(records, 0.8, seed=42)
+    held_out = {records[row].question for row in first.validation}
+    shuffled = random.Random(1).sample(records, len(records))
+    again = split_records(shuffled, 0.8, seed=42)
+    assert {shuffled[row].question for row in again.validation} == held_out
+    other = split_records(records, 0.8, seed=43)
+    assert {records[row].question for row in other.validation} != held_out
+
+
+def test_split_is_the_same_on_every_machine() -> None:
+    split = split_records(numbered(20), 0.8, seed=42)
+    assert split.validation.tolist() == [0, 1, 2, 4]
+
+
+def test_share_is_met() -> None:
+    split = split_records(numbered(1000), 0.9, seed=0)
+    assert len(split.validation) == 100
+    assert "900 rows to train on (900 groups), 100 held out (100 groups)" in str(split)
+
+
+def test_groups_larger_than_the_share_give_the_smallest() -> None:
+    records = [record(i, f"q{i}", f"a{i}", "big" if i < 70 else "small") for i in range(100)]
+    split = split_records(records, 0.9, seed=0)
+    assert split.validation.tolist() == list(range(70, 100))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -1.0, 1.5, float("nan")])
+def test_share_out_of_range(share: float) -> None:
+    with pytest.raises(InputError, match="train_split: is .* must lie between 0 and 1"):
+        split_records(numbered(10), share, seed=0)
+
+
+def test_too_small_sets() -> None:
+    with pytest.raises(InputError, match=r"1 row\(s\) are too few"):
+        split_records(numbered(1), 0.9, seed=0)
+    one_file = [record(i, f"q{i}", f"a{i}", "x.pdf") for i in range(9)]
+    with pytest.raises(InputError, match="all 9 rows share files, questions or answers"):
+        split_records(one_file, 0.9, seed=0)
+    lopsided = [*one_file, record(9, "q", "a")]
+    with pytest.raises(InputError, match=r"a training share of 0\.01 leaves 0 rows"):
+        split_records(lopsided, 0.01, seed=0)
+
+
+def test_rows_of_ones_own_validation_set_are_not_trained_on() -> None:
+    validation = [record(0, "Held", "out", "v.pdf")]
+    train = [
+        record(0, "held ", "x"),
+        record(1, "y", "OUT"),
+        record(2, "fine", "fine", "v.pdf"),
+        record(3, "also", "also"),
+    ]
+    stays, same_file = drop_leaking_rows(row_keys(train, False), row_keys(validation, False))
+    assert stays.tolist() == [False, False, True, True]
+    assert same_file == 1
+
+
+def test_a_context_in_ones_own_validation_set_leaks_when_it_is_trained_on() -> None:
+    """Whichever of the two it is, there and here."""
+    validation = [record(0, "Held", "out", context="Here"), record(1, "other", "set")]
+    train = [
+        record(0, "x", "x", context="here"),
+        record(1, "y", "y"),
+        record(2, "z", "HERE"),
+        record(3, "w", "w", context="Out"),
+    ]
+    for with_context, expected in ((False, [True] * 4), (True, [False, True, False, False])):
+        keys = [row_keys(side, with_context) for side in (train, validation)]
+        assert drop_leaking_rows(*keys)[0].tolist() == expected
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(1, 60))
+def test_groups_fill_the_share_in_their_order(sizes: list[int], target: int) -> None:
+    expected, room = [], target
+    for place, size in enumerate(sizes):
+        if size <= room:
+            expected.append(place)
+            room -= size
+    assert fitting(np.array(sizes), target).tolist() == expected

@@ -1,0 +1,420 @@
+"""report.html of a fit or a test: what it says is what was measured, whatever the run was like."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import yaml
+from sentence_transformers import SentenceTransformer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import sample_rows, write_jsonl
+
+from embedft.cli.main import main
+from embedft.evaluation.bootstrap import bootstrap, paired_bootstrap
+from embedft.evaluation.query_results import Findings, find
+from embedft.evaluation.retrieval import RetrievalTask
+from embedft.evaluation.similarity import pair_similarities, separation, two_dimensions
+
+HOSTILE = "<script>alert('ü')</script> & \u202e\t\"why\"?"
+
+
+class Page(HTMLParser):
+    """Headings, tables by cells, and all text of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.rows: list[list[str]] = []
+        self.headings: list[str] = []
+        self.text = ""
+        self.within = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in {"td", "th"}:
+            self.rows[-1].append("")
+        elif tag == "h2":
+            self.headings.append("")
+        if tag in {"td", "th", "h2", "text", "style"}:
+            self.within = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self.within:
+            self.within = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.within == "h2":
+            self.headings[-1] += data
+        elif self.within in {"td", "th"}:
+            self.rows[-1][-1] += data
+        if self.within != "style":
+            self.text += data
+
+    def row(self, first: str) -> list[str]:
+        """The first row that begins so."""
+        return next(row for row in self.rows if row and row[0] == first)
+
+
+ALL = ["Verdict", "Training", "Ranks", "Similarities", "Map"]
+
+
+def test_says_what_was_measured(
+    fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        row | {"question": f"{HOSTILE} {row['question']}", "answer": f"{row['answer']} {HOSTILE}"}
+        for row in sample_rows()[:60]
+    ]
+    write_jsonl(pairs, rows)
+    out = fit()
+    assert f"report:      {out / 'report.html'}" in capsys.readouterr().out
+    page = Page(out / "report.html")
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert page.headings[:5] == ALL
+    assert page.headings[-2:] == ["By file", "Data and settings"]
+    for metric, label in (("ndcg@10", "nDCG@10"), ("recall@5", "recall@5")):
+        base, best = (metrics[name][metric] for name in ("base", "best"))
+        _, *shown, interval = page.row(label)
+        assert shown == [f"{base:.4f}", f"{best:.4f}", f"{best - base:+.4f}"]
+        assert re.fullmatch(r"[+-]0\.\d{4} to [+-]0\.\d{4}", interval)
+    if gain := metrics["best"].get("gain"):
+        assert page.row("nDCG@10")[4] == f"{gain['low']:+.4f} to {gain['high']:+.4f}"
+    assert page.row("train examples")[1] == "50"
+    assert page.row("learning_rate")[1] == "0.001"
+    assert page.row("held-out questions")[1] == "10"
+
+    found = findings(out, "base"), findings(out, "best")
+    up, down = (int((one.ranks < other.ranks).sum()) for one, other in (found[::-1], found))
+    assert f"Of 10 questions, {up} find their answer earlier than before, {down} later" in page.text
+    changed = [heading for heading in page.headings if heading.startswith("Most")]
+    assert changed == ["Most improved"] * (up > 0) + ["Most worsened"] * (down > 0)
+    moved = [row for row in page.rows if row and row[0] == "" and "right at" in row[1]]
+    assert len(moved) == min(up, 5) + min(down, 5)
+    right = [cell for row in page.rows for cell in row if "✓ right answer" in cell]
+    assert len(right) >= 2 * len(moved), "before and after, the right answer is always shown"
+    answers = {" ".join(row["answer"].split()) for row in rows}
+    for cell in right:
+        text = cell.split("✓ right answer")[0]
+        assert text.rstrip("…") in {answer[: len(text.rstrip("…"))] for answer in answers}
+
+    assert not {"script", "img", "link", "iframe"} & set(page.tags)
+    html = (out / "report.html").read_text()
+    assert not re.search(r"(src|href)=[\"'](?!#)", html)
+    assert "<script>" not in html
+
+
+def findings(out: Path, name: str) -> Findings:
+    """What is kept in the last checkpoint."""
+    saved = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
+    return Findings(**saved["callbacks"]["RunFiles"]["findings"][name])
+
+
+def test_kept_findings_are_the_metrics(fit: Callable[..., Path]) -> None:
+    """Ranks, top answers and embeddings agree with each other and with what was logged."""
+    out = fit()
+    metrics = json.loads((out / "metrics.json").read_text())
+    for name in ("base", "last"):
+        found = findings(out, name)
+        assert found.ndcg.mean() == pytest.approx(metrics[name]["ndcg@10"], abs=1e-6)
+        assert found.sample.tolist() == list(range(10))
+        cosines = torch.nn.functional.cosine_similarity(found.questions, found.answers)
+        torch.testing.assert_close(cosines.double(), found.scores, rtol=0, atol=1e-5)
+        for rank, place, top in zip(
+            found.ranks.tolist(), found.places.tolist(), found.top_places.tolist(), strict=True
+        ):
+            assert (top[rank - 1] == place) if rank <= 3 else (place not in top)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", ["0", "0.4"])
+def test_a_stopped_run_writes_the_whole_report(
+    fit: Callable[..., Path], tmp_path: Path, share: str
+) -> None:
+    """The same bytes as of a run that was not stopped: curves and the base model's answers too."""
+    flags = [f"--model.base_share={share}", "--save_steps=3"]
+    whole = fit(*flags, output_dir=tmp_path / "whole")
+    stop = ["--trainer.callbacks+=recorder.Recorder", f"--trainer.callbacks.path={tmp_path}/r"]
+    with pytest.raises(RuntimeError, match="the test wants it so"):
+        fit(*flags, *stop, "--trainer.callbacks.fail_after=10", output_dir=tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "report.html").exists()
+    stopped = fit(*flags, "--ckpt_path=last", output_dir=tmp_path / "stopped")
+    assert (stopped / "report.html").read_bytes() == (whole / "report.html").read_bytes()
+    finished = fit(*flags, "--ckpt_path=last", output_dir=tmp_path / "stopped")
+    assert (finished / "report.html").read_bytes() == (whole / "report.html").read_bytes()
+    assert (whole / "report.html").stat().st_size < 1_000_000
+
+
+def test_without_the_base_model(fit: Callable[..., Path]) -> None:
+    page = Page(fit("--epochs=1", "--trainer.num_sanity_val_steps=0") / "report.html")
+    assert page.headings == [*ALL[:2], *ALL[3:], "Data and settings"]
+    assert "The base model was not measured" in page.text
+    assert page.row("metric") == ["metric", "tuned model"]
+
+
+def test_labelled_contexts(fit: Callable[..., Path], pairs: Path) -> None:
+    """Questions with several right answers of either kind; texts are those that were searched."""
+    rows = [
+        row
+        | {"context": f"CONTEXT {row['answer']}", "label": 1 if i % 3 else 0, "file_name": ""}
+        | {"question": f"Which? {i // 4}"}
+        for i, row in enumerate(sample_rows()[:60])
+    ]
+    write_jsonl(pairs, rows)
+    flags = ["--epochs=1", "--loss_function=contrastive", "--data.positive=both"]
+    page = Page(fit(*flags) / "report.html")
+    assert page.headings[:2] == ALL[:2]
+    assert "By file" not in page.headings
+    right = [cell for row in page.rows for cell in row if "✓ right answer" in cell]
+    searched = {" ".join(row[key].split()) for row in rows for key in ("answer", "context")}
+    assert right
+    assert {cell.split("✓")[0] for cell in right} <= searched
+
+
+def test_one_question_and_few_answers(fit: Callable[..., Path], pairs: Path) -> None:
+    """The smallest set: nothing wrong to compare with, no interval to speak of."""
+    own = write_jsonl(pairs.with_name("own.jsonl"), sample_rows()[60:61])
+    write_jsonl(pairs, sample_rows()[:2])
+    page = Page(fit("--epochs=1", f"--validation_jsonl={own}") / "report.html")
+    assert page.row("held-out questions")[1] == "1"
+    assert page.row("distinct answers they are searched in")[1] == "3"
+
+
+def test_overwrite_knows_the_report(fit: Callable[..., Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.html").write_text("an old one")
+    with pytest.raises(SystemExit):
+        fit()
+    assert (out / "report.html").read_text() == "an old one"
+    assert "Verdict" in Page(fit("--overwrite", "--epochs=1") / "report.html").headings
+
+
+@pytest.mark.parametrize("subcommand", ["test", "validate"])
+def test_report_of_a_test(
+    fit: Callable[..., Path],
+    fit_flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    subcommand: str,
+) -> None:
+    """A checkpoint beside its base model, measured now; the figures are those of the fit."""
+    out = fit("--epochs=1")
+    capsys.readouterr()
+    measure = [subcommand, *fit_flags, f"--output_dir={out}", f"--report={tmp_path}/t.html"]
+    main([*measure, "--ckpt_path=last"])
+    said = capsys.readouterr().out
+    assert f"report: {tmp_path}/t.html" in said
+    assert said.count("ndcg@10 ") == 1
+    assert "| base   | checkpoint | checkpoint - base |" in said
+    metrics = json.loads((out / "metrics.json").read_text())
+    page = Page(tmp_path / "t.html")
+    assert page.headings[:4] == ["Verdict", *ALL[2:]]
+    base, last = (metrics[name]["ndcg@10"] for name in ("base", "last"))
+    assert page.row("nDCG@10")[1:3] == [f"{base:.4f}", f"{last:.4f}"]
+    assert f"{base:.4f} before, {last:.4f} after" in page.text
+    before = (tmp_path / "t.html").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        main([*measure, "--ckpt_path=last"])
+    assert stop.value.code == 2
+    assert "t.html: exists already; give another --report or --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "t.html").read_bytes() == before
+
+    main([*measure, "--overwrite"])
+    page = Page(tmp_path / "t.html")
+    assert "Only one model was measured" in page.text
+    assert page.row("metric") == ["metric", "base model"]
+
+
+def test_a_test_of_a_run_writes_its_page_there(
+    fit: Callable[..., Path], fit_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Anew at each test; not of a base model, which is no run's, nor by validate."""
+    out = fit("--epochs=1")
+    of_fit = (out / "report.html").read_bytes()
+    page = out / "test_report.html"
+    measure = [*fit_flags, f"--output_dir={out}"]
+    main(["test", *measure])
+    main(["validate", *measure, "--ckpt_path=last"])
+    assert not page.exists()
+    for _ in range(2):
+        capsys.readouterr()
+        main(["test", *measure, "--ckpt_path=last"])
+        assert f"report: {page}" in capsys.readouterr().out
+        assert Page(page).headings[0] == "Verdict"
+        page.write_text("another test's")
+    assert (out / "report.html").read_bytes() == of_fit
+
+
+def test_another_logger(fit: Callable[..., Path], tmp_path: Path) -> None:
+    """Lightning's CSVLogger in YAML, as docs/tracking.md has it: its file, and all of the report."""
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path), "name": "csv"}}
+    config = tmp_path / "csv.yaml"
+    config.write_text(yaml.safe_dump({"trainer": {"logger": [logger]}}))
+    out = fit(f"--config={config}")
+    header, *lines = (tmp_path / "csv" / "version_0" / "metrics.csv").read_text().splitlines()
+    table = [dict(zip(header.split(","), line.split(","), strict=True)) for line in lines]
+    metrics = json.loads((out / "metrics.json").read_text())
+
+    def logged(name: str) -> list[float]:
+        return [float(line[name]) for line in table if line[name]]
+
+    assert logged("val/ndcg@10")[0] == pytest.approx(metrics["base"]["ndcg@10"])
+    assert len(logged("val/ndcg@10")) == 3
+    assert len(logged("train/loss")) == 14
+    assert logged("verdict/ndcg@10_best") == [pytest.approx(metrics["best"]["ndcg@10"])]
+    settings = (tmp_path / "csv" / "version_0" / "hparams.yaml").read_text()
+    assert "batch_size: 8" in settings
+    assert not list((out / "logs").glob("events*"))
+    assert Page(out / "report.html").headings[:2] == ALL[:2]
+
+
+def test_tensorboard(
+    fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Gain, hyperparameters with final metrics, text, layout, and the projector's files."""
+    write_jsonl(
+        pairs, [row | {"question": f"{HOSTILE}\n{row['question']}"} for row in sample_rows()[:60]]
+    )
+    out = fit("--model.base_share=0.4")
+    metrics = json.loads((out / "metrics.json").read_text())
+    questions = [
+        json.loads(line) for line in (out / "metrics_by_question.jsonl").read_text().splitlines()
+    ]
+    events = EventAccumulator(str(out / "logs")).Reload()
+    scalars = events.Tags()["scalars"]
+    assert {name.split("/")[0] for name in scalars} == {"gain", "train", "val", "verdict"}
+    assert [point.step for point in events.Scalars("gain/ndcg@10")] == [7, 14]
+    assert len(events.Scalars("val/ndcg@10")) == 3, "mixtures with the base model are no curve"
+    (best,) = events.Scalars("verdict/ndcg@10_best")
+    assert best.value == pytest.approx(metrics["best"]["ndcg@10"])
+    plugins = {
+        name
+        for plugin in ("hparams", "custom_scalars", "text")
+        for name in events.PluginTagToContent(plugin)
+    }
+    assert plugins >= {
+        "_hparams_/experiment",
+        "_hparams_/session_start_info",
+        "verdict/text_summary",
+    }
+    assert "custom_scalars__config__" in plugins
+
+    for model, name in (("base_model", "base"), ("tuned_model", "best")):
+        folder = out / "logs" / "00000" / model
+        head, *lines = (folder / "metadata.tsv").read_text().splitlines()
+        assert head.split("\t") == ["text", "kind", "file", "rank"]
+        assert [line.split("\t")[1] for line in lines] == ["question"] * 10 + ["answer"] * 10
+        assert np.loadtxt(folder / "tensors.tsv").shape == (20, 32)
+        ranks = [int(line.split("\t")[3]) for line in lines]
+        assert ranks[:10] == ranks[10:]  # a question's, and its answer's
+        gains = [1 / np.log2(1 + rank) if rank <= 10 else 0 for rank in ranks[:10]]
+        assert gains == pytest.approx([question["ndcg@10"][name] for question in questions])
+    config = (out / "logs" / "projector_config.pbtxt").read_text()
+    assert "tuned_model" in config
+    capsys.readouterr()
+    fit("--model.base_share=0.4", "--ckpt_path=last")
+    captured = capsys.readouterr()
+    assert "Embedding dir exists" not in captured.out + captured.err
+    assert (out / "logs" / "projector_config.pbtxt").read_text() == config
+    assert (folder / "tensors.tsv").is_file()
+
+
+# The parts that a report is made of.
+
+
+def task(queries: int, documents: int) -> RetrievalTask:
+    rng = np.random.default_rng(0)
+    relevant = [
+        np.sort(rng.choice(documents, size=1 + query % 3, replace=False))
+        for query in range(queries)
+    ]
+    texts = rng.permutation(queries + documents)
+    order = np.arange(documents)
+    return RetrievalTask(texts[:queries], texts[queries:], order, relevant, np.arange(queries))
+
+
+def test_ranks_share_the_search() -> None:
+    """What each of three processes finds adds up to what one finds."""
+    whole = task(20, 9)
+    embeddings = torch.randn(29, 4, generator=torch.Generator().manual_seed(0))
+    alone = find(embeddings, whole, "t", slice(0, None, 1), lambda tensor: tensor)
+    parts: list[list[torch.Tensor]] = [[], []]
+    for rank in range(3):
+        shares = iter(parts)
+
+        def keep(tensor: torch.Tensor, shares: Any = shares) -> torch.Tensor:
+            next(shares).append(tensor.clone())
+            return tensor
+
+        find(embeddings, whole, "t", slice(rank, None, 3), keep)
+    sums = iter([sum(part[1:], part[0]) for part in parts])
+    together = find(embeddings, whole, "t", slice(0, None, 1), lambda _: next(sums))
+    for name, value in alone._asdict().items():
+        other = together._asdict()[name]
+        if isinstance(value, torch.Tensor):  # products of other shapes may round otherwise
+            torch.testing.assert_close(value, other)
+        else:
+            assert value == other
+
+
+def test_bootstrap_of_several_metrics_is_that_of_each() -> None:
+    values = np.random.default_rng(0).random((30, 3))
+    for column, interval in enumerate(bootstrap(values)):
+        alone = paired_bootstrap(np.zeros(30), values[:, column])
+        assert interval == pytest.approx(alone, abs=0.02)
+        assert interval.low < interval.mean < interval.high
+
+
+def test_similarities_by_hand() -> None:
+    nothing = torch.zeros(0)
+    found = Findings(
+        "t",
+        *[nothing] * 6,  # type: ignore[misc]  # mypy counts no starred arguments
+        sample=torch.arange(3),
+        questions=torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]]),
+        answers=torch.tensor([[1.0, 0.0], [0.0, 3.0], [0.0, 3.0]]),
+    )
+    right, wrong = pair_similarities(found, [np.array([0]), np.array([4]), np.array([4, 5])])
+    assert right == pytest.approx([1, 1, 0.5**0.5])
+    assert wrong == pytest.approx([0, 0, 0, 0.5**0.5]), "an answer of both is wrong for neither"
+    assert separation(right, wrong) == pytest.approx((2 * 4 + 3.5) / 12)
+
+
+def test_two_dimensions_keep_a_plane() -> None:
+    """Points of a plane through the sphere's centre keep their distances."""
+    generator = torch.Generator().manual_seed(0)
+    plane = torch.linalg.qr(torch.randn(8, 2, generator=generator)).Q
+    angles = torch.rand(12, generator=generator) * 6
+    points = torch.stack([angles.cos(), angles.sin()], dim=1) @ plane.T
+    (first, second), share = two_dimensions([points[:5], 7 * points[5:]])
+    assert share == pytest.approx(1)
+    placed = torch.from_numpy(np.concatenate([first, second]))
+    torch.testing.assert_close(
+        torch.cdist(placed, placed), torch.cdist(points, points), atol=1e-4, rtol=0
+    )
+
+
+def test_top_scores_are_the_exported_models(fit: Callable[..., Path]) -> None:
+    """With real weights: those of a random model lie too close together."""
+    out = fit(f"--base_model={tiny.MINILM}", "--trainer.max_steps=3", "--learning_rate=2e-5")
+    model = SentenceTransformer(str(out / "final_model"), device="cpu")
+    rows = sample_rows()[:60]
+    answers = model.encode([row["answer"] for row in rows])
+    questions = [
+        json.loads(line) for line in (out / "metrics_by_question.jsonl").read_text().splitlines()
+    ]
+    scores = model.encode([line["question"] for line in questions]) @ answers.T
+    expected = np.sort(scores, axis=1)[:, ::-1][:, :3]
+    assert findings(out, "last").top_scores.numpy() == pytest.approx(expected, abs=1e-5)
