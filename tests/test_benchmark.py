@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import tiny
 
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
 README = (ROOT / "README.md").read_text(encoding="utf-8")

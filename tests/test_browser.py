@@ -15,6 +15,7 @@ from tiny import sample_rows, write_jsonl
 from embedft.cli.main import main
 
 pytestmark = [
+    pytest.mark.docs,
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH"),
 ]

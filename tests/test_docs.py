@@ -21,6 +21,8 @@ from embedft.cli.screens import SCREENS
 from scripts import loss_figures
 from scripts.site_docstrings import markdown
 
+pytestmark = pytest.mark.docs
+
 HOW_TO = (ROOT / "docs" / "how-to.md").read_text(encoding="utf-8")
 LOSSES = [name for name in losses.__all__ if name != "Loss"]
 

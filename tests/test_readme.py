@@ -18,6 +18,8 @@ from tiny import sample_rows, write_jsonl
 from embedft.data.split import split_records
 from embedft.table.jsonl import read_records
 
+pytestmark = pytest.mark.docs
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

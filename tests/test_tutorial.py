@@ -14,6 +14,8 @@ from tiny import sample_rows, write_jsonl
 
 from scripts.transcript import NOT_RUN, PAGE, Step, loosened, run_steps, steps
 
+pytestmark = pytest.mark.docs
+
 STEPS = steps(PAGE.read_text(encoding="utf-8"))
 
 

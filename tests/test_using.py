@@ -19,6 +19,8 @@ from tiny import MINILM, sample_rows, write_jsonl
 from embedft.cli.main import main
 from embedft.encoder.base_model import find_base_model
 
+pytestmark = pytest.mark.docs
+
 PAGE = (ROOT / "docs/using.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in blocks(PAGE, "bash") for line in block.splitlines()]
 PYTHON = {
