@@ -22,7 +22,7 @@ from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.attention import packed_attention
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.packing import PackedLayout
-from embedft.training.grad_cache import embed_in_chunks
+from embedft.training.grad_cache import embed_with_grad_cache
 from embedft.training.module import EmbeddingModule
 from embedft.training.trainer import EmbedftTrainer
 
@@ -54,7 +54,7 @@ def trained_by(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Embeddings and gradients, on the CPU."""
     encoder = copy.deepcopy(encoder).to(device)
-    embeddings = embed_in_chunks(encoder, *pack(encoder, device), chunk)
+    embeddings = embed_with_grad_cache(encoder, *pack(encoder, device), chunk)
     weights = torch.randn(embeddings.shape, generator=torch.manual_seed(0))
     (embeddings * weights.to(embeddings)).mean().backward()  # type: ignore[no-untyped-call]
     grads = {n: p.grad.cpu() for n, p in encoder.named_parameters() if p.grad is not None}

@@ -28,7 +28,7 @@ from embedft.run import interpolation
 from embedft.table.jsonl import read_records
 from embedft.training import auto
 from embedft.training.module import EmbeddingModule
-from embedft.training.validation import Evaluation
+from embedft.training.validation import RetrievalEvaluation
 
 Capture = pytest.CaptureFixture[str]
 
@@ -52,7 +52,7 @@ def test_base_share(
 
     Whether ten questions surely find less in it is chance, so that is said here.
     """
-    monkeypatch.setattr(interpolation, "finds_as_much", lambda *found: answers.pop(0))
+    monkeypatch.setattr(interpolation, "not_significantly_worse", lambda *found: answers.pop(0))
     out = fit("--model.base_share=0.25", "--trainer.num_sanity_val_steps=0")
     said = capsys.readouterr().out
     best = json.loads((out / "metrics.json").read_text())["best"]
@@ -264,7 +264,7 @@ def test_files_of_a_run(
     assert not list(out.rglob("*writing*"))
 
 
-def test_guard(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_forgetting(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     """What is forgotten elsewhere is measured as `test --train_split 0` would, and said."""
     flags = [f"--base_model={tiny.MINILM}", "--trainer.max_steps=3"]
     out = fit(*flags, "--learning_rate=5e-5", f"--data.guard_jsonl={MULTILINGUAL}")
@@ -383,7 +383,7 @@ def test_a_failed_evaluation_leaves_nothing_on(
         raise RuntimeError("in the middle of an evaluation")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluation, "embed", fails)
+        patch.setattr(RetrievalEvaluation, "embed", fails)
         with pytest.raises(RuntimeError, match="in the middle") as kept:
             fit("--precision=bf16-mixed")
     assert not torch.is_autocast_enabled("cpu")

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from embedft.data.batches import EvalBatch, TextBatches, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.run.forgetting import check_guard
+from embedft.run.forgetting import check_forgetting
 from embedft.table.keys import Ints
 from embedft.training.auto import choose_epochs
 from embedft.training.module import EmbeddingModule
@@ -66,7 +66,7 @@ def rehearse(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModul
         InputError: A fit would refuse the data.
     """
     data.load(module.encoder, module.loss.needs_labels)
-    check_guard(data, module.encoder)
+    check_forgetting(data, module.encoder)
     choose_epochs(trainer, len(data.rows))
     data.trainer = trainer  # as in a fit: it knows how many devices share a batch
     steps = steps_of_run(trainer, data)

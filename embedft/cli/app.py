@@ -20,12 +20,12 @@ from embedft.data.split import wrong_share
 from embedft.encoder.checkpoint import changed_settings, load_weights
 from embedft.errors import InputError, StoppedError
 from embedft.run.checkpoints import AtomicCheckpointIO, RunCheckpoints
-from embedft.run.early_stopping import StayStopped
-from embedft.run.evaluate import report_measured
+from embedft.run.early_stopping import ResumableEarlyStopping
+from embedft.run.evaluate import evaluate_and_report
 from embedft.run.finish import finish_run
 from embedft.run.folder import DEFAULT_OUTPUT_DIR, RunFolder, check_writable
-from embedft.run.forgetting import check_guard
-from embedft.run.metrics_log import RunFiles
+from embedft.run.forgetting import check_forgetting
+from embedft.run.metrics_log import MetricsLog
 from embedft.run.predictions import PredictionWriter
 from embedft.run.signals import StopOnSignal
 from embedft.table.jsonl import unreadable
@@ -281,14 +281,14 @@ class EmbedftCLI(LightningCLI):
             raise InputError("trainer.log_every_n_steps: is 0, must be at least 1")
         callbacks = list(configured.get("callbacks") or [])
         if self.subcommand == "fit":
-            self.run_files = RunFiles(self.settings.output_dir)
+            self.metrics_log = MetricsLog(self.settings.output_dir)
             checkpoints = RunCheckpoints(
                 self.folder.checkpoints,
-                self.run_files,
+                self.metrics_log,
                 self.settings.save_steps,
                 self.settings.save_total_limit,
             )
-            callbacks = [StayStopped(self.run_files), *callbacks, self.run_files]
+            callbacks = [ResumableEarlyStopping(self.metrics_log), *callbacks, self.metrics_log]
             callbacks += [checkpoints, StopOnSignal(checkpoints)]
             if configured.get("logger") is None:
                 kwargs["logger"] = self.folder.tensorboard()
@@ -321,7 +321,7 @@ class EmbedftCLI(LightningCLI):
             state = self.checkpoint.get(self.datamodule.__class__.__qualname__, {})
             self.datamodule.refuse_other_run(state)
             self.model.refuse_other_layers(self.checkpoint)
-        check_guard(self.datamodule, self.model.encoder)
+        check_forgetting(self.datamodule, self.model.encoder)
         if not self.trainer.is_global_zero:
             return
         self.folder.lock()
@@ -329,7 +329,7 @@ class EmbedftCLI(LightningCLI):
             self.folder.clear(self.settings.overwrite)
         self.folder.make()
         log_to_file(self.folder.log_file)
-        self.run_files.begin(
+        self.metrics_log.begin(
             {
                 "base_model": self.settings.model.base_model,
                 "num_epochs": self.trainer.max_epochs,
@@ -363,13 +363,13 @@ class EmbedftCLI(LightningCLI):
                     self.model,
                     self.datamodule,
                     self.folder,
-                    self.run_files,
+                    self.metrics_log,
                     self._hyperparameters(),
                     Path(self.settings.report) if self.settings.report else self.folder.report,
                 )
         except (Exception, SIGTERMException) as error:
-            if "failure" not in getattr(self.run_files, "progress", {}):  # not said by Lightning
-                self.run_files.on_exception(self.trainer, self.model, error)
+            if "failure" not in getattr(self.metrics_log, "progress", {}):  # not said by Lightning
+                self.metrics_log.on_exception(self.trainer, self.model, error)
             if isinstance(error, SIGTERMException):  # in one of the evaluations
                 message = "all steps are done and saved; for the models go on with --ckpt_path last"
                 raise StoppedError(signal.SIGTERM, message) from None
@@ -383,22 +383,22 @@ class EmbedftCLI(LightningCLI):
         """Measures, prints one table, and writes a page."""
         with self._left_clean():
             self.trainer.test(**settings, verbose=False)
-            self._report_measured()
+            self._report_evaluation()
 
     def validate(self, **settings: Any) -> None:
         """As :meth:`test`."""
         with self._left_clean():
             self.trainer.validate(**settings, verbose=False)
-            self._report_measured()
+            self._report_evaluation()
 
     def predict(self, **settings: Any) -> None:
         """The Trainer's; see :meth:`fit`."""
         with self._left_clean():
             self.trainer.predict(**settings)
 
-    def _report_measured(self) -> None:
+    def _report_evaluation(self) -> None:
         settings = {"measured": self._weights_in_words(), "precision": self.trainer.precision}
-        report_measured(
+        evaluate_and_report(
             self.trainer,
             self.model,
             self.datamodule,

@@ -23,7 +23,7 @@ class ModelCard:
         hyperparameters: Name and value of what was set.
         base: Evaluation of the base model; None where it was not measured.
         tuned: Evaluation of the exported weights; None where they were not measured.
-        guard: What they have forgotten, in words; empty where that was not measured.
+        forgetting: What they have forgotten, in words; empty where that was not measured.
         embedding_dim: D.
         max_seq_length: Tokens a text.
         prompts: Prefixes by name.
@@ -36,7 +36,7 @@ class ModelCard:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     base: dict[str, Any] | None = None
     tuned: dict[str, Any] | None = None
-    guard: str = ""
+    forgetting: str = ""
     prompts: dict[str, str] = field(default_factory=dict)
     hub_id: str | None = None
 
@@ -57,8 +57,8 @@ class ModelCard:
         sentence = verdict(self.base, self.tuned)
         if sentence:
             parts.append(f"> **{sentence}**" if is_worse(self.base, self.tuned) else sentence)
-        if self.guard:
-            parts.append(self.guard)
+        if self.forgetting:
+            parts.append(self.forgetting)
         parts += ["## Use", _use(self.prompts)]
         if self.tuned is not None:
             parts += [

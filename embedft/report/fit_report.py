@@ -56,8 +56,10 @@ def _verdict(evidence: Evidence) -> Section:
         blocks = [Text("Only one model was measured: there is nothing to compare it with.")]
     else:
         blocks = [Text("The base model was not measured, so there is no gain to tell.", "warning")]
-    if evidence.guard:
-        blocks.append(Text(evidence.guard, "warning" if "FORGOTTEN" in evidence.guard else "good"))
+    if evidence.forgetting:
+        blocks.append(
+            Text(evidence.forgetting, "warning" if "FORGOTTEN" in evidence.forgetting else "good")
+        )
     section = Section("Verdict", [*blocks])
     columns = [NAMES.index(name) for name in SHOWN]
     values = {name: of.values[:, columns].numpy() for name, of in found.items()}

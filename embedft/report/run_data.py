@@ -36,7 +36,7 @@ class Evidence:
         fallen: Questions whose right answer fell most, likewise.
         data: Counts and names in words.
         settings: Names and values.
-        guard: What was forgotten, in words; empty where that was not measured.
+        forgetting: What was forgotten, in words; empty where that was not measured.
         log: Lines of ``training_metrics.jsonl``.
     """
 
@@ -51,7 +51,7 @@ class Evidence:
     fallen: Sequence[int]
     data: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    guard: str = ""
+    forgetting: str = ""
     log: Sequence[Mapping[str, Any]] = ()
 
     @property

@@ -10,7 +10,7 @@ from embedft.evaluation.bootstrap import paired_bootstrap
 METRIC = "ndcg@10"
 
 
-def finds_as_much(
+def not_significantly_worse(
     top_Q: NDArray[np.float64], later_Q: NDArray[np.float64], base_Q: NDArray[np.float64] | None
 ) -> bool:
     """Whether weights that forget less do not surely find less than others.

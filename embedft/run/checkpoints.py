@@ -15,7 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from embedft.errors import RunFailedError
-from embedft.run.metrics_log import RunFiles
+from embedft.run.metrics_log import MetricsLog
 from embedft.tools.files import numbered_files, replacing_file
 
 
@@ -31,16 +31,16 @@ class RunCheckpoints(Checkpoint):
 
     Args:
         folder: Where the files lie.
-        run_files: Knows what is best.
+        metrics_log: Knows what is best.
         save_steps: Steps between two writes.
         save_total_limit: How many of ``last.ckpt`` and ``step-N.ckpt`` are kept, at least 1.
     """
 
     def __init__(
-        self, folder: Path, run_files: RunFiles, save_steps: int, save_total_limit: int
+        self, folder: Path, metrics_log: MetricsLog, save_steps: int, save_total_limit: int
     ) -> None:
         self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
-        self.run_files = run_files
+        self.metrics_log = metrics_log
         self.save_steps = save_steps
         self.save_total_limit = save_total_limit
         self.at_step_end = True
@@ -78,7 +78,7 @@ class RunCheckpoints(Checkpoint):
         """Saves both, now that something was measured."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        best = self.run_files.evaluations["best"]["step"] == trainer.global_step
+        best = self.metrics_log.evaluations["best"]["step"] == trainer.global_step
         if best:
             trainer.save_checkpoint(self.best)
         self._due = True

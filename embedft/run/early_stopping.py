@@ -9,23 +9,23 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from embedft.errors import InputError
-from embedft.run.metrics_log import RunFiles
+from embedft.run.metrics_log import MetricsLog
 from embedft.tools.text import nearest
 
 log = logging.getLogger(__name__)
 
 
-class StayStopped(Callback):
+class ResumableEarlyStopping(Callback):
     """A resumed run has counted what the one before it had, and one that was stopped stays so.
 
     Stands before the ``EarlyStopping`` that it is about.
 
     Args:
-        run_files: Knows what is measured.
+        metrics_log: Knows what is measured.
     """
 
-    def __init__(self, run_files: RunFiles) -> None:
-        self.run_files = run_files
+    def __init__(self, metrics_log: MetricsLog) -> None:
+        self.metrics_log = metrics_log
         self._patience: list[int] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -45,7 +45,7 @@ class StayStopped(Callback):
         Raises:
             InputError: What it looks at is not measured.
         """
-        evaluations = self.run_files.evaluations.values()
+        evaluations = self.metrics_log.evaluations.values()
         names = {name for evaluation in evaluations for name in evaluation}
         measured = [f"val/{name}" for name in sorted(names - {"step", "epoch", "gain"})]
         for callback, patience in zip(_early_stopping(trainer), self._patience, strict=True):

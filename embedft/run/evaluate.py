@@ -20,7 +20,7 @@ from embedft.training.module import EmbeddingModule
 log = logging.getLogger(__name__)
 
 
-def report_measured(
+def evaluate_and_report(
     trainer: Trainer,
     module: EmbeddingModule,
     data: EmbeddingDataModule,

@@ -20,10 +20,10 @@ from embedft.report.fit_report import write_report
 from embedft.report.run_data import gather, read_log
 from embedft.run.checkpoints import AtomicCheckpointIO, copy_checkpoint
 from embedft.run.folder import RunFolder
-from embedft.run.forgetting import guard_in_words, measure_guard
-from embedft.run.interpolation import mixed_with_base
-from embedft.run.metrics_log import RunFiles, timestamp
-from embedft.run.signals import heed_sigterm
+from embedft.run.forgetting import forgetting_sentence, measure_forgetting
+from embedft.run.interpolation import interpolate_with_base
+from embedft.run.metrics_log import MetricsLog, timestamp
+from embedft.run.signals import raise_if_sigterm
 from embedft.run.tensorboard import log_outcome
 from embedft.tools.files import write_json
 from embedft.tools.log import RESULT
@@ -37,7 +37,7 @@ def finish_run(
     module: EmbeddingModule,
     data: EmbeddingDataModule,
     folder: RunFolder,
-    run_files: RunFiles,
+    metrics_log: MetricsLog,
     hyperparameters: dict[str, Any],
     report: Path,
 ) -> None:
@@ -49,13 +49,13 @@ def finish_run(
             no weights that were measured are as good.
         data: The data of the fit.
         folder: Where to write.
-        run_files: Holds the evaluations.
+        metrics_log: Holds the evaluations.
         hyperparameters: For model cards and report.
         report: File of the report.
     """
     last = folder.checkpoints / "last.ckpt"
     best = folder.checkpoints / "best.ckpt"
-    evaluations = run_files.evaluations
+    evaluations = metrics_log.evaluations
     older = not last.is_file() or read_checkpoint(last)["global_step"] != trainer.global_step
     if trainer.strategy.broadcast(older):  # the first rank's word: hosts may not share the folder
         trainer.save_checkpoint(last)
@@ -64,18 +64,22 @@ def finish_run(
     trainer.strategy.barrier()
     _keep_averaged_weights(trainer, module, last)
     if evaluations.get("last", {}).get("step") != trainer.global_step:
-        trainer.validate(module, datamodule=data, verbose=False)  # run_files takes note
-        heed_sigterm(trainer)
+        trainer.validate(module, datamodule=data, verbose=False)  # metrics_log takes note
+        raise_if_sigterm(trainer)
         if trainer.is_global_zero:
             checkpoint = read_checkpoint(last)
-            checkpoint["callbacks"][run_files.state_key] = run_files.state_dict()
+            checkpoint["callbacks"][metrics_log.state_key] = metrics_log.state_dict()
             AtomicCheckpointIO().save_checkpoint(checkpoint, last)
     evaluations.setdefault("best", evaluations["last"])
     if evaluations["best"] is evaluations["last"] and trainer.is_global_zero:
         copy_checkpoint(last, best)
-    weights = mixed_with_base(trainer, module, data, run_files, best) if module.base_share else None
+    weights = (
+        interpolate_with_base(trainer, module, data, metrics_log, best)
+        if module.base_share
+        else None
+    )
 
-    def export(target: Path, evaluation: dict[str, Any], guard: str = "") -> None:
+    def export(target: Path, evaluation: dict[str, Any], forgetting: str = "") -> None:
         card = ModelCard(
             base_model=module.encoder.base.name,
             hub_id=module.encoder.base.hub_id,
@@ -85,7 +89,7 @@ def finish_run(
             hyperparameters=hyperparameters | {"base_share": evaluation.get("base_share", 0.0)},
             base=evaluations.get("base"),
             tuned=evaluation,
-            guard=guard,
+            forgetting=forgetting,
             prompts=module.encoder.base.prompts,
         )
         export_encoder(module.encoder, target, card)
@@ -102,27 +106,27 @@ def finish_run(
     elif trainer.is_global_zero:
         load_weights(module.encoder, read_checkpoint(best), best)
     results = {**evaluations, "best_model": recommended, "data": data.report}
-    guard = ""
+    forgetting = ""
     if data.guard_jsonl is not None and recommended is evaluations.get("base"):
-        guard = "Nothing is forgotten elsewhere: the best model is the base model."
+        forgetting = "Nothing is forgotten elsewhere: the best model is the base model."
     elif data.guard_jsonl is not None:
         if trainer.world_size > 1:  # the first rank's: hosts may not share the folder
             module.encoder.load_state_dict(trainer.strategy.broadcast(module.encoder.weights()))
-        results["guard"] = measure_guard(module, data, trainer)
-        guard = guard_in_words(results["guard"])
+        results["guard"] = measure_forgetting(module, data, trainer)
+        forgetting = forgetting_sentence(results["guard"])
     if not trainer.is_global_zero:
         return
     module.cpu()
-    export(folder.best_model, recommended, guard)
+    export(folder.best_model, recommended, forgetting)
     write_json(folder.metrics, results)
-    run_files.end(
+    metrics_log.end(
         training_completed=True,
         completed_at=timestamp(),
         final_model_path=str(folder.final_model),
     )
-    log.log(RESULT, "%s", outcome_in_words(evaluations, guard, folder, report))
+    log.log(RESULT, "%s", outcome_in_words(evaluations, forgetting, folder, report))
     rows = query_rows(data)  # which the file may have lost meanwhile: all that is above is there
-    findings = run_files.findings
+    findings = metrics_log.findings
     ndcg = {name: found.ndcg for name, found in findings.items() if len(found.ndcg) == len(rows)}
     write_by_question(folder.metrics_by_question, rows, ndcg)
     write_json(folder.metrics, results | {"files": by_file(rows, ndcg)})
@@ -132,8 +136,8 @@ def finish_run(
         findings,
         rows,
         settings={"base_model": module.encoder.base.name, **hyperparameters},
-        guard=guard,
-        log=read_log(run_files.metrics_file),
+        forgetting=forgetting,
+        log=read_log(metrics_log.metrics_file),
     )
     log_outcome(trainer.loggers, trainer.global_step, evidence)
     write_report(report, f"{module.encoder.base.name} tuned on {data.input_jsonl}", evidence)
@@ -151,7 +155,7 @@ def _keep_averaged_weights(trainer: Trainer, module: EmbeddingModule, last: Path
 
 
 def outcome_in_words(
-    evaluations: dict[str, dict[str, Any]], guard: str, folder: RunFolder, report: Path
+    evaluations: dict[str, dict[str, Any]], forgetting: str, folder: RunFolder, report: Path
 ) -> str:
     """The final table, a plain sentence on the gain, and where everything is."""
     base, best, last = (evaluations.get(name) for name in ("base", "best", "last"))
@@ -168,7 +172,7 @@ def outcome_in_words(
         "",
         ", ".join(f"{name}: step {step}" for name, step in steps.items()),
         verdict(base, best) or "The base model was not measured (num_sanity_val_steps is not -1).",
-        *([guard] if guard else []),
+        *([forgetting] if forgetting else []),
         "",
         f"best model:  {folder.best_model}{made_of}",
         f"last model:  {folder.final_model}",

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from embedft.encoder.checkpoint import newest_checkpoint, read_checkpoint
 from embedft.errors import InputError
-from embedft.run.tensorboard import Board
+from embedft.run.tensorboard import RunTensorBoard
 from embedft.tools.files import numbered_files
 
 DEFAULT_OUTPUT_DIR = "out"
@@ -156,7 +156,7 @@ class RunFolder:
 
     def tensorboard(self) -> TensorBoardLogger:
         """Curves under ``logs``: one folder for the run and what resumes it."""
-        return Board(os.fspath(self.path))
+        return RunTensorBoard(os.fspath(self.path))
 
 
 def check_writable(path: Path, flag: str) -> None:

@@ -12,15 +12,15 @@ from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
 from embedft.evaluation.bootstrap import Interval, paired_bootstrap
-from embedft.run.signals import heed_sigterm
+from embedft.run.signals import raise_if_sigterm
 from embedft.training.module import EmbeddingModule
 
-GUARD_LIMIT = 0.005
+FORGETTING_LIMIT = 0.005
 """A loss of nDCG@10 that is worth a warning."""
 
 
-def check_guard(data: EmbeddingDataModule, encoder: Encoder) -> None:
-    """Reads the guard set of a run, if it has one, before training.
+def check_forgetting(data: EmbeddingDataModule, encoder: Encoder) -> None:
+    """Reads the forgetting set of a run, if it has one, before training.
 
     Args:
         data: The data of the run, loaded.
@@ -31,17 +31,17 @@ def check_guard(data: EmbeddingDataModule, encoder: Encoder) -> None:
     """
     if data.guard_jsonl is None:
         return
-    guard = _guard_data(data)
-    guard.load(encoder, False, "test")
-    if guard.content[data.guard_jsonl] == data.content[data.input_jsonl]:
+    forgetting_set = _forgetting_data(data)
+    forgetting_set.load(encoder, False, "test")
+    if forgetting_set.content[data.guard_jsonl] == data.content[data.input_jsonl]:
         raise InputError(
             f"--data.guard_jsonl: {data.guard_jsonl} holds the pairs that are trained on; give "
             "pairs of another field"
         )
 
 
-def _guard_data(data: EmbeddingDataModule) -> EmbeddingDataModule:
-    """Every question of the guard set is measured."""
+def _forgetting_data(data: EmbeddingDataModule) -> EmbeddingDataModule:
+    """Every question of the forgetting set is measured."""
     assert data.guard_jsonl is not None
     return EmbeddingDataModule(
         data.guard_jsonl,
@@ -52,10 +52,10 @@ def _guard_data(data: EmbeddingDataModule) -> EmbeddingDataModule:
     )
 
 
-def measure_guard(
+def measure_forgetting(
     module: EmbeddingModule, data: EmbeddingDataModule, trainer: Trainer
 ) -> dict[str, Any]:
-    """The guard set by the module's weights and by those of its base model. Runs on all ranks.
+    """The forgetting set by the module's weights and by those of its base model. Runs on all ranks.
 
     Args:
         module: The tuned model.
@@ -65,12 +65,12 @@ def measure_guard(
     Returns:
         ``file``, nDCG@10 ``before`` and ``after``, and the interval of their ``change``.
     """
-    guard = _guard_data(data)
+    forgetting_set = _forgetting_data(data)
     loggers, trainer.loggers = trainer.loggers, []
 
     def ndcg() -> NDArray[np.float64]:
-        trainer.test(module, datamodule=guard, verbose=False)
-        heed_sigterm(trainer)
+        trainer.test(module, datamodule=forgetting_set, verbose=False)
+        raise_if_sigterm(trainer)
         return module.last_findings.ndcg
 
     after_Q = ndcg()
@@ -80,19 +80,19 @@ def measure_guard(
     module.encoder.load_state_dict(tuned)
     trainer.loggers = loggers
     return {
-        "file": guard.input_jsonl,
+        "file": forgetting_set.input_jsonl,
         "before": float(before_Q.mean()),
         "after": float(after_Q.mean()),
         "change": paired_bootstrap(before_Q, after_Q)._asdict(),
     }
 
 
-def guard_in_words(result: dict[str, Any]) -> str:
-    """One plain sentence, a warning if more than ``GUARD_LIMIT`` is lost."""
+def forgetting_sentence(result: dict[str, Any]) -> str:
+    """One plain sentence, a warning if more than ``FORGETTING_LIMIT`` is lost."""
     numbers = (
         f"nDCG@10 on {result['file']} {result['before']:.4f} before, {result['after']:.4f} after: "
         f"{Interval(**result['change'])}"
     )
-    if result["after"] < result["before"] - GUARD_LIMIT:
-        return f"The tuned model has FORGOTTEN more than {GUARD_LIMIT} elsewhere ({numbers})."
+    if result["after"] < result["before"] - FORGETTING_LIMIT:
+        return f"The tuned model has FORGOTTEN more than {FORGETTING_LIMIT} elsewhere ({numbers})."
     return f"The tuned model still finds what the base model found elsewhere ({numbers})."

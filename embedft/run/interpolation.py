@@ -10,26 +10,25 @@ from torch import Tensor
 
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.checkpoint import load_weights, read_checkpoint
-from embedft.run.best import METRIC, finds_as_much
-from embedft.run.metrics_log import RunFiles
-from embedft.run.signals import heed_sigterm
+from embedft.run.best import METRIC, not_significantly_worse
+from embedft.run.metrics_log import MetricsLog
+from embedft.run.signals import raise_if_sigterm
 from embedft.training.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
 
 
-def mixed_with_base(
+def interpolate_with_base(
     trainer: Trainer,
     module: EmbeddingModule,
     data: EmbeddingDataModule,
-    run_files: RunFiles,
+    metrics_log: MetricsLog,
     best: Path,
 ) -> dict[str, Tensor] | None:
     """The best weights mixed with the base model's; None where every share surely costs some gain.
 
     Shares are ``module.base_share``, its half and its quarter; the first is taken that
-    :func:`finds_as_much`. What is measured of the mixture takes the place of the best evaluation.
-    Runs on all ranks.
+    :func:`not_significantly_worse`. Its evaluation replaces the best one. Runs on all ranks.
 
     Wortsman et al., 2022, arXiv:2109.01903 (WiSE-FT); for embeddings Xiao et al., 2023,
     arXiv:2311.13534.
@@ -38,13 +37,13 @@ def mixed_with_base(
         trainer: After ``fit``.
         module: Its weights are afterwards what they were.
         data: The data of the fit.
-        run_files: Holds the evaluations.
+        metrics_log: Holds the evaluations.
         best: Checkpoint of the best weights; the first rank reads it.
 
     Returns:
         The encoder's weights, on the CPU.
     """
-    encoder, evaluations, findings = module.encoder, run_files.evaluations, run_files.findings
+    encoder, evaluations, findings = module.encoder, metrics_log.evaluations, metrics_log.findings
     last = encoder.weights()
     if trainer.is_global_zero:
         load_weights(encoder, read_checkpoint(best), best)
@@ -53,7 +52,7 @@ def mixed_with_base(
     untrained = encoder.base_weights()
     without = evaluations["best"][METRIC]
     mixed = None
-    run_files.measured = "mixed"
+    metrics_log.weights_name = "interpolated"
     loggers, trainer.loggers = trainer.loggers, []  # curves are of the weights in training
     assert module.base_share != "auto"  # the module's setup chose
     for share in (module.base_share, module.base_share / 2, module.base_share / 4):
@@ -65,15 +64,15 @@ def mixed_with_base(
         }
         encoder.load_state_dict(weights)
         trainer.validate(module, datamodule=data, verbose=False)
-        heed_sigterm(trainer)
-        evaluation, found = evaluations.pop("mixed"), findings.pop("mixed")
+        raise_if_sigterm(trainer)
+        evaluation, found = evaluations.pop("interpolated"), findings.pop("interpolated")
         log.info("base_share %g: nDCG@10 %.4f (%.4f without)", share, evaluation[METRIC], without)
         before = findings["base"].ndcg if "base" in findings else None
-        if finds_as_much(findings["best"].ndcg, found.ndcg, before):
+        if not_significantly_worse(findings["best"].ndcg, found.ndcg, before):
             step = evaluations["best"]["step"]
             evaluations["best"] = evaluation | {"step": step, "base_share": share}
             findings["best"], mixed = found, weights
             break
-    run_files.measured, trainer.loggers = "last", loggers
+    metrics_log.weights_name, trainer.loggers = "last", loggers
     encoder.load_state_dict(last)
     return mixed

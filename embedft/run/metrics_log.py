@@ -19,17 +19,17 @@ from embedft.data.batches import TrainBatch
 from embedft.errors import EmbedftError
 from embedft.evaluation.bootstrap import Interval, paired_bootstrap
 from embedft.evaluation.query_results import Findings
-from embedft.run.best import METRIC, finds_as_much
-from embedft.run.tensorboard import lay_out
+from embedft.run.best import METRIC, not_significantly_worse
+from embedft.run.tensorboard import add_layout
 from embedft.tools.files import replacing_file, write_json
 
 log = logging.getLogger(__name__)
 
 
-Evaluation = dict[str, Any]
+StoredEvaluation = dict[str, Any]
 
 
-class RunFiles(Callback):
+class MetricsLog(Callback):
     """Keeps ``training_metrics.jsonl`` and ``training_progress.json`` under the output folder.
 
     It also remembers the evaluations of the base model, the best and the last weights; they travel
@@ -43,8 +43,8 @@ class RunFiles(Callback):
         self.folder = Path(output_dir)
         self.metrics_file = self.folder / "training_metrics.jsonl"
         self.progress_file = self.folder / "training_progress.json"
-        self.evaluations: dict[str, Evaluation] = {}
-        self.measured = "last"
+        self.evaluations: dict[str, StoredEvaluation] = {}
+        self.weights_name = "last"
         """Which weights an evaluation is of."""
         self.findings: dict[str, Findings] = {}
         """What was found for each held-out question, by the name of an evaluation."""
@@ -59,7 +59,7 @@ class RunFiles(Callback):
     @property
     def state_key(self) -> str:
         """Key in checkpoints."""
-        return "RunFiles"
+        return "RunFiles"  # kept by old checkpoints
 
     def state_dict(self) -> dict[str, Any]:
         """The evaluations so far."""
@@ -89,7 +89,7 @@ class RunFiles(Callback):
         if not trainer.is_global_zero:
             return
         if not trainer.global_step:
-            lay_out(trainer.loggers)
+            add_layout(trainer.loggers)
         elif self.metrics_file.exists():
             lines = self.metrics_file.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if _step_of(line) <= trainer.global_step]
@@ -137,7 +137,7 @@ class RunFiles(Callback):
         self._since += time.perf_counter() - self._validation_began
         measured: dict[str, float] = pl_module.last_evaluation  # type: ignore[assignment]
         step = trainer.global_step
-        evaluation: Evaluation = {"step": step, "epoch": trainer.current_epoch, **measured}
+        evaluation: StoredEvaluation = {"step": step, "epoch": trainer.current_epoch, **measured}
         values = {f"val/{name}": value for name, value in measured.items()}
         found: Findings = pl_module.last_findings  # type: ignore[assignment]
         if trainer.sanity_checking:
@@ -150,14 +150,14 @@ class RunFiles(Callback):
             if base_Q is not None:
                 gain = paired_bootstrap(base_Q, found.ndcg)
                 evaluation["gain"] = gain._asdict()
-                if self.measured == "last":
+                if self.weights_name == "last":
                     values |= self._log_gain(trainer, gain)
-            names = [self.measured]
-            if self.measured == "last" and self._is_best(found.ndcg, base_Q):
+            names = [self.weights_name]
+            if self.weights_name == "last" and self._is_best(found.ndcg, base_Q):
                 names.append("best")
         self.evaluations |= dict.fromkeys(names, evaluation)
         self.findings |= dict.fromkeys(names, found)
-        if self.measured == "last":
+        if self.weights_name == "last":
             self._write_line(trainer, values)
 
     def _is_best(self, ndcg_Q: NDArray[np.float64], base_Q: NDArray[np.float64] | None) -> bool:
@@ -165,7 +165,7 @@ class RunFiles(Callback):
         if top_Q is None or len(top_Q) != len(ndcg_Q) or ndcg_Q.mean() >= top_Q.mean():
             self._top_Q = ndcg_Q
             return True
-        return finds_as_much(top_Q, ndcg_Q, base_Q)
+        return not_significantly_worse(top_Q, ndcg_Q, base_Q)
 
     def _log_gain(self, trainer: Trainer, gain: Interval) -> dict[str, float]:
         """How much more is found than by the base model; the name sorts before the others."""

@@ -39,7 +39,7 @@ class StopOnSignal(Checkpoint):
         self._requeue = False
         self._requeue_signal = 0
         self._earlier: dict[int, Any] = {}
-        self._listener: Listener | None = None
+        self._listener: SignalListener | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the place of the handlers; before, a signal ends the process at once."""
@@ -53,7 +53,7 @@ class StopOnSignal(Checkpoint):
             self._received = signal.SIGTERM
         for signum in STOPPING:
             self._earlier[signum] = signal.signal(signum, self._note)
-        self._listener = Listener(speaks=trainer.is_global_zero)
+        self._listener = SignalListener(speaks=trainer.is_global_zero)
         if self._requeue_signal:
             self._earlier[self._requeue_signal] = signal.signal(
                 self._requeue_signal, self._note_requeue
@@ -112,7 +112,7 @@ class StopOnSignal(Checkpoint):
         self._earlier = {}
 
 
-def heed_sigterm(trainer: Trainer) -> None:
+def raise_if_sigterm(trainer: Trainer) -> None:
     """Ends the process if SIGTERM came too late in an evaluation for Lightning to look.
 
     Raises:
@@ -122,7 +122,7 @@ def heed_sigterm(trainer: Trainer) -> None:
         raise SIGTERMException
 
 
-class Listener:
+class SignalListener:
     """Hears SIGTERM and SIGINT while the main thread computes.
 
     Args:
@@ -131,18 +131,18 @@ class Listener:
 
     def __init__(self, speaks: bool) -> None:
         self._speaks = speaks
-        self._ears, mouth = socket.socketpair()
-        self._mouth: socket.socket | None = mouth
-        mouth.setblocking(False)
-        self._earlier = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+        self._reader, writer = socket.socketpair()
+        self._writer: socket.socket | None = writer
+        writer.setblocking(False)
+        self._earlier = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         # Ctrl-C reaches the loader's workers too, which would be heard as a second one.
-        os.register_at_fork(after_in_child=self._hear_no_more)
+        os.register_at_fork(after_in_child=self._stop_listening)
 
     def _listen(self) -> None:
         heard = set()
-        while number := self._ears.recv(1):
+        while number := self._reader.recv(1):
             signum = number[0]
             if signum not in STOPPING:
                 continue
@@ -158,20 +158,20 @@ class Listener:
             begin = "\n" if os.isatty(2) else ""  # after ^C, or the bar
             os.write(2, f"{begin}embedft: {text}\n".encode())
 
-    def _hear_no_more(self) -> None:
-        if self._mouth is not None:
+    def _stop_listening(self) -> None:
+        if self._writer is not None:
             signal.set_wakeup_fd(-1)
 
     def close(self) -> None:
         """Hears no more."""
-        if self._mouth is not None:
+        if self._writer is not None:
             signal.set_wakeup_fd(self._earlier)
             # Which ends the thread; closing alone would not while a loader's worker has a copy.
-            self._mouth.shutdown(socket.SHUT_RDWR)
-            self._mouth.close()
-            self._mouth = None
+            self._writer.shutdown(socket.SHUT_RDWR)
+            self._writer.close()
+            self._writer = None
             self._thread.join()
-            self._ears.close()
+            self._reader.close()
 
 
 def _any_rank(trainer: Trainer, wish: bool) -> bool:

@@ -102,7 +102,7 @@ LAYOUT = {
 """The CUSTOM SCALARS tab: a title, then a chart's title, then its kind and its curves."""
 
 
-class Board(TensorBoardLogger):
+class RunTensorBoard(TensorBoardLogger):
     """Without the curves that Lightning adds on top of the others: ``epoch`` and ``hp_metric``.
 
     Args:
@@ -118,7 +118,7 @@ class Board(TensorBoardLogger):
         super().log_metrics(kept, step)
 
 
-def lay_out(loggers: Sequence[Logger]) -> None:
+def add_layout(loggers: Sequence[Logger]) -> None:
     """Gives the layout to each TensorBoard of a run that begins."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):

@@ -39,7 +39,7 @@ class StepValue(NamedTuple):
         return bool(self.finite)
 
 
-class DivergenceWatch:
+class NonFiniteWatch:
     """Looks at the loss and gradient norm of each step.
 
     A GPU is not waited for: there it is the value before that is looked at, long since done.
@@ -48,7 +48,7 @@ class DivergenceWatch:
     def __init__(self) -> None:
         self._before: StepValue | None = None
 
-    def look_at(
+    def check(
         self, value: Tensor, name: str, step: int, batch: TrainBatch, data: EmbeddingDataModule
     ) -> None:
         """Takes the next value.

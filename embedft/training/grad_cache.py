@@ -17,7 +17,7 @@ from embedft.encoder.encoder import Encoder
 from embedft.encoder.packing import PackedLayout
 
 
-def embed_in_chunks(
+def embed_with_grad_cache(
     encoder: Encoder, input_ids_T: Tensor, lengths_B: Tensor, chunk_size: int | None
 ) -> Tensor:
     """(B, D) the embeddings of packed texts, a chunk at a time; None is all at once.
@@ -33,7 +33,7 @@ def embed_in_chunks(
         return embeddings_BD
     # Texts of like length share a chunk: few blocks of attention each, and little padding.
     layout = PackedLayout.of(lengths_B, input_ids_T.device)
-    lengths = torch.split(layout.lengths, texts_a_chunk(lengths_B, chunk_size))
+    lengths = torch.split(layout.lengths, texts_per_chunk(lengths_B, chunk_size))
     ids = torch.split(input_ids_T[layout.tokens], [int(chunk.sum()) for chunk in lengths])
     *others, last = zip(ids, lengths, strict=True)
     # Cast weights that chunks share would add up their gradients in the low precision.
@@ -49,7 +49,7 @@ _TOKEN = 256
 """A token needs as much memory as so many scores of each head: 11 times a head's size, or more."""
 
 
-def texts_a_chunk(lengths_B: Tensor, chunk_size: int) -> list[int]:
+def texts_per_chunk(lengths_B: Tensor, chunk_size: int) -> list[int]:
     """How many texts each chunk holds, the longest texts first.
 
     No chunk needs more memory than the largest run of ``chunk_size`` texts as they came.

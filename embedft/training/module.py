@@ -34,15 +34,15 @@ from embedft.losses import (
     OnlineContrastiveLoss,
 )
 from embedft.training.auto import choose_auto, choose_epochs, choose_rate
-from embedft.training.divergence import DivergenceWatch, require_finite_weights
+from embedft.training.divergence import NonFiniteWatch, require_finite_weights
 from embedft.training.gather import gather_rows
-from embedft.training.grad_cache import embed_in_chunks
+from embedft.training.grad_cache import embed_with_grad_cache
 from embedft.training.limits import check_numbers
 from embedft.training.objective import batch_loss, in_batch_accuracy
 from embedft.training.optimizer import WarmupSteps, adamw, set_rate, steps_of_run
 from embedft.training.resume import SETTINGS, differences, run_settings
-from embedft.training.sparse_gradients import average_apart
-from embedft.training.validation import Evaluation
+from embedft.training.sparse_gradients import exclude_from_ddp
+from embedft.training.validation import RetrievalEvaluation
 
 log = logging.getLogger(__name__)
 
@@ -147,8 +147,8 @@ class EmbeddingModule(LightningModule):
         dims = [dim for dim in matryoshka_dims or () if dim < self.encoder.embedding_dim]
         self.metrics_at = nn.ModuleDict({str(dim): RetrievalMetrics() for dim in dims})
         self._around_batches = ExitStack()
-        self._watch = DivergenceWatch()
-        self._evaluation: Evaluation
+        self._watch = NonFiniteWatch()
+        self._evaluation: RetrievalEvaluation
         self._of_base: Embeddings | None = None  # of all texts, until the base model is measured
         self.last_evaluation: dict[str, float] = {}
         """Metrics of the latest evaluation, without prefix."""
@@ -167,7 +167,7 @@ class EmbeddingModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Takes the word table's gradient from DDP, before that wraps this; settles ``auto``."""
         if stage == "fit":
-            average_apart(self, self.encoder)
+            exclude_from_ddp(self, self.encoder)
             choose_epochs(self.trainer, len(self.data.rows))
             self.learning_rate = choose_rate(self.learning_rate, len(self.data.rows))
             self.base_share = choose_auto(self.base_share, self.loss, self.data)
@@ -217,7 +217,7 @@ class EmbeddingModule(LightningModule):
         loss = batch_loss(
             self.objective, anchor_GD, positive_GD, negatives_GND, batch.labels, batch.candidates
         )
-        self._look_at(loss, "loss")
+        self._check_finite(loss, "loss")
         # On a GPU a metric of the bar would be waited for at each step: GpuProgressBar shows it.
         in_bar = loss.device.type == "cpu"
         self.log("train/loss", loss.detach(), prog_bar=in_bar, batch_size=len(rows_GKD))
@@ -228,7 +228,9 @@ class EmbeddingModule(LightningModule):
 
     def _all_rows(self, batch: TrainBatch) -> Tensor:
         """(G, 2 + N, D) embeddings of the rows of all ranks: anchor, positive, N negatives."""
-        embeddings = embed_in_chunks(self.encoder, batch.input_ids, batch.lengths, self.chunk_size)
+        embeddings = embed_with_grad_cache(
+            self.encoder, batch.input_ids, batch.lengths, self.chunk_size
+        )
         count = max(1, len(batch.rows))
         anchor_BD, positive_BD = embeddings[:count], embeddings[count : 2 * count]
         negatives_SD = embeddings[2 * count :]
@@ -242,8 +244,8 @@ class EmbeddingModule(LightningModule):
             return rows_BKD
         return gather_rows(rows_BKD, batch.rows_per_rank, self.global_rank, self.all_gather)  # type: ignore[arg-type]
 
-    def _look_at(self, value: Tensor, name: str) -> None:
-        self._watch.look_at(value, name, self.global_step + 1, self._batch, self.data)
+    def _check_finite(self, value: Tensor, name: str) -> None:
+        self._watch.check(value, name, self.global_step + 1, self._batch, self.data)
 
     def _logs_this_step(self) -> bool:
         return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined,no-any-return]
@@ -265,7 +267,7 @@ class EmbeddingModule(LightningModule):
         trained = [parameter for parameter in parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained])
         if self.trainer.precision != "16-mixed":  # there it may be: its scaler leaves the step out
-            self._look_at(norm, "gradient norm")
+            self._check_finite(norm, "gradient norm")
         if self._logs_this_step():
             self.log("train/grad_norm", norm)
         # On a CPU a look at the norm is free, and scaling by 1 is not.
@@ -349,7 +351,7 @@ class EmbeddingModule(LightningModule):
                 "; ".join(changed),
             )
 
-    # Evaluation, in training/evaluation.py.
+    # Evaluation, in training/validation.py.
 
     def _finish_evaluation(self, prefix: Literal["val", "test"]) -> None:
         self.forget_cast_weights()
@@ -373,7 +375,7 @@ class EmbeddingModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Makes room for the embeddings."""
         known = self._of_base if self.trainer.sanity_checking else None
-        self._evaluation = Evaluation(
+        self._evaluation = RetrievalEvaluation(
             self.encoder,
             self.objective,
             self.metrics,

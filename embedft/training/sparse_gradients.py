@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from embedft.encoder.encoder import Encoder
 
 
-def average_apart(module: LightningModule, encoder: Encoder) -> None:
+def exclude_from_ddp(module: LightningModule, encoder: Encoder) -> None:
     """Takes the word table from DDP, before it wraps the module, and averages its gradient here.
 
     On CPUs alone, and where the table is trained; called by all ranks.

@@ -28,7 +28,7 @@ from embedft.tools.finite import all_finite
 from embedft.training.objective import batch_loss
 
 
-class Evaluation:
+class RetrievalEvaluation:
     """From the batches of the retrieval task's texts to its metrics.
 
     Args:

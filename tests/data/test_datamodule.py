@@ -57,7 +57,7 @@ def test_wrong_answers_are_searched_whatever_the_loss(tmp_path: Path, encoder: E
 
 
 def test_labelled_rows_are_all_measured(tmp_path: Path, encoder: Encoder) -> None:
-    """As a guard set is."""
+    """As a forgetting set is."""
     data = loaded(labelled(tmp_path), encoder, train_split=0, stage="test")
     assert (len(data.task.queries), len(data.task.corpus)) == (60, 180)
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from embedft.run import metrics_log
-from embedft.run.best import finds_as_much
+from embedft.run.best import not_significantly_worse
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,14 @@ def test_later_weights_find_as_much(
         return (share > places).astype(np.float64)
 
     base_found = None if base is None else found(base)
-    assert finds_as_much(found(top), found(later), base_found) is best
+    assert not_significantly_worse(found(top), found(later), base_found) is best
 
 
 @pytest.mark.parametrize("as_much", [True, False])
 def test_best_is_the_latest_that_finds_as_much(
     fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, as_much: bool
 ) -> None:
-    monkeypatch.setattr(metrics_log, "finds_as_much", lambda *found: as_much)
+    monkeypatch.setattr(metrics_log, "not_significantly_worse", lambda *found: as_much)
     folder = fit("--evaluation_steps=2", "--epochs=2")
     metrics = json.loads((folder / "metrics.json").read_text())
     lines = (folder / "training_metrics.jsonl").read_text().splitlines()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.packing import PackedLayout
-from embedft.training.grad_cache import embed_in_chunks, texts_a_chunk
+from embedft.training.grad_cache import embed_with_grad_cache, texts_per_chunk
 
 
 def batch(encoder: Encoder, texts: int = 11) -> tuple[Tensor, Tensor]:
@@ -38,7 +38,7 @@ def test_is_the_plain_batch(tiny_model: Path, size: int) -> None:
     encoder = Encoder(str(tiny_model)).double().eval()
     ids, lengths = batch(encoder)
     loss, expected = gradients(encoder, lambda: encoder(ids, lengths))
-    chunked, found = gradients(encoder, lambda: embed_in_chunks(encoder, ids, lengths, size))
+    chunked, found = gradients(encoder, lambda: embed_with_grad_cache(encoder, ids, lengths, size))
     torch.testing.assert_close(chunked, loss, rtol=1e-14, atol=0)
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-12)
@@ -54,7 +54,7 @@ def test_dropout_draws_the_same_masks_again(tiny_model: Path, bf16: bool) -> Non
 
     def kept() -> Tensor:
         layout = PackedLayout.of(lengths, torch.device("cpu"))
-        chunks = torch.split(layout.lengths, texts_a_chunk(lengths, 4))
+        chunks = torch.split(layout.lengths, texts_per_chunk(lengths, 4))
         ids_a_chunk = [int(chunk.sum()) for chunk in chunks]
         parts = zip(torch.split(ids[layout.tokens], ids_a_chunk), chunks, strict=True)
         with encoder.word_gradients_together():
@@ -62,8 +62,10 @@ def test_dropout_draws_the_same_masks_again(tiny_model: Path, bf16: bool) -> Non
 
     with torch.autocast("cpu", enabled=bf16, cache_enabled=False):
         loss, expected = gradients(encoder, kept)
-        chunked, found = gradients(encoder, lambda: embed_in_chunks(encoder, ids, lengths, 4))
-        plain, _ = gradients(encoder, lambda: embed_in_chunks(encoder.eval(), ids, lengths, 4))
+        chunked, found = gradients(encoder, lambda: embed_with_grad_cache(encoder, ids, lengths, 4))
+        plain, _ = gradients(
+            encoder, lambda: embed_with_grad_cache(encoder.eval(), ids, lengths, 4)
+        )
     assert torch.equal(chunked, loss)
     assert chunked != plain, "dropout is on"
     for name, gradient in expected.items():
@@ -72,11 +74,11 @@ def test_dropout_draws_the_same_masks_again(tiny_model: Path, bf16: bool) -> Non
 
 def test_no_chunk_needs_more_than_the_largest_run() -> None:
     lengths = torch.tensor([1, 1, 9, 8, 2, 2, 2, 17])
-    assert texts_a_chunk(lengths, 2) == [1, 1, 6]  # the last two of them need most
+    assert texts_per_chunk(lengths, 2) == [1, 1, 6]  # the last two of them need most
     for size in range(1, 9):
         needs = lengths * (256 + lengths)
         limit = max(int(run.sum()) for run in torch.split(needs, size))
-        chunks = torch.split(needs.sort(descending=True).values, texts_a_chunk(lengths, size))
+        chunks = torch.split(needs.sort(descending=True).values, texts_per_chunk(lengths, size))
         assert sum(map(len, chunks)) == len(lengths)
         assert max(int(chunk.sum()) for chunk in chunks) <= limit
 
@@ -95,7 +97,7 @@ def test_activations_are_not_kept(tiny_model: Path) -> None:
         lengths = torch.full((4 * chunks,), 20)
         ids = torch.full((int(lengths.sum()),), 100)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            embed_in_chunks(encoder, ids, lengths, 4)
+            embed_with_grad_cache(encoder, ids, lengths, 4)
         return sum(sizes)
 
     one = kept(1)  # that of the last chunk stays: its gradient is the first that is due
