@@ -15,12 +15,12 @@ from chat_server import ChatServer, Reply, completion, error, pairs_about, passa
 
 from embedft.cli.main import main as embedft
 from embedft.errors import InputError
+from embedft.generate.generate import main
+from embedft.generate.pairs import fault, good_pairs, is_supported, read_reply
+from embedft.generate.passages import Passage, find_files, read_passages
 from embedft.table.jsonl import read_records
-from scripts.generate_qa import main
-from scripts.qa_pairs import fault, good_pairs, is_supported, read_reply
-from scripts.qa_passages import Passage, find_files, read_passages
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KEY = "sk-secret-0123456789"
 
 MARKDOWN = """# Silicon anodes

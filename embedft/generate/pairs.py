@@ -8,8 +8,8 @@ import unicodedata
 from collections import Counter
 from typing import Any
 
+from embedft.generate.passages import Passage
 from embedft.table.record import RowError, normalize_text, parse_row
-from scripts.qa_passages import Passage
 
 SYSTEM = """\
 You write questions that people would type into a search engine, for which a given passage holds \
