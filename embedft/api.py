@@ -15,7 +15,7 @@ from embedft.errors import InputError
 from embedft.inference.search_index import Hit, SearchIndex, check_top_k
 from embedft.run.folder import RunFolder
 from embedft.tools.log import start_log
-from embedft.tools.progress import be_quiet
+from embedft.tools.progress import set_quiet
 
 StrPath = str | PathLike[str]
 
@@ -119,7 +119,7 @@ def search(
     try:
         return SearchIndex(str(model), str(input_jsonl), **settings).search(asked, top_k)
     finally:
-        be_quiet(False)
+        set_quiet(False)
 
 
 def _run(subcommand: str, settings: Mapping[str, Any]) -> EmbedftCLI:

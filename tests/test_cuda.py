@@ -85,9 +85,9 @@ def test_bf16_is_near_float32(encoder: Encoder) -> None:
 def test_attention_drops_the_wanted_share(dtype: torch.dtype) -> None:
     """Values are places, one-hot: the output shows which were kept."""
     lengths = torch.tensor([32, 5, 32, 17])
-    layout = PackedLayout.of(lengths, torch.device("cuda"))
+    layout = PackedLayout.from_lengths(lengths, torch.device("cuda"))
     alike = torch.zeros(int(lengths.sum()), 2, 32, device="cuda", dtype=dtype)
-    places = torch.nn.functional.one_hot(layout.positions, 32).to(dtype)
+    places = torch.nn.functional.one_hot(layout.position_ids, 32).to(dtype)
     value = places.unsqueeze(1).expand_as(alike).contiguous()
     weights = torch.cat(
         [

@@ -15,7 +15,7 @@ from embedft.check.estimate import Rehearsal
 from embedft.check.measures import DataMeasures, Finding
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.pairs import trained_on
-from embedft.encoder.loading import positions
+from embedft.encoder.loading import max_positions
 from embedft.table.tokens import cut_in_words
 from embedft.training.auto import LARGE
 from embedft.training.module import EmbeddingModule
@@ -145,7 +145,7 @@ def _leaks(data: DataMeasures, train: np.ndarray, held_out: np.ndarray) -> int:
 def _lengths(
     data: DataMeasures, module: EmbeddingModule, settings: EmbeddingDataModule
 ) -> Iterator[str]:
-    limit, most = module.encoder.max_seq_length, positions(module.encoder.base.config)
+    limit, most = module.encoder.max_seq_length, max_positions(module.encoder.base.config)
     for name in ("questions", *trained_on(settings.positive)):
         if (share := data.share_longer(name, limit)) <= 0.05:
             continue

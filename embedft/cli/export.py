@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from embedft.encoder.base_model import exported_by_run
+from embedft.encoder.base_model import best_model_of_run
 from embedft.errors import InputError
 from embedft.export.hub import check_repo_id, check_token, upload, upload_plan
 from embedft.export.onnx import check_onnx_installed, write_onnx
@@ -116,6 +116,6 @@ def _check_model(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"model: {folder}: no such folder")
     if not (folder / "modules.json").is_file():
-        inner = exported_by_run(folder)
+        inner = best_model_of_run(folder)
         hint = f"; did you mean --model {inner}?" if inner else ""
         raise InputError(f"model: {folder} is not an exported model: it has no modules.json{hint}")

@@ -31,9 +31,9 @@ from embedft.cli.messages import explain
 from embedft.cli.screens import SCREENS
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
-from embedft.tools.log import start_log, write_nowhere
-from embedft.tools.progress import be_quiet
-from embedft.tools.text import nearest
+from embedft.tools.log import discard_output, start_log
+from embedft.tools.progress import set_quiet
+from embedft.tools.text import did_you_mean
 from embedft.training.module import EmbeddingModule
 
 
@@ -82,7 +82,7 @@ def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | 
         if not arguments[0].startswith("-") and arguments[0] not in (*SCREENS, *COMMANDS):
             known = [*SCREENS, *COMMANDS]
             raise InputError(
-                f"{arguments[0]}: no such subcommand{nearest(arguments[0], known)}; there are "
+                f"{arguments[0]}: no such subcommand{did_you_mean(arguments[0], known)}; there are "
                 f"{', '.join(known)}"
             )
         if arguments[0] in COMMANDS:
@@ -133,7 +133,7 @@ def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | 
             "a smaller --batch_size, --eval_batch_size or --max_seq_length takes less too"
         ) from error
     finally:
-        be_quiet(False)
+        set_quiet(False)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -144,7 +144,7 @@ def main(args: list[str] | None = None) -> None:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # what reads it, such as head, has enough
-        write_nowhere(sys.stdout)
+        discard_output(sys.stdout)
         sys.exit(128 + 13)  # as a program that SIGPIPE ends
 
 

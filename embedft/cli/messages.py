@@ -9,14 +9,14 @@ from pathlib import Path
 from embedft.cli.flags import SHORT_FLAGS
 from embedft.cli.help import PROG
 from embedft.cli.screens import EXAMPLES, SCREENS
-from embedft.encoder.base_model import exported_by_run
-from embedft.tools.text import nearest
+from embedft.encoder.base_model import best_model_of_run
+from embedft.tools.text import did_you_mean
 
 _SHORT = {dotted: short for short, dotted in reversed(SHORT_FLAGS.items())}
 
 
 def explain(message: str, command: str, flags: Iterable[str]) -> str:
-    """The parser's complaint in one line, with the nearest name for one that it does not know.
+    """The parser's complaint in one line, with the did_you_mean name for one that it does not know.
 
     Args:
         message: Of jsonargparse or argparse, any number of lines.
@@ -32,10 +32,10 @@ def explain(message: str, command: str, flags: Iterable[str]) -> str:
     if key and (said := _wrong_value(_without(command, key[1]), message)):
         return said
     if model := re.match(r"Parser key \"model\":\s+Unable to load config '([^']+)'", message):
-        meant = exported_by_run(Path(model[1])) or model[1]
+        meant = best_model_of_run(Path(model[1])) or model[1]
         return f"--model: {model[1]}: is no config; did you mean --base_model {meant}?"
     if option := re.match(r"Subcommand '\w+' does not accept option '([^']+)'", message):
-        return f"{option[1]}: there is no such setting{nearest(option[1], known)}"
+        return f"{option[1]}: there is no such setting{did_you_mean(option[1], known)}"
     if yaml := re.match(r"Problems parsing config: (.*)", message, re.S):
         return f"--config: not a YAML file: {_line(yaml[1])}"
     if unknown := re.match(r"[Uu]nrecognized arguments: (\S+)", message):
@@ -64,7 +64,7 @@ def _instead(unknown: str, command: str, known: list[str]) -> str:
             return f"; a file of pairs is given as --input_jsonl {unknown}"
         return f"; settings are given as --flag VALUE, see {PROG} {command} --help"
     name = unknown.partition("=")[0].lstrip("-").replace("-", "_")
-    found = nearest(name, known).replace("mean ", "mean --")
+    found = did_you_mean(name, known).replace("mean ", "mean --")
     return found or f"; {PROG} {command} --help_all lists all flags"
 
 

@@ -18,7 +18,7 @@ from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
 from embedft.inference.embed import one_device_trainer
 from embedft.inference.embedding_file import EmbeddingFile
-from embedft.inference.hard_negatives import RELATIVE_MARGIN, hard_negative_rows
+from embedft.inference.hard_negatives import RELATIVE_MARGIN, find_pair_negatives
 from embedft.table.jsonl import numbered_lines
 from embedft.table.record import normalize_text
 from embedft.tools.files import replacing_file
@@ -82,10 +82,10 @@ def mine(
     rows = np.arange(len(data.table))
     if data.table.label is not None:
         rows = rows[data.table.label >= RIGHT]
-    found_RN, scores_RN = hard_negative_rows(
+    found_RN, scores_RN = find_pair_negatives(
         rows,
-        torch.from_numpy(embeddings.of(data.table.question[rows])),
-        lambda some: torch.from_numpy(embeddings.of(data.answer_texts[some])),
+        torch.from_numpy(embeddings.lookup(data.table.question[rows])),
+        lambda some: torch.from_numpy(embeddings.lookup(data.answer_texts[some])),
         data.table.answer_key,
         leak_groups(row_keys(data.table, np.arange(len(data.table)))),
         count=num_negatives,

@@ -18,7 +18,7 @@ from transformers import AttentionInterface
 
 from embedft.encoder.block_attention import BlockAttention, added_scores, block_parts, fused_mask
 from embedft.encoder.dropout import DropoutMasks
-from embedft.encoder.packing import Block, HeadIndex, PackedLayout
+from embedft.encoder.packing import HeadIndex, PackedBlock, PackedLayout
 
 NAME = "packed"
 
@@ -159,7 +159,7 @@ def _by_text(
     a layer. ``torch.nn.attention.varlen`` knows no dropout.
     """
     tables = query_THE, key_THE, value_THE
-    ends, longest = layout.ends_there, layout.longest
+    ends, longest = layout.cu_seqlens, layout.longest
     has_flash = torch.cuda.get_device_capability(query_THE.device) >= (8, 0)
     if query_THE.dtype != torch.float32 and has_flash:
         output_THE, *_ = torch.ops.aten._flash_attention_forward(
@@ -180,7 +180,7 @@ def _fused(
     key_SE: Tensor,
     value_SE: Tensor,
     bias_HLL: Tensor | None,
-    blocks: list[Block],
+    blocks: list[PackedBlock],
     scale: float,
     dropout: float,
     window: int | None,

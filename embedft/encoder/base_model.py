@@ -96,7 +96,7 @@ def find_base_model(name: str) -> BaseModel:
 def _locate(name: str) -> tuple[Path, str, str | None]:
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if exported := exported_by_run(folder):
+        if exported := best_model_of_run(folder):
             raise InputError(
                 f"base_model {name}: is the folder of a run; did you mean --base_model {exported}?"
             )
@@ -131,7 +131,7 @@ def _locate(name: str) -> tuple[Path, str, str | None]:
     raise InputError(f"{missing}, and {', '.join(dict.fromkeys(reasons))}{hint}")
 
 
-def exported_by_run(folder: Path) -> Path | None:
+def best_model_of_run(folder: Path) -> Path | None:
     """The best model of a run, where a folder is a run's and no model's."""
     if (folder / "modules.json").is_file() or (folder / "config.json").is_file():
         return None

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from embedft.encoder.dropout import DropoutMasks
-from embedft.encoder.packing import Block
+from embedft.encoder.packing import PackedBlock
 
 
-def block_parts(values_SE: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
+def block_parts(values_SE: Tensor, blocks: Sequence[PackedBlock]) -> list[Tensor]:
     """(X, L, E) of each block."""
     heads = len(values_SE) // sum(block.texts * block.length for block in blocks)
     sizes = [block.texts * heads * block.length for block in blocks]
@@ -23,7 +23,7 @@ def block_parts(values_SE: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
 
 
 def added_scores(
-    block: Block, window: int | None, bias_HLL: Tensor | None, device: torch.device
+    block: PackedBlock, window: int | None, bias_HLL: Tensor | None, device: torch.device
 ) -> list[Tensor]:
     """What is added to a block's scores, each broadcastable to (N, H, L, L): bias, and -inf."""
     added = [] if bias_HLL is None else [bias_HLL[:, : block.length, : block.length]]
@@ -47,7 +47,7 @@ def fused_mask(added: list[Tensor], dtype: torch.dtype) -> Tensor | None:
     return mask[(None,) * (4 - mask.ndim)].to(dtype)
 
 
-def _bmm(first: Tensor, second: Tensor, block: Block, out: Tensor | None = None) -> Tensor:
+def _bmm(first: Tensor, second: Tensor, block: PackedBlock, out: Tensor | None = None) -> Tensor:
     """``torch.bmm`` of X matrices, in bf16 by numbers of texts that are powers of two.
 
     A CPU's library compiles bf16 products for each new shape, 1 to 2 ms each: so there are few.
@@ -70,7 +70,7 @@ _LONG = 128
 """From this length on PyTorch's fused CPU kernel is faster than its steps one by one."""
 
 
-def _at_once(block: Block, dropout: float) -> bool:
+def _at_once(block: PackedBlock, dropout: float) -> bool:
     """Whether a block takes that kernel, which knows no dropout."""
     return block.length >= _LONG and not dropout
 
@@ -91,7 +91,7 @@ class BlockAttention(torch.autograd.Function):
         key_SE: Tensor,
         value_SE: Tensor,
         bias_HLL: Tensor | None,
-        blocks: list[Block],
+        blocks: list[PackedBlock],
         scale: float,
         dropout: float,
         masks: DropoutMasks | None,
@@ -166,7 +166,7 @@ class BlockAttention(torch.autograd.Function):
         return *grads, grad_bias_HLL, None, None, None, None, None
 
 
-def _scores(query_XLE: Tensor, key_XLE: Tensor, block: Block, added: list[Tensor]) -> Tensor:
+def _scores(query_XLE: Tensor, key_XLE: Tensor, block: PackedBlock, added: list[Tensor]) -> Tensor:
     """(X, L, L) what the softmax is taken of, in float32 or better."""
     scores_XLL = _bmm(query_XLE, key_XLE.transpose(1, 2), block)
     scores_XLL = scores_XLL.to(torch.promote_types(scores_XLL.dtype, torch.float32))
@@ -180,7 +180,7 @@ def _attend_at_once(
     query_XLE: Tensor,
     key_XLE: Tensor,
     value_XLE: Tensor,
-    block: Block,
+    block: PackedBlock,
     added: list[Tensor],
     out_XLE: Tensor,
 ) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from embedft.encoder.encoder import Encoder
-from embedft.encoder.loading import length_limit
+from embedft.encoder.loading import resolve_max_seq_length
 from embedft.errors import InputError
 from embedft.tools.finite import all_finite
 
@@ -128,7 +128,7 @@ def changed_settings(
     """
     before, base = checkpoint["embedft_hyper_parameters"], encoder.base
     normalize = before.get("normalize")
-    limit = length_limit(base, encoder.tokenizer, before.get("max_seq_length"))
+    limit = resolve_max_seq_length(base, encoder.tokenizer, before.get("max_seq_length"))
     pairs = {
         "pooling": (before.get("pooling") or base.pooling, encoder.pooling),
         "normalize": (base.normalize if normalize is None else normalize, encoder.normalize),

@@ -16,12 +16,17 @@ from torch import Tensor, nn
 from embedft.encoder.attention import NAME as PACKED_ATTENTION
 from embedft.encoder.base_model import find_base_model
 from embedft.encoder.dropout import DropoutMasks, replace_dropout, set_dropout
-from embedft.encoder.loading import first_position, length_limit, load_backbone, load_tokenizer
+from embedft.encoder.loading import (
+    first_position_id,
+    load_backbone,
+    load_tokenizer,
+    resolve_max_seq_length,
+)
 from embedft.encoder.lora import add_lora, merged_weights, without_adapters
 from embedft.encoder.mpnet import packed_mpnet
 from embedft.encoder.packing import PackedLayout
 from embedft.encoder.pooling import Pooling, pool, pool_packed
-from embedft.encoder.token_embedding import WordEmbedding
+from embedft.encoder.token_embedding import TokenEmbedding
 from embedft.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -70,7 +75,7 @@ class Encoder(nn.Module):
         self.backbone = load_backbone(self.base)
         if dropout is not None:
             set_dropout(self.backbone, dropout)
-        self.max_seq_length = length_limit(self.base, self.tokenizer, max_seq_length)
+        self.max_seq_length = resolve_max_seq_length(self.base, self.tokenizer, max_seq_length)
         # Unused by our pooling, so not part of the trained model; kept for the export alone.
         self.base_pooler = (getattr(self.backbone, "pooler", None),)
         if self.base_pooler[0] is not None:
@@ -103,7 +108,7 @@ class Encoder(nn.Module):
         replace_dropout(self.backbone, self.masks)
         words = self.backbone.get_input_embeddings()
         if type(words) is nn.Embedding:
-            self.backbone.set_input_embeddings(WordEmbedding(words))
+            self.backbone.set_input_embeddings(TokenEmbedding(words))
         embeddings: nn.Module = self.backbone.embeddings  # type: ignore[assignment]
         embeddings.register_forward_hook(_to_autocast_dtype)
 
@@ -158,19 +163,23 @@ class Encoder(nn.Module):
         self.load_state_dict(self.base_weights())
 
     @property
-    def words(self) -> WordEmbedding | None:
+    def token_embedding(self) -> TokenEmbedding | None:
         """The table of word vectors; None where it is the backbone's own."""
         words = self.backbone.get_input_embeddings()
-        return words if isinstance(words, WordEmbedding) else None
+        return words if isinstance(words, TokenEmbedding) else None
 
-    def word_gradients_together(self) -> AbstractContextManager[None]:
+    def shared_token_gradient(self) -> AbstractContextManager[None]:
         """For several forward passes that one backward pass follows."""
-        return nullcontext() if self.words is None else self.words.together()
+        return (
+            nullcontext()
+            if self.token_embedding is None
+            else self.token_embedding.shared_gradient()
+        )
 
     def reclaim_gradients(self) -> None:
         """Before gradients are dropped: lets the largest one's memory serve the next step."""
-        if self.words is not None:
-            self.words.reclaim_gradient()
+        if self.token_embedding is not None:
+            self.token_embedding.reclaim_gradient()
 
     @property
     def embedding_dim(self) -> int:
@@ -206,15 +215,15 @@ class Encoder(nn.Module):
         texts = len(lengths_B)
         if self._packs:
             input_ids_T, lengths_B = self._rounded(input_ids_T, lengths_B)
-        layout = PackedLayout.of(lengths_B.cpu(), device)
-        ids_T = input_ids_T[layout.tokens]
+        layout = PackedLayout.from_lengths(lengths_B.cpu(), device)
+        ids_T = input_ids_T[layout.token_index]
         if self._packs:
             if self.training:
                 self.masks.reseed()
             pooled_BD = pool_packed(self._hidden(ids_T, layout), layout, self.pooling)
         else:
             pooled_BD = self._embed_padded(ids_T, layout)
-        embeddings_BD = pooled_BD[layout.places[:texts]]
+        embeddings_BD = pooled_BD[layout.index_of_text[:texts]]
         return nn.functional.normalize(embeddings_BD, dim=-1) if self.normalize else embeddings_BD
 
     def _rounded(self, input_ids_T: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
@@ -238,7 +247,7 @@ class Encoder(nn.Module):
         ids_1T = ids_T.unsqueeze(0)
         if self.base.config.model_type == "mpnet":
             return packed_mpnet(self.backbone, ids_1T, layout, self.masks).squeeze(0)
-        positions_1T = (layout.positions + first_position(self.base.config)).unsqueeze(0)
+        positions_1T = (layout.position_ids + first_position_id(self.base.config)).unsqueeze(0)
         output = self.backbone(
             input_ids=ids_1T, position_ids=positions_1T, layout=layout, masks=self.masks
         )

@@ -80,13 +80,15 @@ def load_backbone(base: BaseModel) -> PreTrainedModel:
     return backbone  # type: ignore[no-any-return]
 
 
-def length_limit(base: BaseModel, tokenizer: PreTrainedTokenizerBase, asked: int | None) -> int:
+def resolve_max_seq_length(
+    base: BaseModel, tokenizer: PreTrainedTokenizerBase, asked: int | None
+) -> int:
     """Tokens a text at most: as asked, or as the model's folder says.
 
     Raises:
         InputError: More are asked for than the model has positions.
     """
-    limit = positions(base.config)
+    limit = max_positions(base.config)
     if asked is None:
         known = [base.max_seq_length, tokenizer.model_max_length, limit]
         return min(length for length in known if length is not None)
@@ -101,13 +103,13 @@ def length_limit(base: BaseModel, tokenizer: PreTrainedTokenizerBase, asked: int
     return asked
 
 
-def first_position(config: PretrainedConfig) -> int:
+def first_position_id(config: PretrainedConfig) -> int:
     """The position id of a text's first token: some families start after the padding id."""
     after_padding = config.model_type in {"roberta", "xlm-roberta", "mpnet", "camembert"}
     return config.pad_token_id + 1 if after_padding else 0
 
 
-def positions(config: PretrainedConfig) -> int | None:
+def max_positions(config: PretrainedConfig) -> int | None:
     """The longest text that the backbone has positions for."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    return None if positions is None else positions - first_position(config)
+    return None if positions is None else positions - first_position_id(config)

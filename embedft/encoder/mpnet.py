@@ -25,7 +25,7 @@ def packed_mpnet(
         layout: Where texts begin and end.
         masks: For the attention's dropout.
     """
-    positions_1T = (layout.positions + backbone.embeddings.padding_idx + 1).unsqueeze(0)
+    positions_1T = (layout.position_ids + backbone.embeddings.padding_idx + 1).unsqueeze(0)
     hidden = backbone.embeddings(input_ids=input_ids_1T, position_ids=positions_1T)
     longest = layout.blocks[0].length
     bias_HLL = backbone.encoder.compute_position_bias(hidden[:, :longest])[0]

@@ -67,7 +67,7 @@ def _cut(length: int, texts: int, threads: int) -> list[int]:
     return [most] * (texts // most) + [texts % most] * (texts % most > 0)
 
 
-class Block(NamedTuple):
+class PackedBlock(NamedTuple):
     """Texts that attend in one call.
 
     Attributes:
@@ -104,19 +104,19 @@ class PackedLayout:
     Attributes:
         order: (B,) int64 on the CPU, position i of the layout holds text ``order[i]`` of the batch.
         lengths: (B,) int64 on the CPU, tokens a text, descending.
-        came: (B,) int64 on the CPU, where each text begins in the batch as it came.
+        batch_starts: (B,) int64 on the CPU, where each text begins in the batch as it came.
         device: Where the batch is computed. What has a row a token is made there: from the two
             short vectors above, which a GPU gets without a wait.
     """
 
     order: Tensor
     lengths: Tensor
-    came: Tensor
+    batch_starts: Tensor
     device: torch.device
     _by_heads: dict[int, HeadIndex] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, lengths_B: Tensor, device: torch.device) -> PackedLayout:
+    def from_lengths(cls, lengths_B: Tensor, device: torch.device) -> PackedLayout:
         """The layout of texts of these lengths, (B,) int64 on the CPU, each at least 1."""
         sorted_B, order_B = lengths_B.sort(descending=True, stable=True)
         return cls(order_B, sorted_B, (lengths_B.cumsum(0) - lengths_B)[order_B], device)
@@ -127,35 +127,35 @@ class PackedLayout:
         return int(self.lengths[0])
 
     @cached_property
-    def first(self) -> Tensor:
+    def starts(self) -> Tensor:
         """(B,) int64 on the CPU, where each text begins."""
         return self.lengths.cumsum(0) - self.lengths
 
     @cached_property
-    def places(self) -> Tensor:
+    def index_of_text(self) -> Tensor:
         """(B,) int64 on the device, where in the layout each text of the batch is."""
         return self.order.argsort().to(self.device, non_blocking=True)
 
     @cached_property
-    def lengths_there(self) -> Tensor:
+    def device_lengths(self) -> Tensor:
         """(B,) int64, the lengths on the device."""
         return self.lengths.to(self.device, non_blocking=True)
 
     @cached_property
-    def ends_there(self) -> Tensor:
+    def cu_seqlens(self) -> Tensor:
         """(B + 1,) int32 on the device, where each text begins, and at last T."""
-        ends = torch.cat([self.first, self.first[-1:] + self.lengths[-1:]])
+        ends = torch.cat([self.starts, self.starts[-1:] + self.lengths[-1:]])
         return ends.int().to(self.device, non_blocking=True)
 
     @cached_property
-    def tokens(self) -> Tensor:
+    def token_index(self) -> Tensor:
         """(T,) int64 on the device, where each token of the layout lies in the batch as it came."""
-        return self._counted_on(self.came - self.first)
+        return self._counted_on(self.batch_starts - self.starts)
 
     @cached_property
-    def positions(self) -> Tensor:
+    def position_ids(self) -> Tensor:
         """(T,) int64 on the device, each token's place in its text, from 0."""
-        return self._counted_on(-self.first)
+        return self._counted_on(-self.starts)
 
     @cached_property
     def text_of_token(self) -> Tensor:
@@ -165,7 +165,7 @@ class PackedLayout:
     def _for_tokens(self, values_B: Tensor) -> Tensor:
         """(T,) on the device, each text's value for each of its tokens."""
         values_B = values_B.to(self.device, non_blocking=True)
-        return values_B.repeat_interleave(self.lengths_there, output_size=int(self.lengths.sum()))
+        return values_B.repeat_interleave(self.device_lengths, output_size=int(self.lengths.sum()))
 
     def _counted_on(self, start_B: Tensor) -> Tensor:
         """(T,) on the device, each token's place in the layout, counted from its text's start."""
@@ -185,7 +185,7 @@ class PackedLayout:
         return [(block_length(int(some[0])), some) for some in lengths]
 
     @cached_property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[PackedBlock]:
         """The blocks, the longest texts first."""
         blocks = []
         for length, lengths_N in self._runs:
@@ -194,7 +194,7 @@ class PackedLayout:
                 outside_NL = torch.arange(length) >= lengths_N.unsqueeze(1)
                 padding = torch.zeros(outside_NL.shape).masked_fill_(outside_NL, -torch.inf)
                 padding = padding[:, None, None].to(self.device, non_blocking=True)
-            blocks.append(Block(len(lengths_N), length, padding))
+            blocks.append(PackedBlock(len(lengths_N), length, padding))
         return blocks
 
     def head_index(self, heads: int) -> HeadIndex:
@@ -209,7 +209,7 @@ class PackedLayout:
         head_H1 = torch.arange(heads).unsqueeze(1)
         sizes = [len(lengths_N) for _, lengths_N in self._runs]
         for (length, lengths_N), first_N in zip(
-            self._runs, torch.split(self.first, sizes), strict=True
+            self._runs, torch.split(self.starts, sizes), strict=True
         ):
             place_L = torch.arange(length)
             last_N11 = (lengths_N - 1).view(-1, 1, 1)

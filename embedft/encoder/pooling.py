@@ -47,11 +47,11 @@ def pool_packed(hidden_TH: Tensor, layout: PackedLayout, pooling: Pooling) -> Te
     """
     hidden_TH = hidden_TH.to(torch.promote_types(hidden_TH.dtype, torch.float32))
     if pooling == "cls":
-        return hidden_TH[layout.ends_there[:-1]]
+        return hidden_TH[layout.cu_seqlens[:-1]]
     if hidden_TH.device.type != "cpu":  # index_add would add in another order each time
         return torch.segment_reduce(
-            hidden_TH, "mean", lengths=layout.lengths_there, axis=0, unsafe=True
+            hidden_TH, "mean", lengths=layout.device_lengths, axis=0, unsafe=True
         )
     sums_BH = hidden_TH.new_zeros(len(layout.lengths), hidden_TH.shape[1])
     sums_BH = sums_BH.index_add(0, layout.text_of_token, hidden_TH)
-    return sums_BH / layout.lengths_there.unsqueeze(1)
+    return sums_BH / layout.device_lengths.unsqueeze(1)

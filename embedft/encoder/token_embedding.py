@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 
-class WordEmbedding(nn.Embedding):
+class TokenEmbedding(nn.Embedding):
     """``nn.Embedding`` that can be given its last gradient's memory for the next one.
 
     Args:
@@ -37,7 +37,7 @@ class WordEmbedding(nn.Embedding):
         self.weight = table.weight
         self.average: Callable[[Tensor, Tensor], None] | None = None
         self._spare: Tensor | None = None
-        self._together: _Together | None = None
+        self._together: _SharedGradient | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """The rows of some ids."""
@@ -47,9 +47,9 @@ class WordEmbedding(nn.Embedding):
         return rows
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def shared_gradient(self) -> Iterator[None]:
         """Look-ups whose gradients one backward pass computes: they share one table's memory."""
-        self._together = _Together()
+        self._together = _SharedGradient()
         try:
             yield
         finally:
@@ -65,7 +65,7 @@ class WordEmbedding(nn.Embedding):
         return torch.zeros_like(self.weight) if zeros is None else zeros.zero_()
 
 
-class _Together:
+class _SharedGradient:
     """The gradient that some look-ups add up, of which ids, and how many are still to come."""
 
     def __init__(self) -> None:
@@ -82,11 +82,11 @@ class _Rows(torch.autograd.Function):
         ctx: Any,
         ids: Tensor,
         weight_VH: Tensor,
-        module: WordEmbedding,
-        together: _Together | None,
+        module: TokenEmbedding,
+        together: _SharedGradient | None,
     ) -> Tensor:
         ctx.save_for_backward(ids)
-        ctx.module, ctx.together = module, together or _Together()
+        ctx.module, ctx.together = module, together or _SharedGradient()
         ctx.together.looked_up += 1
         return nn.functional.embedding(ids, weight_VH)
 

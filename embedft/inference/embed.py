@@ -101,13 +101,13 @@ class Embeddings:
     texts: Ints
     table: NDArray[np.float32]
 
-    def of(self, texts: Ints) -> NDArray[np.float32]:
+    def lookup(self, texts: Ints) -> NDArray[np.float32]:
         """(texts, D) those of some of the texts."""
         found: NDArray[np.float32] = self.table[np.searchsorted(self.texts, texts)]
         return found
 
 
-def embed_once(
+def embed_distinct(
     encoder: Encoder,
     tokens: TokenStore,
     texts: Ints,

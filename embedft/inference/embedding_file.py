@@ -41,7 +41,7 @@ class EmbeddingFile:
         self.folder = target.with_name(f".{target.name}.embeddings")
         shape = len(texts), encoder.embedding_dim
         made_of = {
-            **embeddings_made_of(tokens, encoder, trainer),
+            **embedding_fingerprint(tokens, encoder, trainer),
             "texts": hashlib.sha256(texts.tobytes()).hexdigest(),
             "shape": list(shape),
         }
@@ -77,7 +77,7 @@ class EmbeddingFile:
         self.table[places] = embeddings
         self.done[places] = True
 
-    def of(self, texts: Ints) -> NDArray[np.float32]:
+    def lookup(self, texts: Ints) -> NDArray[np.float32]:
         """(texts, D) a copy of the embeddings of some texts."""
         return np.asarray(self.table[np.searchsorted(self.texts, texts)])
 
@@ -87,7 +87,7 @@ class EmbeddingFile:
             shutil.rmtree(self.folder)
 
 
-def embeddings_made_of(tokens: TokenStore, encoder: Encoder, trainer: Trainer) -> dict[str, str]:
+def embedding_fingerprint(tokens: TokenStore, encoder: Encoder, trainer: Trainer) -> dict[str, str]:
     """What decides the embeddings of some texts: equal where and only where they are."""
     return {
         "data": tokens.fingerprint,

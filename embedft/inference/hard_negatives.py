@@ -19,7 +19,7 @@ from torch.nn import functional
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.pairs import RIGHT, TrainRows
 from embedft.encoder.encoder import Encoder
-from embedft.inference.embed import Embeddings, embed_once
+from embedft.inference.embed import Embeddings, embed_distinct
 from embedft.table.keys import Ints, Keys, connected, first_equal
 from embedft.table.negatives import MINED
 from embedft.tools.progress import progress
@@ -30,7 +30,7 @@ RELATIVE_MARGIN = 0.05
 """The margin that is taken if none is given, as by sentence-transformers."""
 
 
-def hard_negatives(
+def find_hard_negatives(
     anchors_RD: Tensor,
     documents_CD: Tensor,
     positive_R: NDArray[np.int64],
@@ -87,7 +87,7 @@ def hard_negatives(
     return found_RN, scores_RN
 
 
-def hard_negative_rows(
+def find_pair_negatives(
     rows_A: Ints,
     anchors_AD: Tensor,
     positives_of: Callable[[Ints], Tensor],
@@ -97,7 +97,7 @@ def hard_negative_rows(
     count: int,
     relative_margin: float,
 ) -> tuple[Ints, NDArray[np.float32]]:
-    """:func:`hard_negatives` of some rows of a set, among the distinct positives of all its rows.
+    """:func:`find_hard_negatives` among the distinct positives of all rows of a set.
 
     Args:
         rows_A: The rows that look for some.
@@ -106,7 +106,7 @@ def hard_negative_rows(
         positive_key_R: Equal where two rows have the same positive; the first stands for all.
         group_R: Group of each row: what shares a text or a file has one group.
         count: N.
-        relative_margin: As for :func:`hard_negatives`.
+        relative_margin: As for :func:`find_hard_negatives`.
 
     Returns:
         (A, N) rows of whose positives they are, the most similar first, -1 where there are no more;
@@ -114,7 +114,7 @@ def hard_negative_rows(
     """
     first_R = first_equal(positive_key_R)
     documents = np.flatnonzero(first_R == np.arange(len(first_R)))
-    found_AN, scores_AN = hard_negatives(
+    found_AN, scores_AN = find_hard_negatives(
         anchors_AD,
         positives_of(documents),
         np.searchsorted(documents, first_R[rows_A]),
@@ -144,7 +144,7 @@ def mine_negatives(
     if trainer.is_global_zero:
         rows = data.rows
         texts = np.concatenate([rows.anchor, rows.positive, data.task.texts])
-        embedded = embed_once(
+        embedded = embed_distinct(
             encoder, data.tokens, texts, data.eval_batch_size, trainer, "embedding for mining"
         )
         found_RN = _search(rows, embedded, trainer.strategy.root_device)
@@ -160,10 +160,10 @@ def mine_negatives(
 
 def _search(rows: TrainRows, embedded: Embeddings, device: torch.device) -> Ints:
     """(rows, N) rows whose positives are hard negatives of each row, -1 for none."""
-    found_RN, _ = hard_negative_rows(
+    found_RN, _ = find_pair_negatives(
         np.arange(len(rows)),
-        torch.from_numpy(embedded.of(rows.anchor)).to(device),
-        lambda some: torch.from_numpy(embedded.of(rows.positive[some])).to(device),
+        torch.from_numpy(embedded.lookup(rows.anchor)).to(device),
+        lambda some: torch.from_numpy(embedded.lookup(rows.positive[some])).to(device),
         rows.positive_key,
         connected(rows.anchor_key, rows.positive_key, rows.file),
         count=MINED,

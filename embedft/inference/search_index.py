@@ -21,7 +21,7 @@ from embedft.data.batches import EvalBatch
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
 from embedft.inference.embed import embed_texts, one_device_trainer
-from embedft.inference.embedding_file import EmbeddingFile, embeddings_made_of
+from embedft.inference.embedding_file import EmbeddingFile, embedding_fingerprint
 from embedft.table.jsonl import OnBadRows, refuse_pipe, stream_records
 from embedft.table.keys import Ints, first_equal
 from embedft.table.read_report import ReadReport
@@ -101,7 +101,7 @@ class SearchIndex:
         made_of = {
             "format": FORMAT,
             "field": field,
-            **embeddings_made_of(table.tokens, self.encoder, self.trainer),
+            **embedding_fingerprint(table.tokens, self.encoder, self.trainer),
         }
         root = Path(index_dir) if index_dir else default_cache_dir().with_name("indexes")
         key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:24]
@@ -218,7 +218,7 @@ class SearchIndex:
         embeddings.fill(self.eval_batch_size, f"embedding by {self.model}")
         index = self._faiss.IndexFlatIP(self.encoder.embedding_dim)
         for start in range(0, len(rows), _BLOCK):
-            block = embeddings.of(texts[rows[start : start + _BLOCK]])
+            block = embeddings.lookup(texts[rows[start : start + _BLOCK]])
             self._faiss.normalize_L2(block)
             index.add(block)
         with replacing_folder(self.folder) as folder:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.encoder import Encoder
-from embedft.inference.embed import Embeddings, embed_once
+from embedft.inference.embed import Embeddings, embed_distinct
 from embedft.table.keys import Ints
 
 _BLOCK = 256
@@ -22,7 +22,7 @@ _LEAST = 1 / 64
 paired as it comes."""
 
 
-def topic_places(vectors_RD: Tensor) -> Ints:
+def topic_positions(vectors_RD: Tensor) -> Ints:
     """(R,) the place of each row in an order of topics, a permutation.
 
     The two rows that are most alike are paired, then the two of the rest, and so on; then pairs
@@ -83,7 +83,7 @@ def _nearest(unit_MD: Tensor) -> Ints:
     return torch.cat(nearest).cpu().numpy()
 
 
-def row_places(
+def pair_topic_positions(
     encoder: Encoder, data: EmbeddingDataModule, trainer: Trainer, known: Embeddings | None
 ) -> Ints:
     """(rows,) the place of each training row in an order of topics.
@@ -95,7 +95,7 @@ def row_places(
     places = None
     if trainer.is_global_zero:
         anchor, positive = data.rows.anchor, data.rows.positive
-        embedded = known or embed_once(
+        embedded = known or embed_distinct(
             encoder,
             data.tokens,
             np.concatenate([anchor, positive]),
@@ -105,8 +105,8 @@ def row_places(
         )
         device = trainer.strategy.root_device
         anchor_RD, positive_RD = (
-            functional.normalize(torch.from_numpy(embedded.of(texts)).to(device), dim=-1)
+            functional.normalize(torch.from_numpy(embedded.lookup(texts)).to(device), dim=-1)
             for texts in (anchor, positive)
         )
-        places = topic_places(functional.normalize(anchor_RD + positive_RD, dim=-1))
+        places = topic_positions(functional.normalize(anchor_RD + positive_RD, dim=-1))
     return np.asarray(trainer.strategy.broadcast(places))

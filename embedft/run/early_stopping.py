@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from embedft.errors import InputError
 from embedft.run.metrics_log import MetricsLog
-from embedft.tools.text import nearest
+from embedft.tools.text import did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class ResumableEarlyStopping(Callback):
             name = callback.monitor
             if measured and name not in measured and not name.startswith("train/"):
                 raise InputError(
-                    f"EarlyStopping: monitor {name} is not measured{nearest(name, measured)}"
+                    f"EarlyStopping: monitor {name} is not measured{did_you_mean(name, measured)}"
                 )
             callback.patience = patience  # the checkpoint's was put in its place
             if callback.stopping_reason == EarlyStoppingReason.NOT_STOPPED:

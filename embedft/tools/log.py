@@ -14,7 +14,7 @@ from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-def
 from lightning.pytorch.utilities import rank_zero_only
 from transformers.utils import logging as transformers_logging
 
-from embedft.tools.progress import be_quiet
+from embedft.tools.progress import set_quiet
 
 _log = logging.getLogger("embedft")
 
@@ -48,7 +48,7 @@ def start_log(
             the results as objects; the file still gets all.
     """
     quiet = quiet or without_results
-    be_quiet(quiet)
+    set_quiet(quiet)
     if quiet:
         disable_progress_bars()  # of downloads
     for name in ("lightning.fabric", "lightning.pytorch"):
@@ -70,7 +70,7 @@ def start_log(
     _log.addHandler(MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
 
 
-def write_nowhere(stream: TextIO) -> None:
+def discard_output(stream: TextIO) -> None:
     """What is still to be written to a stream whose reader is gone, as ``head``, goes nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
@@ -83,7 +83,7 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # takes none i
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # its name in logging
         """Says what is wrong, unless it is that."""
         if isinstance(sys.exc_info()[1], BrokenPipeError):
-            write_nowhere(self.stream)
+            discard_output(self.stream)
         else:
             super().handleError(record)
 

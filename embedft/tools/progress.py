@@ -11,7 +11,7 @@ from tqdm import tqdm
 _quiet = False
 
 
-def be_quiet(quiet: bool) -> None:
+def set_quiet(quiet: bool) -> None:
     """Whether steps that begin from now on show none even there, as ``--quiet`` asks."""
     global _quiet
     _quiet = quiet

@@ -18,7 +18,17 @@ def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``; did you mean NAME?``, or nothing where no known name is like it."""
     found = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {found[0]}?" if found else ""
+
+
+def one_line(error: BaseException, most: int = 200) -> str:
+    """The message of an exception on one line, cut to ``most`` characters; its class if empty."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:most]
+
+
+def shorten(text: str, most: int) -> str:
+    """The text, or its first characters and an ellipsis, ``most`` characters together."""
+    return text if len(text) <= most else text[: most - 1] + "…"

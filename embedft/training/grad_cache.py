@@ -32,17 +32,17 @@ def embed_with_grad_cache(
         embeddings_BD: Tensor = encoder(input_ids_T, lengths_B)
         return embeddings_BD
     # Texts of like length share a chunk: few blocks of attention each, and little padding.
-    layout = PackedLayout.of(lengths_B, input_ids_T.device)
+    layout = PackedLayout.from_lengths(lengths_B, input_ids_T.device)
     lengths = torch.split(layout.lengths, texts_per_chunk(lengths_B, chunk_size))
-    ids = torch.split(input_ids_T[layout.tokens], [int(chunk.sum()) for chunk in lengths])
+    ids = torch.split(input_ids_T[layout.token_index], [int(chunk.sum()) for chunk in lengths])
     *others, last = zip(ids, lengths, strict=True)
     # Cast weights that chunks share would add up their gradients in the low precision.
     kind = input_ids_T.device.type
     autocast = torch.autocast(kind, enabled=torch.is_autocast_enabled(kind), cache_enabled=False)
-    with autocast, encoder.word_gradients_together():
+    with autocast, encoder.shared_token_gradient():
         embedded = [checkpoint(encoder, *chunk, use_reentrant=False) for chunk in others]
         embedded.append(encoder(*last))  # its gradient is the first that is due: it can stay
-    return torch.cat(embedded)[layout.places]
+    return torch.cat(embedded)[layout.index_of_text]
 
 
 _TOKEN = 256

@@ -26,7 +26,7 @@ from embedft.evaluation.metrics import RetrievalMetrics
 from embedft.evaluation.query_results import Findings
 from embedft.inference.embed import Embeddings
 from embedft.inference.hard_negatives import mine_negatives
-from embedft.inference.topics import row_places
+from embedft.inference.topics import pair_topic_positions
 from embedft.losses import (
     Loss,
     MatryoshkaLoss,
@@ -287,7 +287,7 @@ class EmbeddingModule(LightningModule):
         if data.mines and data.mined is None:  # a resumed run brings its own; so for topics
             self._of_base = mine_negatives(self.encoder, data, trainer)
         if data.by_topic and data.topic_place is None:
-            data.order_by_topic(row_places(self.encoder, data, trainer, self._of_base))
+            data.order_by_topic(pair_topic_positions(self.encoder, data, trainer, self._of_base))
         if waiting := len(data.rows) - len(data.train_batches(0).plan.rows):
             log.info(
                 "batches: of the %d training pairs %d wait for another epoch, in turn: more rows "

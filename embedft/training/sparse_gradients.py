@@ -23,7 +23,7 @@ def exclude_from_ddp(module: LightningModule, encoder: Encoder) -> None:
 
     On CPUs alone, and where the table is trained; called by all ranks.
     """
-    words = encoder.words
+    words = encoder.token_embedding
     on_cpu = module.trainer.strategy.root_device.type == "cpu"
     if module.trainer.world_size == 1 or not on_cpu or words is None:
         return

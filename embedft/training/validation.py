@@ -68,7 +68,7 @@ class RetrievalEvaluation:
         if self.known is None:
             embeddings = self.encoder(batch.input_ids, batch.lengths)
         else:
-            known = self.known.of(batch.texts.cpu().numpy())
+            known = self.known.lookup(batch.texts.cpu().numpy())
             embeddings = torch.from_numpy(known).to(self.texts_X.device)
         self.embeddings_XD[places] = embeddings.to(self.embeddings_XD.dtype)
 

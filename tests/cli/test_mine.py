@@ -124,7 +124,7 @@ def test_search_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"count": 30, "relative_margin": 0.1}
 
     def run() -> tuple[np.ndarray, np.ndarray]:
-        return search.hard_negatives(
+        return search.find_hard_negatives(
             anchors,
             documents,
             positive,

@@ -9,7 +9,7 @@ from torch import Tensor
 from embedft.encoder import attention, block_attention
 from embedft.encoder.attention import packed_attention
 from embedft.encoder.dropout import DropoutMasks
-from embedft.encoder.packing import Block, PackedLayout
+from embedft.encoder.packing import PackedBlock, PackedLayout
 
 LENGTHS = [5, 1, 12, 12, 3, 30, 11]
 HEADS, SIZE = 3, 4
@@ -27,7 +27,7 @@ Tables = tuple[Tensor, Tensor, Tensor]
 
 def inputs(seed: int = 0) -> tuple[PackedLayout, Tables, Tensor]:
     torch.manual_seed(seed)
-    layout = PackedLayout.of(torch.tensor(LENGTHS), torch.device("cpu"))
+    layout = PackedLayout.from_lengths(torch.tensor(LENGTHS), torch.device("cpu"))
     tokens = sum(LENGTHS)
 
     def table() -> Tensor:
@@ -162,7 +162,7 @@ def test_dropout_reaches_long_texts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_few_shapes_of_bf16_products() -> None:
     """By powers of two, all heads of a text together; and the same as in one go."""
-    block = Block(texts=13, length=8, padding=None)
+    block = PackedBlock(texts=13, length=8, padding=None)
     first, second = torch.randn(2, 13 * HEADS, 8, 8).bfloat16()
     out = torch.empty_like(first)
     assert block_attention._bmm(first, second, block, out) is out

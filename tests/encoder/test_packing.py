@@ -13,7 +13,7 @@ text_lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
 
 def layout_of(lengths: list[int]) -> PackedLayout:
-    return PackedLayout.of(torch.tensor(lengths), torch.device("cpu"))
+    return PackedLayout.from_lengths(torch.tensor(lengths), torch.device("cpu"))
 
 
 @given(text_lengths)
@@ -22,10 +22,10 @@ def test_every_token_has_its_place(lengths: list[int]) -> None:
     names = [(text, place) for text, length in enumerate(lengths) for place in range(length)]
     layout = layout_of(lengths)
     assert layout.lengths.tolist() == sorted(lengths, reverse=True)
-    packed = [names[token] for token in layout.tokens]
+    packed = [names[token] for token in layout.token_index]
     expected = [(t, place) for t in layout.order.tolist() for place in range(lengths[t])]
     assert packed == expected
-    assert layout.positions.tolist() == [place for _, place in packed]
+    assert layout.position_ids.tolist() == [place for _, place in packed]
     assert [layout.order[text] for text in layout.text_of_token] == [text for text, _ in packed]
 
 
@@ -33,7 +33,7 @@ def test_every_token_has_its_place(lengths: list[int]) -> None:
 def test_blocks_hold_each_head_once(lengths: list[int], heads: int) -> None:
     layout = layout_of(lengths)
     index = layout.head_index(heads)
-    rows = len(layout.tokens) * heads
+    rows = len(layout.token_index) * heads
     assert torch.equal(index.blocks[index.rows], torch.arange(rows))
     places = torch.cat([index.rows, index.padding]).sort().values
     assert torch.equal(places, torch.arange(len(index.blocks)))
@@ -76,7 +76,9 @@ def test_blocks_are_not_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     layout = layout_of([256] * 7 + [40, 40, 600])
     sizes = [(block.texts, block.length) for block in layout.blocks]
     assert sizes == [(1, 608), (2, 256), (2, 256), (2, 256), (1, 256), (2, 40)]
-    elsewhere = PackedLayout(layout.order, layout.lengths, layout.came, torch.device("meta"))
+    elsewhere = PackedLayout(
+        layout.order, layout.lengths, layout.batch_starts, torch.device("meta")
+    )
     assert [block.texts for block in elsewhere.blocks] == [1, 7, 2]
 
 

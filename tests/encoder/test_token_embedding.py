@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from embedft.encoder.token_embedding import WordEmbedding
+from embedft.encoder.token_embedding import TokenEmbedding
 
 
 @pytest.mark.parametrize("padding", [None, 1])
@@ -13,7 +13,7 @@ def test_is_torchs_embedding(padding: int | None) -> None:
     theirs = nn.Embedding(20, 4, padding_idx=padding).double()
     table = nn.Embedding(20, 4, padding_idx=padding).double()
     table.load_state_dict(theirs.state_dict())
-    ours = WordEmbedding(table)
+    ours = TokenEmbedding(table)
     assert ours.weight is table.weight
     for step in range(3):
         for part in range(2):
@@ -28,7 +28,7 @@ def test_is_torchs_embedding(padding: int | None) -> None:
 
 
 def test_memory_is_used_again() -> None:
-    module = WordEmbedding(nn.Embedding(20, 4))
+    module = TokenEmbedding(nn.Embedding(20, 4))
     addresses = []
     for _ in range(3):
         module(torch.tensor([1, 2])).sum().backward()
@@ -43,9 +43,9 @@ def test_look_ups_together() -> None:
     theirs = nn.Embedding(20, 4).double()
     table = nn.Embedding(20, 4).double()
     table.load_state_dict(theirs.state_dict())
-    ours = WordEmbedding(table)
+    ours = TokenEmbedding(table)
     parts = [torch.randint(0, 20, (1, 7), generator=torch.manual_seed(i)) for i in range(3)]
-    with ours.together():
+    with ours.shared_gradient():
         total = torch.stack([(ours(ids) ** 2).sum() for ids in parts]).sum()
     expected = torch.stack([(theirs(ids) ** 2).sum() for ids in parts]).sum()
     for _ in range(2):

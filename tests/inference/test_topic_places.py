@@ -7,7 +7,7 @@ import numpy as np
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.encoder import Encoder
 from embedft.inference.embed import Embeddings, one_device_trainer
-from embedft.inference.topics import row_places
+from embedft.inference.topics import pair_topic_positions
 
 
 def test_a_topic_is_of_both_texts(pairs: Path, tiny_model: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_topic_is_of_both_texts(pairs: Path, tiny_model: Path) -> None:
     table = np.concatenate([question_RD, answer_RD])[np.argsort(texts)]
     known = Embeddings(np.sort(texts), table)
 
-    places = row_places(encoder, data, one_device_trainer("cpu", "32-true"), known)
+    places = pair_topic_positions(encoder, data, one_device_trainer("cpu", "32-true"), known)
     order = np.argsort(places)
     assert sorted(order) == list(range(rows))
     both = {frozenset(two) for two in order[: rows // 2 * 2].reshape(-1, 2).tolist()}
@@ -43,6 +43,6 @@ def test_texts_are_embedded_where_mining_has_not(pairs: Path, tiny_model: Path) 
     data, encoder = EmbeddingDataModule(str(pairs), train_split=0.8), Encoder(str(tiny_model))
     data.load(encoder, False)
     trainer = one_device_trainer("cpu", "32-true")
-    places = row_places(encoder, data, trainer, None)
+    places = pair_topic_positions(encoder, data, trainer, None)
     assert sorted(places) == list(range(len(data.rows)))
-    assert np.array_equal(places, row_places(encoder, data, trainer, None))
+    assert np.array_equal(places, pair_topic_positions(encoder, data, trainer, None))

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from embedft.data.plan import plan_epoch
-from embedft.inference.topics import topic_places
+from embedft.inference.topics import topic_positions
 
 
 def greedy(alike: torch.Tensor) -> set[tuple[int, int]]:
@@ -26,7 +26,7 @@ def test_neighbours_are_a_greedy_matching(rows: int, seed: int) -> None:
     """Of rows, and then of pairs of rows by their sums."""
     vectors = torch.randn(rows, 8, generator=torch.Generator().manual_seed(seed))
     vectors = functional.normalize(vectors, dim=-1)
-    order = np.argsort(topic_places(vectors))
+    order = np.argsort(topic_positions(vectors))
     assert sorted(order) == list(range(rows))
     paired = {(min(two), max(two)) for two in order.reshape(-1, 2).tolist()}
     assert paired == greedy(vectors @ vectors.T)
@@ -39,7 +39,7 @@ def test_neighbours_are_a_greedy_matching(rows: int, seed: int) -> None:
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 100, 3000])
 def test_equal_vectors(rows: int) -> None:
-    places = topic_places(torch.ones(rows, 4))
+    places = topic_positions(torch.ones(rows, 4))
     assert sorted(places) == list(range(rows))
 
 
@@ -48,7 +48,7 @@ def test_a_batch_is_of_few_topics() -> None:
     rng = np.random.default_rng(0)
     topic = rng.permutation(np.repeat(np.arange(10), 64))
     vectors = np.eye(10, 32, dtype=np.float32)[topic] + 0.01 * rng.normal(size=(640, 32))
-    place = topic_places(torch.from_numpy(vectors.astype(np.float32)))
+    place = topic_positions(torch.from_numpy(vectors.astype(np.float32)))
     ids, batches = np.arange(640), set()
     for epoch in range(2):
         plan = plan_epoch(ids, ids, batch_size=16, seed=0, epoch=epoch, topic_place=place)
@@ -67,7 +67,7 @@ def test_the_most_alike_share_a_batch_in_each_epoch() -> None:
     generator = torch.Generator().manual_seed(0)
     documents = torch.randn(320, 32, generator=generator).repeat(2, 1)
     vectors = documents + 0.3 * torch.randn(640, 32, generator=generator)
-    place = topic_places(functional.normalize(vectors, dim=-1))
+    place = topic_positions(functional.normalize(vectors, dim=-1))
     ids = np.arange(640)
     for epoch in range(3):
         plan = plan_epoch(ids, ids, batch_size=64, seed=0, epoch=epoch, topic_place=place)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from embedft.cli.main import main
-from embedft.tools.progress import be_quiet, progress, shows_bars
+from embedft.tools.progress import progress, set_quiet, shows_bars
 
 Capture = pytest.CaptureFixture[str]
 BAR = re.compile(r"[━█╸]|\d+%\|")
@@ -183,11 +183,11 @@ def test_a_notebook_counts_as_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not shows_bars()
     monkeypatch.setitem(sys.modules, "ipykernel", sys)
     assert shows_bars()
-    be_quiet(True)
+    set_quiet(True)
     try:
         assert not shows_bars()
     finally:
-        be_quiet(False)
+        set_quiet(False)
 
 
 def test_a_bar_counts_by_hand_and_passes_on_what_it_goes_through() -> None:

@@ -53,12 +53,12 @@ def test_dropout_draws_the_same_masks_again(tiny_model: Path, bf16: bool) -> Non
     ids, lengths = batch(encoder)
 
     def kept() -> Tensor:
-        layout = PackedLayout.of(lengths, torch.device("cpu"))
+        layout = PackedLayout.from_lengths(lengths, torch.device("cpu"))
         chunks = torch.split(layout.lengths, texts_per_chunk(lengths, 4))
         ids_a_chunk = [int(chunk.sum()) for chunk in chunks]
-        parts = zip(torch.split(ids[layout.tokens], ids_a_chunk), chunks, strict=True)
-        with encoder.word_gradients_together():
-            return torch.cat([encoder(*part) for part in parts])[layout.places]
+        parts = zip(torch.split(ids[layout.token_index], ids_a_chunk), chunks, strict=True)
+        with encoder.shared_token_gradient():
+            return torch.cat([encoder(*part) for part in parts])[layout.index_of_text]
 
     with torch.autocast("cpu", enabled=bf16, cache_enabled=False):
         loss, expected = gradients(encoder, kept)
