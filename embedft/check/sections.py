@@ -12,9 +12,9 @@ from embedft.data.pairs import RIGHT
 from embedft.report.page import Section, Table, Text
 from embedft.table.jsonl import stream_records
 from embedft.table.read_report import ReadReport
-from embedft.tools.text import plain_table
+from embedft.tools.text import one_line, plain_table
 
-_SHOWN = 200  # letters of an example
+_SHOWN = 200  # characters of an example text
 
 
 def plain(section: Section) -> str:
@@ -77,18 +77,14 @@ def example_lines(data: DataMeasures, found: dict[str, Finding]) -> Table:
     rows = [
         [
             f"{finding.name}: line {line}",
-            _start(records[line].question),
-            _start(records[line].answer),
+            one_line(records[line].question, _SHOWN),
+            one_line(records[line].answer, _SHOWN),
         ]
         for finding in found.values()
         for lines in finding.lines
         for line in lines
     ]
     return Table(["examples", "question", "answer"], rows)
-
-
-def _start(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
 
 
 def _tokens_table(data: DataMeasures, limit: int) -> Table:

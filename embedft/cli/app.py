@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from embedft.cli.messages import refusal
+from embedft.cli.messages import root_cause
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.split import wrong_share
 from embedft.encoder.checkpoint import changed_settings, load_weights
@@ -253,7 +253,7 @@ class EmbedftCLI(LightningCLI):
                 check_file(data.input_jsonl, data.positive, self.settings.html, error)
             raise
         except (ValueError, TypeError, MisconfigurationException) as error:
-            reason = refusal(error)
+            reason = root_cause(error)
             hint = "; use --accelerator auto" if "backend found" in reason else ""
             raise InputError(reason + hint) from error
         if self.settings.ckpt_path:  # Lightning does it again; here a misfit is one clear line

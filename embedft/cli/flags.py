@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from embedft.cli.presets import preset
 from embedft.errors import InputError
+from embedft.tools.text import did_you_mean
 
 SHORT_FLAGS = {
     "input_jsonl": "data.input_jsonl",
@@ -146,10 +146,8 @@ def loss_class(name: str) -> str:
     for loss, names in LOSSES.items():
         if plain in names:
             return loss
-    nearest = difflib.get_close_matches(name, LOSSES, n=1, cutoff=0.0)[0]
-    raise InputError(
-        f"loss_function: there is no {name}; did you mean {nearest}? Known: {', '.join(LOSSES)}"
-    )
+    meant = did_you_mean(name, LOSSES, cutoff=0)
+    raise InputError(f"loss_function: there is no {name}{meant} Known: {', '.join(LOSSES)}")
 
 
 def _config(value: str) -> str:
@@ -179,8 +177,8 @@ def nest_flat_config(flat: dict[str, Any], path: str) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for key, value in flat.items():
         if key not in FLAT_CONFIG_KEYS:
-            nearest = difflib.get_close_matches(key, FLAT_CONFIG_KEYS, n=1, cutoff=0.0)[0]
-            raise InputError(f"{path}: {key}: unknown key; did you mean {nearest}?")
+            meant = did_you_mean(key, FLAT_CONFIG_KEYS, cutoff=0)
+            raise InputError(f"{path}: {key}: unknown key{meant}")
         if key == "output_dir":
             nested[key] = value
             continue

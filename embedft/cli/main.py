@@ -27,7 +27,7 @@ from embedft.cli.help import (
     overview,
     parser_settings,
 )
-from embedft.cli.messages import explain
+from embedft.cli.messages import friendly_error
 from embedft.cli.screens import SCREENS
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
@@ -112,7 +112,7 @@ def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | 
         )
     except ArgumentError as error:
         name = arguments[0]
-        raise InputError(explain(str(error), name, _flags_of(name))) from None
+        raise InputError(friendly_error(str(error), name, _flags_of(name))) from None
     except MisconfigurationException as error:
         raise InputError(str(error)) from error
     except SIGTERMException:

@@ -10,13 +10,13 @@ from embedft.cli.flags import SHORT_FLAGS
 from embedft.cli.help import PROG
 from embedft.cli.screens import EXAMPLES, SCREENS
 from embedft.encoder.base_model import best_model_of_run
-from embedft.tools.text import did_you_mean
+from embedft.tools.text import did_you_mean, one_line
 
 _SHORT = {dotted: short for short, dotted in reversed(SHORT_FLAGS.items())}
 
 
-def explain(message: str, command: str, flags: Iterable[str]) -> str:
-    """The parser's complaint in one line, with the did_you_mean name for one that it does not know.
+def friendly_error(message: str, command: str, flags: Iterable[str]) -> str:
+    """The parser's complaint in one line, with the nearest name for one that it does not know.
 
     Args:
         message: Of jsonargparse or argparse, any number of lines.
@@ -37,13 +37,13 @@ def explain(message: str, command: str, flags: Iterable[str]) -> str:
     if option := re.match(r"Subcommand '\w+' does not accept option '([^']+)'", message):
         return f"{option[1]}: there is no such setting{did_you_mean(option[1], known)}"
     if yaml := re.match(r"Problems parsing config: (.*)", message, re.S):
-        return f"--config: not a YAML file: {_line(yaml[1])}"
+        return f"--config: not a YAML file: {one_line(yaml[1])}"
     if unknown := re.match(r"[Uu]nrecognized arguments: (\S+)", message):
-        return _line(message) + _instead(unknown[1], command, known)
-    return _line(message)
+        return one_line(message) + _instead(unknown[1], command, known)
+    return one_line(message)
 
 
-def refusal(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """What the class of a setting said when it refused its arguments, in one line.
 
     Where a setting may be one class or a list, the parser tries both and says how each failed.
@@ -53,7 +53,7 @@ def refusal(error: BaseException) -> str:
         cause = cause.__cause__
     entry = r"^  - (?!Not a valid subclass|Expected )(.+?)(?=\n  - |\nGiven value)"
     tried = re.findall(entry, str(error), re.M | re.S)
-    return _line((tried or [str(cause)])[0]).rstrip("!.")
+    return one_line((tried or [str(cause)])[0]).rstrip("!.")
 
 
 def _instead(unknown: str, command: str, known: list[str]) -> str:
@@ -63,9 +63,8 @@ def _instead(unknown: str, command: str, known: list[str]) -> str:
         if unknown.endswith(".jsonl") and "input_jsonl" in known:
             return f"; a file of pairs is given as --input_jsonl {unknown}"
         return f"; settings are given as --flag VALUE, see {PROG} {command} --help"
-    name = unknown.partition("=")[0].lstrip("-").replace("-", "_")
-    found = did_you_mean(name, known).replace("mean ", "mean --")
-    return found or f"; {PROG} {command} --help_all lists all flags"
+    name = unknown.partition("=")[0].lstrip("-")
+    return did_you_mean(name, known, "--") or f"; {PROG} {command} --help_all lists all flags"
 
 
 def _wrong_value(key: str, message: str) -> str | None:
@@ -108,7 +107,3 @@ def _example(command: str) -> str:
 
 def _without(command: str, keys: str) -> str:
     return re.sub(rf"\b{re.escape(command)}\.(?=\w)", "", keys)
-
-
-def _line(message: str) -> str:
-    return " ".join(message.split())

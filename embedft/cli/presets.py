@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from embedft.errors import InputError
+from embedft.tools.text import did_you_mean
 
 # Installed, configs/ lies in the package; in a clone it lies beside it.
 _PACKAGE = Path(__file__).parents[1]
@@ -28,6 +28,5 @@ def preset(name: str) -> Path:
     plain = name.removeprefix("configs/").removesuffix(".yaml")
     if plain in known:
         return known[plain]
-    close = difflib.get_close_matches(plain, known, n=1)
-    meant = f"; did you mean {close[0]}?" if close else ";"
+    meant = did_you_mean(plain, known) or ";"
     raise InputError(f"--config: {name}: no such file{meant} the presets are {', '.join(known)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Screen(NamedTuple):
+class HelpPage(NamedTuple):
     """The first help of a subcommand of the Trainer's."""
 
     summary: str
@@ -36,7 +36,7 @@ _MEASURE = (
 
 
 SCREENS = {
-    "check": Screen(
+    "check": HelpPage(
         "Say what fit with the same flags would see and take, and what to change.",
         "Counts bad rows, duplicates, lengths and languages, makes the split, and times a few "
         "steps on this machine. Nothing is written but --html FILE.",
@@ -56,7 +56,7 @@ SCREENS = {
             "quiet",
         ),
     ),
-    "fit": Screen(
+    "fit": HelpPage(
         "Train, measuring the base model first; export the best and the last weights.",
         "Holds out a tenth of the files, measures the base model on them, trains on the rest, and "
         "says whether the tuned model is better. The best weights lie in OUTPUT_DIR/best_model, "
@@ -85,7 +85,7 @@ SCREENS = {
             "quiet",
         ),
     ),
-    "validate": Screen(
+    "validate": HelpPage(
         "Measure the held-out questions, as test does; loggers get the figures as val/...",
         "Measures base_model, or with --ckpt_path a checkpoint. Nothing is written.",
         (
@@ -94,7 +94,7 @@ SCREENS = {
         ),
         _MEASURE,
     ),
-    "test": Screen(
+    "test": HelpPage(
         "Measure the held-out questions; of a run's checkpoint also write test_report.html.",
         "Measures base_model, or with --ckpt_path a checkpoint. The same --train_split holds out "
         "the same rows as in fit; --train_split 0 measures every question of the file.",
@@ -104,7 +104,7 @@ SCREENS = {
         ),
         _MEASURE,
     ),
-    "predict": Screen(
+    "predict": HelpPage(
         "Write the embeddings of a file's questions and answers as .npy.",
         "Writes question_embeddings.npy, answer_embeddings.npy and ids.jsonl, line by line those "
         "of the file, into OUTPUT_DIR.",

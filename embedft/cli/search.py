@@ -17,6 +17,7 @@ from rich.text import Text
 from embedft.encoder.base_model import DEFAULT_BASE_MODEL
 from embedft.errors import InputError
 from embedft.inference.search_index import Hit, SearchIndex, check_top_k
+from embedft.tools.text import error_line, one_line
 
 AUTO = "auto"
 
@@ -84,8 +85,9 @@ def base_model_of(model: str) -> str:
     try:
         metadata = (metadata_load(card) if card.is_file() else None) or {}
     except Exception as error:  # YAML's own kinds, among others
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{card}: can't be read: {reason}; name a model: --compare BASE") from None
+        raise InputError(
+            f"{card}: can't be read: {error_line(error)}; name a model: --compare BASE"
+        ) from None
     named = metadata.get("base_model") or DEFAULT_BASE_MODEL
     return str(named[0] if isinstance(named, list) else named)
 
@@ -142,7 +144,7 @@ def _short(names: list[str]) -> str:
 
 def _plain(text: str) -> str:
     """A text in one line, without what a terminal would take for a command."""
-    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+    return "".join(letter for letter in one_line(text) if letter.isprintable())
 
 
 def _fitted(text: str, width: int) -> str:

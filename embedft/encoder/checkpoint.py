@@ -15,6 +15,7 @@ from embedft.encoder.encoder import Encoder
 from embedft.encoder.loading import resolve_max_seq_length
 from embedft.errors import InputError
 from embedft.tools.finite import all_finite
+from embedft.tools.text import error_line
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         KeyError,
         zipfile.BadZipFile,
     ) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        reason = error_line(error, 160, first_line=True)
         raise InputError(f"{path}: not a readable checkpoint: {reason}") from None
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _PARTS:
         raise InputError(f"{path}: is not a checkpoint of embedft; check --ckpt_path")

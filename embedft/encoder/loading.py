@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from embedft.encoder.base_model import OTHER_MODEL, BaseModel
 from embedft.errors import InputError
+from embedft.tools.text import error_line
 
 
 def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
@@ -25,9 +26,9 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
             base.folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # many kinds, from json to Rust; all mean the same to the user
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"base_model {base.name}: its tokenizer can't be loaded: {reason}{OTHER_MODEL}"
+            f"base_model {base.name}: its tokenizer can't be loaded: "
+            f"{error_line(error)}{OTHER_MODEL}"
         ) from None
     if not tokenizer.is_fast:
         raise InputError(
@@ -60,9 +61,8 @@ def load_backbone(base: BaseModel) -> PreTrainedModel:
             output_loading_info=True,
         )
     except Exception as error:  # missing or broken files, shapes, unknown architectures
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"base_model {base.name}: its weights can't be loaded: {reason}{OTHER_MODEL}"
+            f"base_model {base.name}: its weights can't be loaded: {error_line(error)}{OTHER_MODEL}"
         ) from None
     finally:
         transformers_logging.set_verbosity(verbosity)

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from embedft.errors import InputError
+from embedft.tools.text import error_line
 
 _ADAPTER = "default"
 
@@ -46,7 +47,7 @@ def add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
         config = LoraConfig(**{"target_modules": "all-linear"} | settings)
         inject_adapter_in_model(config, backbone, adapter_name=_ADAPTER)
     except (TypeError, ValueError) as error:
-        raise InputError(f"lora: {' '.join(str(error).split())[:300]}") from None
+        raise InputError(f"lora: {error_line(error, 300)}") from None
 
 
 def merged_weights(backbone: PreTrainedModel) -> dict[str, Tensor]:

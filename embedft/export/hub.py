@@ -9,6 +9,7 @@ from typing import Any
 
 from embedft.errors import InputError, RunFailedError
 from embedft.export.model_card import FOLDER
+from embedft.tools.text import error_line, one_line
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def upload(folder: Path, repo_id: str, private: bool) -> str:
         raise
     except Exception as error:  # of its own, of HTTP and of files; all mean the same to the user
         causes = [error] if error.__cause__ is None else [error, error.__cause__]
-        reason = " ".join(" ".join(str(cause) or repr(cause) for cause in causes).split())[:300]
+        reason = one_line(" ".join(map(error_line, causes)), 300)
         raise RunFailedError(f"{repo_id}: not uploaded: {reason}") from None
     finally:
         enable_progress_bars()

@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from embedft.errors import InputError, RunFailedError
 from embedft.tools.files import replacing_file
+from embedft.tools.text import error_line
 
 TOLERANCE = 1e-4  # of a token vector's numbers, torch's against onnxruntime's
 LARGEST = 2**31 - 2**20  # bytes: protobuf's limit for one file
@@ -95,7 +96,7 @@ def write_onnx(folder: Path) -> Path:
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            reason = error_line(error.__cause__ or error, first_line=True)
             raise RunFailedError(f"{folder}: torch can't write it as ONNX: {reason}") from None
         finally:
             for logger, level in zip(loggers, levels, strict=True):

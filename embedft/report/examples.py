@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from embedft.evaluation.query_results import Findings
 from embedft.report.page import Cell, Section, Table, Text
 from embedft.report.run_data import Evidence
+from embedft.tools.text import one_line
 
 MAX_TEXT = 320
 """Characters of a text that are shown."""
@@ -19,7 +20,7 @@ def examples(title: str, evidence: Evidence, queries: Sequence[int]) -> Section:
         row = evidence.rows[query]
         before, after = (int(found.ranks[query]) for found in evidence.found.values())
         file = f" ({row.file_name})" if row.file_name else ""
-        section.blocks.append(Text(f"{cut(row.question)}{file}", "strong"))
+        section.blocks.append(Text(f"{one_line(row.question, MAX_TEXT)}{file}", "strong"))
         rows: list[list[str | Cell]] = []
         for place in range(evidence.found["base model"].top_places.shape[1]):
             cells = [_answer(evidence, found, query, place) for found in evidence.found.values()]
@@ -52,11 +53,7 @@ def _cell(evidence: Evidence, document: int, note: str, right: bool) -> Cell:
     text, file = evidence.documents[document]
     note += f" · {file}" if file else ""
     return Cell(
-        cut(text), f"✓ right answer · {note}" if right else note, "good" if right else "plain"
+        one_line(text, MAX_TEXT),
+        f"✓ right answer · {note}" if right else note,
+        "good" if right else "plain",
     )
-
-
-def cut(text: str) -> str:
-    """A text shortened to :data:`MAX_TEXT` characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"

@@ -13,10 +13,11 @@ from embedft.evaluation.similarity import pair_similarities, separation, two_dim
 from embedft.evaluation.verdict import SHOWN, is_worse, verdict
 from embedft.report import charts
 from embedft.report.by_question import by_file
-from embedft.report.examples import cut, examples
+from embedft.report.examples import MAX_TEXT, examples
 from embedft.report.page import Section, Table, Text, image, render
 from embedft.report.run_data import Evidence
 from embedft.tools.files import replacing_file
+from embedft.tools.text import one_line
 
 LABELS = {"ndcg@10": "nDCG@10", "mrr@10": "MRR@10", "map@100": "MAP@100"}
 BUCKETS = {"1": 1, "2-3": 3, "4-10": 10, "11-100": 100, "> 100": None}
@@ -239,7 +240,7 @@ def _files(evidence: Evidence) -> Section:
         rows = rows[:MAX_FILES] + rows[-MAX_FILES:]
     cells = [
         [
-            cut(name),
+            one_line(name, MAX_TEXT),
             str(of["questions"]),
             *(f"{of['ndcg@10'][model]:.4f}" for model in ("base", "tuned")),
             f"{gain:+.4f}",

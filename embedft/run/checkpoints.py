@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from embedft.errors import RunFailedError
 from embedft.run.metrics_log import MetricsLog
 from embedft.tools.files import numbered_files, replacing_file
+from embedft.tools.text import error_line
 
 
 class RunCheckpoints(Checkpoint):
@@ -158,7 +159,7 @@ def _written_in_one_piece(path: Path) -> Iterator[Path]:
         with replacing_file(path) as temporary:
             yield temporary
     except (OSError, RuntimeError) as error:  # torch's writer raises either
-        reason = str(error).splitlines()[0]
+        reason = error_line(error, first_line=True)
         raise RunFailedError(
             f"{path}: can't be written, is there space left? ({reason}); the one before "
             "is whole: make space and go on with --ckpt_path last"

@@ -14,6 +14,7 @@ from embedft.evaluation.query_results import Findings
 from embedft.evaluation.verdict import verdict
 from embedft.report.run_data import Evidence
 from embedft.run.best import METRIC
+from embedft.tools.text import one_line
 
 MAX_LABEL = 200
 """Characters of a text in the projector's list."""
@@ -71,19 +72,31 @@ def _project(logger: TensorBoardLogger, evidence: Evidence) -> None:
 
 
 def _labels(found: Findings, evidence: Evidence) -> list[list[str]]:
+    def label(text: str) -> str:  # tabs and line breaks would end a cell
+        return one_line(text, MAX_LABEL)
+
     questions, answers = [], []
     for query in found.sample.tolist():
         rank = str(int(found.ranks[query]))
         row = evidence.rows[query]
         answer = evidence.documents[int(evidence.relevant[query][0])]
-        questions.append([_one_line(row.question), "question", _one_line(row.file_name), rank])
-        answers.append([_one_line(answer.text), "answer", _one_line(answer.file_name), rank])
+        questions.append(
+            [
+                label(row.question),
+                "question",
+                label(row.file_name),
+                rank,
+            ]
+        )
+        answers.append(
+            [
+                label(answer.text),
+                "answer",
+                label(answer.file_name),
+                rank,
+            ]
+        )
     return questions + answers
-
-
-def _one_line(text: str) -> str:
-    """Without what ends a cell or a line of a table by tabs."""
-    return " ".join(text.split())[:MAX_LABEL]
 
 
 LAYOUT = {

@@ -1,4 +1,4 @@
-"""Tables as plain text, for terminals and Markdown."""
+"""Text for terminals and messages: tables, one-line errors, shortened texts, suggestions."""
 
 from __future__ import annotations
 
@@ -18,17 +18,34 @@ def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean NAME?``, or nothing where no known name is like it."""
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+def one_line(text: str, limit: int | None = None) -> str:
+    """A text on one line, cut to ``limit`` characters; a text that was cut ends with ``…``."""
+    line = " ".join(text.split())
+    return line if limit is None or len(line) <= limit else line[: limit - 1] + "…"
 
 
-def one_line(error: BaseException, most: int = 200) -> str:
-    """The message of an exception on one line, cut to ``most`` characters; its class if empty."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:most]
+def error_line(error: BaseException, limit: int = 200, *, first_line: bool = False) -> str:
+    """The message of an error on one line, or the name of its class if it has no message.
+
+    Args:
+        error: Any exception.
+        limit: Characters at most.
+        first_line: Drop all lines but the first: the others are a stack trace or advice for
+            programmers.
+    """
+    message = str(error).strip() or type(error).__name__
+    return one_line(message.splitlines()[0] if first_line else message, limit)
 
 
-def shorten(text: str, most: int) -> str:
-    """The text, or its first characters and an ellipsis, ``most`` characters together."""
-    return text if len(text) <= most else text[: most - 1] + "…"
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "", cutoff: float = 0.6) -> str:
+    """``; did you mean NAME?``, or nothing if no other known name is similar.
+
+    Args:
+        name: What the user typed; it is never suggested.
+        known: What could have been meant. Case does not matter.
+        prefix: Put before the suggestion, such as ``--``.
+        cutoff: Similarity that a suggestion needs, from 0 (any) to 1 (equal).
+    """
+    others = {other.lower(): other for other in known if other != name}
+    close = difflib.get_close_matches(name.lower(), others, n=1, cutoff=cutoff)
+    return f"; did you mean {prefix}{others[close[0]]}?" if close else ""

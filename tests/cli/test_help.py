@@ -14,7 +14,7 @@ import yaml
 from embedft.cli.commands import COMMANDS, command_parser
 from embedft.cli.flags import SHORT_FLAGS, complete_flags
 from embedft.cli.main import main
-from embedft.cli.messages import explain
+from embedft.cli.messages import friendly_error
 from embedft.cli.screens import EXAMPLES, FLAGS, SCREENS
 
 Capture = pytest.CaptureFixture[str]
@@ -205,8 +205,8 @@ def test_errors_in_a_config(config: str, said: str, tmp_path: Path, capsys: Capt
 
 
 def test_what_is_not_understood_is_kept() -> None:
-    assert explain("something\n  else", "fit", []) == "something else"
-    assert explain('Parser key "a":\n  odd', "fit", []) == 'Parser key "a": odd'
+    assert friendly_error("something\n  else", "fit", []) == "something else"
+    assert friendly_error('Parser key "a":\n  odd', "fit", []) == 'Parser key "a": odd'
 
 
 @pytest.mark.slow
