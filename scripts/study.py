@@ -87,7 +87,7 @@ def measure(model: str | Path, data: Path, split_seed: int) -> list[float]:
         use_distributed_sampler=False,
     )
     trainer.test(module, datamodule=rows, verbose=False)
-    values = [float(value) for value in module.last_findings.ndcg]
+    values = [float(value) for value in module.last_query_results.ndcg]
     del module, trainer
     gc.collect()
     return values

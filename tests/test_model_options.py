@@ -20,7 +20,7 @@ from embedft.cli.main import main
 from embedft.encoder.checkpoint import read_checkpoint
 from embedft.encoder.encoder import Encoder
 from embedft.evaluation.metrics import RetrievalMetrics, query_values
-from embedft.evaluation.retrieval import search
+from embedft.evaluation.retrieval import rank_documents
 from embedft.export.model_card import ModelCard
 from embedft.export.sentence_transformers import export_encoder
 
@@ -68,7 +68,7 @@ def test_first_dimensions_are_measured(
     assert vectors[0].shape[1] == 8
     metrics = RetrievalMetrics()
     relevant = [np.array([corpus.index(row["answer"])]) for row in queries]
-    for query in search(vectors[0], vectors[1], relevant):
+    for query in rank_documents(vectors[0], vectors[1], relevant):
         metrics.update(query_values(query.ranks))
     measured = metrics_of(folder)
     for name, value in metrics.compute().items():

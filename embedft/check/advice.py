@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from lightning.pytorch import Trainer
 
-from embedft.check.estimate import Rehearsal
-from embedft.check.measures import DataMeasures, Finding
+from embedft.check.estimate import RunEstimate
+from embedft.check.measures import DataIssue, DataMeasures
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.pairs import trained_on
 from embedft.encoder.loading import max_positions
@@ -28,7 +28,7 @@ TINY, SMALL = 300, 1_000
 _ONE_LANGUAGE = 100_000  # pieces: English vocabularies have 30,000 to 50,000, multilingual more
 
 
-def about_data(data: DataMeasures, found: dict[str, Finding]) -> Iterator[str]:
+def about_data(data: DataMeasures, found: dict[str, DataIssue]) -> Iterator[str]:
     """What the file alone says."""
     if (nameless := found["nameless"]).share > 0.01:
         yield (
@@ -54,8 +54,8 @@ def about_data(data: DataMeasures, found: dict[str, Finding]) -> Iterator[str]:
 
 def about_run(
     data: DataMeasures,
-    found: dict[str, Finding],
-    run: Rehearsal,
+    found: dict[str, DataIssue],
+    run: RunEstimate,
     module: EmbeddingModule,
     settings: EmbeddingDataModule,
     trainer: Trainer,
@@ -80,7 +80,7 @@ def about_run(
         )
 
 
-def _size(run: Rehearsal, module: EmbeddingModule, trainer: Trainer) -> Iterator[str]:
+def _size(run: RunEstimate, module: EmbeddingModule, trainer: Trainer) -> Iterator[str]:
     pairs = len(run.train)
     size = "small" if pairs < SMALL else "large" if pairs >= LARGE else "medium"
     said = f"{size} set ({pairs:,} rows to train on): "
@@ -99,7 +99,7 @@ def _size(run: Rehearsal, module: EmbeddingModule, trainer: Trainer) -> Iterator
     yield said + ("; ".join(changes) or "the settings suit it")
 
 
-def _steps(run: Rehearsal, module: EmbeddingModule) -> Iterator[str]:
+def _steps(run: RunEstimate, module: EmbeddingModule) -> Iterator[str]:
     pairs = len(run.train)
     if run.batch_size > pairs:
         smaller = 2 ** max(1, min(5, int(math.log2(pairs / 4)))) if pairs > 8 else 2
@@ -114,7 +114,7 @@ def _steps(run: Rehearsal, module: EmbeddingModule) -> Iterator[str]:
         )
 
 
-def _split(data: DataMeasures, run: Rehearsal, settings: EmbeddingDataModule) -> Iterator[str]:
+def _split(data: DataMeasures, run: RunEstimate, settings: EmbeddingDataModule) -> Iterator[str]:
     rows, sizes = len(data.used), np.unique(data.group, return_counts=True)[1]
     own = settings.validation_jsonl is not None
     if not own and sizes.max() > 0.3 * rows:

@@ -11,12 +11,12 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 
 from embedft.check.advice import about_data, about_run
-from embedft.check.estimate import rehearse
-from embedft.check.measures import DataMeasures, Finding, findings, measure_data
+from embedft.check.estimate import estimate_run
+from embedft.check.measures import DataIssue, DataMeasures, data_issues, measure_data
 from embedft.check.sections import data_section, example_lines, plain, run_section
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError
-from embedft.report.page import Section, Text, render
+from embedft.report.page import HtmlText, Section, render
 from embedft.table.settings import Positive, read_settings
 from embedft.tools.files import replacing_file
 from embedft.training.module import EmbeddingModule
@@ -53,7 +53,7 @@ def check(
             ),
             encoder.tokenizer.unk_token_id,
         )
-    found = findings(data)
+    found = data_issues(data)
     page.add_data(data, found, encoder.max_seq_length)
     refusal = _refusal(data) if settings.on_bad_rows == "error" else None
     advice = list(about_data(data, found))
@@ -61,7 +61,7 @@ def check(
     try:
         with tempfile.TemporaryDirectory() as cache, _only_errors():
             settings.cache_dir = Path(cache)
-            run = rehearse(trainer, module, settings)
+            run = estimate_run(trainer, module, settings)
     except InputError as error:
         refusal = refusal or error
     else:
@@ -85,7 +85,7 @@ def check_file(path: str, positive: Positive, html: str | None, refusal: InputEr
     page = _Page(path, html)
     with _only_errors():
         data = measure_data(path, positive, None)
-    found = findings(data)
+    found = data_issues(data)
     page.add_data(data, found, 0)
     page.finish(list(about_data(data, found)), refusal)
 
@@ -102,7 +102,7 @@ class _Page:
             print(plain(section), flush=True)
         self.sections.append(fuller or section)
 
-    def add_data(self, data: DataMeasures, found: dict[str, Finding], limit: int) -> None:
+    def add_data(self, data: DataMeasures, found: dict[str, DataIssue], limit: int) -> None:
         fuller = None
         if self.html is not None:
             from embedft.check.charts import charts
@@ -114,12 +114,14 @@ class _Page:
 
     def finish(self, advice: Sequence[str], refusal: InputError | None) -> None:
         """Says what to change, writes the page, and raises the refusal if there is one."""
-        blocks = [Text(f"- {line}") for line in advice]
+        blocks = [HtmlText(f"- {line}") for line in advice]
         if refusal is None:
-            blocks.append(Text("To train, give the same flags to: python -m embedft fit", "good"))
+            blocks.append(
+                HtmlText("To train, give the same flags to: python -m embedft fit", "good")
+            )
         self.add(
             Section("Advice", [*blocks]),
-            Section("Advice", [*([Text(str(refusal), "warning")] if refusal else []), *blocks]),
+            Section("Advice", [*([HtmlText(str(refusal), "warning")] if refusal else []), *blocks]),
         )
         if self.html is not None:
             if self.examples.rows:

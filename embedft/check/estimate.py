@@ -25,7 +25,7 @@ _SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
+class RunEstimate:
     """What a fit with these settings would do on this machine.
 
     Attributes:
@@ -57,7 +57,9 @@ class Rehearsal:
     device: str
 
 
-def rehearse(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule) -> Rehearsal:
+def estimate_run(
+    trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule
+) -> RunEstimate:
     """Splits as a fit would, plans its batches, and times some of them.
 
     Afterwards the module has taken a few steps and belongs to another trainer.
@@ -81,7 +83,7 @@ def rehearse(trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModul
     evaluations = _evaluations(trainer, module, batches, steps)
     to_embed = int(data.tokens.lengths(data.task.texts).sum()) / trainer.world_size
     train_speed, eval_speed, device = _speeds(trainer, module, data)
-    return Rehearsal(
+    return RunEstimate(
         train=np.unique(rows.row),
         held_out=np.unique(data.searched_rows[1].row) if data.validation_jsonl is None else None,
         questions=len(data.task.queries),

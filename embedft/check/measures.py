@@ -22,7 +22,7 @@ _EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DataIssue:
     """Rows or texts of one kind.
 
     Attributes:
@@ -75,12 +75,12 @@ class DataMeasures:
         return np.unique(keys[keys != NO_KEY], return_counts=True)[1]
 
     @property
-    def most_repeated_answer(self) -> Finding:
+    def most_repeated_answer(self) -> DataIssue:
         """Rows with the most frequent answer."""
         first = first_equal(self.table.answer_key[self.used])
         counts = np.bincount(first)
         line = int(self.texts.line[self.used[np.argmax(counts)]])
-        return Finding("rows with the same answer", int(counts.max()), len(first), ((line,),))
+        return DataIssue("rows with the same answer", int(counts.max()), len(first), ((line,),))
 
 
 def measure_data(
@@ -139,7 +139,7 @@ def _share_of(table: Table, token: int) -> float:
     return found / len(ids)
 
 
-def findings(data: DataMeasures) -> dict[str, Finding]:
+def data_issues(data: DataMeasures) -> dict[str, DataIssue]:
     """What is repeated, answered twice, copied or of no file, in the order it is shown."""
     table, used, texts = data.table, data.used, data.texts
     question, answer, file = (
@@ -148,23 +148,23 @@ def findings(data: DataMeasures) -> dict[str, Finding]:
     whole = mixed(table.question_key, table.answer_key, table.file_key)
     rows, distinct = len(used), len(np.unique(question))
 
-    def finding(name: str, of: int, *examples: Ints, count: int | None = None) -> Finding:
+    def finding(name: str, of: int, *examples: Ints, count: int | None = None) -> DataIssue:
         """Of columns of rows of the table: a row, or an earlier one and a row."""
         lines = (texts.line[some[:_EXAMPLES]].tolist() for some in examples)
         found = len(examples[0]) if count is None else count
-        return Finding(name, found, of, tuple(zip(*lines, strict=True)))
+        return DataIssue(name, found, of, tuple(zip(*lines, strict=True)))
 
-    def repeated(name: str, keys: Keys) -> Finding:
+    def repeated(name: str, keys: Keys) -> DataIssue:
         first = first_equal(keys)
         later = np.flatnonzero(first != np.arange(rows))
         return finding(name, rows, used[first[later]], used[later])
 
-    def near(name: str, keys: Keys, alike: Ints) -> Finding:
+    def near(name: str, keys: Keys, alike: Ints) -> DataIssue:
         own = np.flatnonzero(first_equal(keys) == np.arange(len(keys)))
         later = own[alike[own] != own]
         return finding(name, len(own), alike[later], later)
 
-    def several(name: str, others: Keys) -> Finding:
+    def several(name: str, others: Keys) -> DataIssue:
         some = np.flatnonzero(others != NO_KEY)
         first = some[first_equal(question[some])]
         differs = others[some] != others[first]

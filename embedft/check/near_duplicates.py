@@ -26,7 +26,7 @@ _BLOCK = 200_000  # words hashed at a time
 Signatures = NDArray[np.uint32]
 
 
-class Signer:
+class MinHasher:
     """Makes the MinHash signatures of texts, one after the other."""
 
     def __init__(self) -> None:

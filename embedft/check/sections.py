@@ -6,10 +6,10 @@ import numpy as np
 from lightning.pytorch import Trainer
 
 from embedft.check.advice import LIMITS
-from embedft.check.estimate import Rehearsal
-from embedft.check.measures import DataMeasures, Finding
+from embedft.check.estimate import RunEstimate
+from embedft.check.measures import DataIssue, DataMeasures
 from embedft.data.pairs import RIGHT
-from embedft.report.page import Section, Table, Text
+from embedft.report.page import HtmlTable, HtmlText, Section
 from embedft.table.jsonl import stream_records
 from embedft.table.read_report import ReadReport
 from embedft.tools.text import one_line, plain_table
@@ -21,40 +21,40 @@ def plain(section: Section) -> str:
     """A section's title, texts and tables."""
     parts = [f"\n{section.title.upper()}"]
     for block in section.blocks:
-        if isinstance(block, Table):
+        if isinstance(block, HtmlTable):
             parts.append(
                 f"\n{plain_table(block.head, [[str(cell) for cell in row] for row in block.rows])}"
             )
-        elif isinstance(block, Text):
+        elif isinstance(block, HtmlText):
             parts.append(block.text)
     return "\n".join(parts)
 
 
-def data_section(data: DataMeasures, found: dict[str, Finding], limit: int) -> Section:
+def data_section(data: DataMeasures, found: dict[str, DataIssue], limit: int) -> Section:
     """What the file holds: counts, problems, lengths, languages and files."""
     reading = data.table.report(drop_duplicates=True)
-    blocks: list[Text | Table] = [
-        Text(
+    blocks: list[HtmlText | HtmlTable] = [
+        HtmlText(
             f"{reading.path}: {reading.rows:,} rows, {reading.skipped:,} bad, "
             f"{reading.valid:,} used"
         )
     ]
     if reading.skipped:
-        blocks += [Text(problem, "warning") for problem in reading.problems]
+        blocks += [HtmlText(problem, "warning") for problem in reading.problems]
         if more := reading.skipped - len(reading.bad_rows):
-            blocks.append(Text(f"... and {more:,} more bad rows", "warning"))
+            blocks.append(HtmlText(f"... and {more:,} more bad rows", "warning"))
     if reading.same_ids:
-        blocks.append(Text(f"warning: {reading.same_ids_in_words}", "warning"))
+        blocks.append(HtmlText(f"warning: {reading.same_ids_in_words}", "warning"))
     blocks.append(_findings_table(found))
     if data.tokens:
         blocks.append(_tokens_table(data, limit))
-    blocks += [Text(_languages(data)), Text(_files(data))]
+    blocks += [HtmlText(_languages(data)), HtmlText(_files(data))]
     if data.table.label is not None:
-        blocks.append(Text(_labels(data)))
+        blocks.append(HtmlText(_labels(data)))
     return Section("Data", [*blocks])
 
 
-def _findings_table(found: dict[str, Finding]) -> Table:
+def _findings_table(found: dict[str, DataIssue]) -> HtmlTable:
     rows = [
         [
             finding.name,
@@ -64,10 +64,10 @@ def _findings_table(found: dict[str, Finding]) -> Table:
         ]
         for finding in found.values()
     ]
-    return Table(["of the rows or texts", "count", "share", "lines, e.g."], rows)
+    return HtmlTable(["of the rows or texts", "count", "share", "lines, e.g."], rows)
 
 
-def example_lines(data: DataMeasures, found: dict[str, Finding]) -> Table:
+def example_lines(data: DataMeasures, found: dict[str, DataIssue]) -> HtmlTable:
     """The first rows of each finding, with their texts."""
     wanted = {line for finding in found.values() for lines in finding.lines for line in lines}
     path = data.table.path
@@ -84,10 +84,10 @@ def example_lines(data: DataMeasures, found: dict[str, Finding]) -> Table:
         for lines in finding.lines
         for line in lines
     ]
-    return Table(["examples", "question", "answer"], rows)
+    return HtmlTable(["examples", "question", "answer"], rows)
 
 
-def _tokens_table(data: DataMeasures, limit: int) -> Table:
+def _tokens_table(data: DataMeasures, limit: int) -> HtmlTable:
     limits = sorted({*LIMITS, limit})
     rows = [
         [
@@ -102,7 +102,7 @@ def _tokens_table(data: DataMeasures, limit: int) -> Table:
         if len(lengths)
     ]
     over = [f"over {most}" + (" (cut)" if most == limit else "") for most in limits]
-    return Table(["tokens", "texts", "median", "95%", "longest", *over], rows)
+    return HtmlTable(["tokens", "texts", "median", "95%", "longest", *over], rows)
 
 
 def _languages(data: DataMeasures) -> str:
@@ -140,7 +140,7 @@ def _labels(data: DataMeasures) -> str:
     )
 
 
-def run_section(data: DataMeasures, run: Rehearsal, trainer: Trainer) -> Section:
+def run_section(data: DataMeasures, run: RunEstimate, trainer: Trainer) -> Section:
     """What a fit with these settings would do, and how long it would take."""
     sizes = np.unique(data.group, return_counts=True)[1]
     held_out = "a file of your own"
@@ -167,7 +167,7 @@ def run_section(data: DataMeasures, run: Rehearsal, trainer: Trainer) -> Section
             f"{duration(run.eval_seconds)} (timed here: {run.device})",
         ],
     ]
-    return Section("Run", [Table(["fit with these settings", ""], rows)])
+    return Section("Run", [HtmlTable(["fit with these settings", ""], rows)])
 
 
 def duration(seconds: float) -> str:

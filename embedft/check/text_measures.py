@@ -10,7 +10,7 @@ import numpy as np
 import py3langid
 from numpy.typing import NDArray
 
-from embedft.check.near_duplicates import Signer, near_duplicates
+from embedft.check.near_duplicates import MinHasher, near_duplicates
 from embedft.table.jsonl import stream_records
 from embedft.table.keys import Ints, first_equal
 from embedft.table.read_report import ReadReport
@@ -56,7 +56,7 @@ def measure_texts(table: Table, positive: Positive) -> TextMeasures:
     rows = len(table)
     assert table.answer is not None
     first_question, first_answer = first_equal(table.question_key), first_equal(table.answer_key)
-    questions, answers = Signer(), Signer()
+    questions, answers = MinHasher(), MinHasher()
     rng = np.random.default_rng(0)
     sampled = set(rng.choice(rows, min(rows, SAMPLED), replace=False).tolist())
     line = np.zeros(rows, dtype=np.int64)
@@ -97,7 +97,7 @@ def _copied(question: list[str], answer: list[str], record: Record, positive: Po
     return longest / len(question) if longest >= _FEWEST_WORDS else 0.0
 
 
-def _first_alike(first: Ints, signer: Signer) -> Ints:
+def _first_alike(first: Ints, signer: MinHasher) -> Ints:
     """(rows,) the first row with a text like the row's.
 
     Args:

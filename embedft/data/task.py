@@ -44,5 +44,5 @@ def retrieval_task(train: TrainRows, validation: TrainRows, right: Mask) -> Retr
         corpus=text[first[corpus_keys]],
         corpus_keys=corpus_keys,
         relevant=Relevant(place, np.append(0, np.cumsum(np.bincount(query)))),
-        rows=validation.row[rows[is_query]],
+        source_rows=validation.row[rows[is_query]],
     )

@@ -45,10 +45,10 @@ def stream_rows(data: EmbeddingDataModule, path: str | None = None) -> Iterator[
 
 def query_rows(data: EmbeddingDataModule) -> list[Record]:
     """The row of each held-out question, in the order of the task."""
-    wanted = set(data.task.rows.tolist())
+    wanted = set(data.task.source_rows.tolist())
     stream = stream_rows(data, data.validation_jsonl)
     found = {index: row for index, row in enumerate(stream) if index in wanted}
-    return [found[index] for index in data.task.rows.tolist()]
+    return [found[index] for index in data.task.source_rows.tolist()]
 
 
 def ids_of(data: EmbeddingDataModule, pairs: Ints) -> list[str]:

@@ -1,14 +1,14 @@
-"""What an evaluation found, question by question: kept, so that no report searches again.
+"""The results of an evaluation, query by query, kept so that a report need not search again.
 
 Shape suffixes: X texts, Q queries, C corpus documents, D embedding, M metrics, T top documents,
-S queries of a sample.
+S sampled queries.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,99 +16,117 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedft.evaluation.metrics import NAMES, query_values
-from embedft.evaluation.retrieval import RetrievalTask, search
+from embedft.evaluation.retrieval import RetrievalTask, rank_documents
 
 TOP = 3
-"""Answers that are kept for each question."""
+"""Answers kept for each question."""
 SAMPLE = 500
-"""Questions whose embeddings are kept, with that of one right answer of each."""
+"""Questions whose embeddings are kept, each with the embedding of one relevant answer."""
+
+# Keys in checkpoints that differ from the names of the fields.
+_STORED_AS = {
+    "best_indices": "places",
+    "best_scores": "scores",
+    "top_indices": "top_places",
+    "question_embeddings": "questions",
+    "answer_embeddings": "answers",
+}
 
 
-class Findings(NamedTuple):
-    """What one model found; all on the CPU, and plain enough for a checkpoint by ``_asdict``.
+class QueryResults(NamedTuple):
+    """The results of one model on all queries of a retrieval task; all tensors are on the CPU.
 
     Attributes:
-        task: Tells one retrieval task from another.
+        task: Identifies the retrieval task.
         values: (Q, M) float64, the metrics of each query, in the order of ``NAMES``.
-        ranks: (Q,) int64, rank of the best right answer, from 1.
-        places: (Q,) int64, its place in the corpus.
-        scores: (Q,) float64, its cosine similarity.
-        top_places: (Q, T) int64, places in the corpus of the top answers, best first.
+        ranks: (Q,) int64, rank of the best relevant answer, from 1.
+        best_indices: (Q,) int64, corpus index of that answer.
+        best_scores: (Q,) float64, cosine similarity of that answer.
+        top_indices: (Q, T) int64, corpus indices of the top answers, best first.
         top_scores: (Q, T) float64, their cosine similarities.
-        sample: (S,) int64, some queries, ascending.
-        questions: (S, D) float32, their embeddings.
-        answers: (S, D) float32, the embedding of the first right answer of each.
+        sample: (S,) int64, the sampled queries, ascending.
+        question_embeddings: (S, D) float32, their embeddings.
+        answer_embeddings: (S, D) float32, the embedding of the first relevant answer of each.
     """
 
     task: str
     values: Tensor
     ranks: Tensor
-    places: Tensor
-    scores: Tensor
-    top_places: Tensor
+    best_indices: Tensor
+    best_scores: Tensor
+    top_indices: Tensor
     top_scores: Tensor
     sample: Tensor
-    questions: Tensor
-    answers: Tensor
+    question_embeddings: Tensor
+    answer_embeddings: Tensor
 
     @property
     def ndcg(self) -> NDArray[np.float64]:
         """(Q,) nDCG@10 of each query."""
         return self.values[:, NAMES.index("ndcg@10")].numpy()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {_STORED_AS.get(name, name): value for name, value in self._asdict().items()}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> QueryResults:
+        """The results that :meth:`state_dict` was made of."""
+        return cls(**{name: state[_STORED_AS.get(name, name)] for name in cls._fields})
+
 
 def task_name(task: RetrievalTask, data: str) -> str:
-    """Tells one task from another: places in a corpus mean nothing in another one.
+    """Identifies a retrieval task; corpus indices are only comparable within one task.
 
     Args:
-        task: What is searched in what.
-        data: Tells one set of texts from another.
+        task: The queries and the corpus.
+        data: Identifies the set of texts.
     """
     return f"{data}-{zlib.crc32(task.queries.data, zlib.crc32(task.corpus.data)):08x}"
 
 
-def find(
+def evaluate_queries(
     embeddings_XD: Tensor,
     task: RetrievalTask,
     name: str,
-    mine: slice,
-    total: Callable[[Tensor], Tensor],
-) -> Findings:
-    """Searches the answers of each question.
+    local: slice,
+    sum_over_ranks: Callable[[Tensor], Tensor],
+) -> QueryResults:
+    """Ranks the corpus for each query.
 
     Args:
-        embeddings_XD: Of ``task.texts``.
-        task: What is searched in what.
-        name: Of the task, by :func:`task_name`.
-        mine: The queries that this rank searches for.
-        total: Sums a tensor over the ranks.
+        embeddings_XD: Embeddings of ``task.texts``.
+        task: The queries, the corpus and the relevant documents.
+        name: Name of the task, by :func:`task_name`.
+        local: The queries that this rank evaluates.
+        sum_over_ranks: Sums a tensor over the ranks.
     """
     texts = task.texts
     query_Q = torch.from_numpy(np.searchsorted(texts, task.queries))
     corpus_CD = embeddings_XD[torch.from_numpy(np.searchsorted(texts, task.corpus))]
-    count, top = len(query_Q), min(TOP, len(corpus_CD))
-    numbers = torch.zeros(count, len(NAMES) + 1 + top, dtype=torch.float64)
-    places = torch.zeros(count, 2 + top, dtype=torch.int64)
-    found = search(embeddings_XD[query_Q[mine]], corpus_CD, task.relevant[mine], top)
-    for query, (ranks, place, score, top_scores, top_places) in zip(
-        range(count)[mine], found, strict=True
-    ):
-        scores = torch.cat([score[None], top_scores]).cpu().double()
-        numbers[query] = torch.cat([query_values(ranks), scores])
-        places[query] = torch.cat([ranks[:1], place[None], top_places])
-    numbers, places = total(numbers), total(places)
-    sample = np.unique(np.linspace(0, count - 1, SAMPLE).round().astype(np.int64))
+    n_queries, top, n_metrics = len(query_Q), min(TOP, len(corpus_CD)), len(NAMES)
+    # One row a query, zero for the queries of other ranks, so that their sum is the whole.
+    numbers = torch.zeros(n_queries, n_metrics + 1 + top, dtype=torch.float64)
+    indices = torch.zeros(n_queries, 2 + top, dtype=torch.int64)
+    rankings = rank_documents(embeddings_XD[query_Q[local]], corpus_CD, task.relevant[local], top)
+    for query, ranking in zip(range(n_queries)[local], rankings, strict=True):
+        scores = torch.cat([ranking.best_score[None], ranking.top_scores]).cpu().double()
+        numbers[query] = torch.cat([query_values(ranking.ranks), scores])
+        indices[query] = torch.cat(
+            [ranking.ranks[:1], ranking.best_index[None], ranking.top_indices]
+        )
+    numbers, indices = sum_over_ranks(numbers), sum_over_ranks(indices)
+    sample = np.unique(np.linspace(0, n_queries - 1, SAMPLE).round().astype(np.int64))
     answers = torch.tensor([int(task.relevant[int(query)][0]) for query in sample])
-    metrics = len(NAMES)
-    return Findings(
+    return QueryResults(
         task=name,
-        values=numbers[:, :metrics].contiguous(),
-        ranks=places[:, 0].contiguous(),
-        places=places[:, 1].contiguous(),
-        scores=numbers[:, metrics].contiguous(),
-        top_places=places[:, 2:].contiguous(),
-        top_scores=numbers[:, metrics + 1 :].contiguous(),
+        values=numbers[:, :n_metrics].contiguous(),
+        ranks=indices[:, 0].contiguous(),
+        best_indices=indices[:, 1].contiguous(),
+        best_scores=numbers[:, n_metrics].contiguous(),
+        top_indices=indices[:, 2:].contiguous(),
+        top_scores=numbers[:, n_metrics + 1 :].contiguous(),
         sample=torch.from_numpy(sample),
-        questions=embeddings_XD[query_Q[sample]].float().cpu(),
-        answers=corpus_CD[answers].float().cpu(),
+        question_embeddings=embeddings_XD[query_Q[sample]].float().cpu(),
+        answer_embeddings=corpus_CD[answers].float().cpu(),
     )

@@ -1,4 +1,4 @@
-"""Exact search in blocks: from embeddings to the ranks of the right answers, and the top answers.
+"""Exact search in blocks: from embeddings to the ranks of the relevant and the top documents.
 
 Shape suffixes: Q queries of a block, C corpus documents, D embedding, R relevant documents of one
 query, T top documents.
@@ -16,25 +16,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 QUERY_BLOCK = 128
-MANY = 32  # right answers of a query, from which on sorting is faster and takes less memory
+SORT_ABOVE = 32  # relevant documents of a query above which sorting is faster and takes less memory
 
 
 class Relevant(Sequence[NDArray[np.int64]]):
-    """For each query an array of positions, kept in two arrays and no object a query.
+    """The corpus indices relevant to each query, kept in two arrays rather than one per query.
 
     Args:
-        places: The positions of all queries, those of one query together.
-        offsets: (queries + 1,) those of query i are ``places[offsets[i]:offsets[i + 1]]``.
-        queries: Which of them, in which order; None for all.
+        indices: The indices of all queries, those of one query together.
+        offsets: (queries + 1,) those of query i are ``indices[offsets[i]:offsets[i + 1]]``.
+        queries: A selection of the queries, in its order; None for all.
     """
 
     def __init__(
         self,
-        places: NDArray[np.int64],
+        indices: NDArray[np.int64],
         offsets: NDArray[np.int64],
         queries: NDArray[np.int64] | None = None,
     ) -> None:
-        self.places, self.offsets = places, offsets
+        self.indices, self.offsets = indices, offsets
         self.queries = np.arange(len(offsets) - 1) if queries is None else queries
 
     def __len__(self) -> int:
@@ -48,29 +48,29 @@ class Relevant(Sequence[NDArray[np.int64]]):
 
     def __getitem__(self, index: int | slice) -> NDArray[np.int64] | Relevant:
         if isinstance(index, slice):
-            return Relevant(self.places, self.offsets, self.queries[index])
+            return Relevant(self.indices, self.offsets, self.queries[index])
         query = self.queries[index]
-        return self.places[self.offsets[query] : self.offsets[query + 1]]
+        return self.indices[self.offsets[query] : self.offsets[query + 1]]
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalTask:
-    """Which texts are searched for in which.
+    """The queries, the corpus they are searched in, and the relevant documents.
 
     Attributes:
         queries: (queries,) text indices of the distinct held-out questions.
         corpus: (documents,) text indices of all distinct answers of the set.
-        corpus_keys: (documents,) ascending keys of those answers: equal texts (normalised) of the
-            set have one key, and one document.
-        relevant: For each query the positions in ``corpus`` of its right answers, at least one.
-        rows: (queries,) which good row of its file the query is of, from 0.
+        corpus_keys: (documents,) ascending keys of those answers. Equal normalised texts have the
+            same key and are one document.
+        relevant: For each query the corpus indices of its relevant answers, at least one.
+        source_rows: (queries,) index, from 0, of the good row of the file that holds the query.
     """
 
     queries: NDArray[np.int64]
     corpus: NDArray[np.int64]
     corpus_keys: NDArray[np.int64]
     relevant: Sequence[NDArray[np.int64]]
-    rows: NDArray[np.int64]
+    source_rows: NDArray[np.int64]
 
     @property
     def texts(self) -> NDArray[np.int64]:
@@ -78,68 +78,68 @@ class RetrievalTask:
         return np.unique(np.concatenate([self.queries, self.corpus]))
 
 
-class Found(NamedTuple):
-    """What the search for one query found.
+class Ranking(NamedTuple):
+    """How the corpus ranks for one query.
 
     Attributes:
-        ranks: (R,) int64, the ascending ranks, from 1, of its relevant documents.
-        place: (), int64, its best relevant document.
-        score: (), the cosine similarity of that.
+        ranks: (R,) int64, ascending ranks, from 1, of the relevant documents.
+        best_index: (), int64, the best relevant document.
+        best_score: (), its cosine similarity.
         top_scores: (T,) the highest cosine similarities, descending.
-        top_places: (T,) int64, the documents they are of; equal scores in corpus order.
+        top_indices: (T,) int64, their documents; equal scores in corpus order.
     """
 
     ranks: Tensor
-    place: Tensor
-    score: Tensor
+    best_index: Tensor
+    best_score: Tensor
     top_scores: Tensor
-    top_places: Tensor
+    top_indices: Tensor
 
 
-def search(
+def rank_documents(
     queries_QD: Tensor, corpus_CD: Tensor, relevant: Sequence[NDArray[np.int64]], top: int = 1
-) -> Iterator[Found]:
-    """Yields for each query where its relevant documents rank, and what ranks first.
+) -> Iterator[Ranking]:
+    """Yields the ranks of the relevant documents and the top documents of each query.
 
-    Similarity is the cosine, computed in float32 or better, a block of queries at a time. Equal
-    scores rank in corpus order, so the result is the same on every run.
+    The score is the cosine similarity, computed in float32 or better, a block of queries at a time.
+    Equal scores rank in corpus order, so the result is the same on every run.
 
     Args:
-        queries_QD: Query embeddings, any length.
-        corpus_CD: Document embeddings, any length.
+        queries_QD: Query embeddings of any length.
+        corpus_CD: Document embeddings of any length.
         relevant: For each query the indices of its relevant documents.
-        top: T, at most C are found.
+        top: T; at most C.
     """
     corpus_CD = _unit(corpus_CD)
     for start in range(0, len(queries_QD), QUERY_BLOCK):
         with torch.autocast(corpus_CD.device.type, enabled=False):  # would round to bf16
             scores_QC = _unit(queries_QD[start : start + QUERY_BLOCK]) @ corpus_CD.T
-        least_Q = scores_QC.topk(min(top, len(corpus_CD)), dim=1).values[:, -1]
-        rows = zip(scores_QC, least_Q, relevant[start : start + QUERY_BLOCK], strict=True)
-        for scores_C, least, right in rows:
-            right_R = torch.from_numpy(right).to(scores_C.device)
-            score_R = scores_C[right_R]
-            first = (scores_C >= least).nonzero().squeeze(1)  # of equal scores too many
-            first_T = scores_C[first].sort(descending=True, stable=True)
-            yield Found(
-                _ranks(scores_C, right_R).sort().values,
-                right_R[score_R.argmax()],
+        threshold_Q = scores_QC.topk(min(top, len(corpus_CD)), dim=1).values[:, -1]
+        rows = zip(scores_QC, threshold_Q, relevant[start : start + QUERY_BLOCK], strict=True)
+        for scores_C, threshold, indices in rows:
+            relevant_R = torch.from_numpy(indices).to(scores_C.device)
+            score_R = scores_C[relevant_R]
+            # Ties at the threshold can give more than T candidates; the stable sort decides.
+            candidates = (scores_C >= threshold).nonzero().squeeze(1)
+            ordered = scores_C[candidates].sort(descending=True, stable=True)
+            yield Ranking(
+                _ranks(scores_C, relevant_R).sort().values,
+                relevant_R[score_R.argmax()],
                 score_R.max(),
-                first_T.values[:top],
-                first[first_T.indices[:top]],
+                ordered.values[:top],
+                candidates[ordered.indices[:top]],
             )
 
 
-def _ranks(scores_C: Tensor, right_R: Tensor) -> Tensor:
-    """(R,) ranks from 1 of some documents; equal scores rank in corpus order."""
-    if len(right_R) > MANY:  # each is compared with each document: R·C, where sorting is C·log C
-        rank_C = torch.empty(len(scores_C), dtype=torch.int64, device=scores_C.device)
-        order_C = scores_C.argsort(descending=True, stable=True)
-        rank_C[order_C] = torch.arange(1, len(scores_C) + 1, device=scores_C.device)
-        return rank_C[right_R]
-    places = torch.arange(len(scores_C), device=scores_C.device)
-    score_R1, right_R1 = scores_C[right_R].unsqueeze(1), right_R.unsqueeze(1)
-    ahead_RC = (scores_C > score_R1) | ((scores_C == score_R1) & (places < right_R1))
+def _ranks(scores_C: Tensor, relevant_R: Tensor) -> Tensor:
+    """(R,) ranks, from 1, of the relevant documents; equal scores rank in corpus order."""
+    index_C = torch.arange(len(scores_C), device=scores_C.device)
+    if len(relevant_R) > SORT_ABOVE:  # comparing each with all costs R·C, sorting C·log C
+        rank_C = torch.empty_like(index_C)
+        rank_C[scores_C.argsort(descending=True, stable=True)] = index_C + 1
+        return rank_C[relevant_R]
+    score_R1, relevant_R1 = scores_C[relevant_R].unsqueeze(1), relevant_R.unsqueeze(1)
+    ahead_RC = (scores_C > score_R1) | ((scores_C == score_R1) & (index_C < relevant_R1))
     return ahead_RC.sum(dim=1) + 1
 
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from embedft.evaluation.query_results import Findings
+from embedft.evaluation.query_results import QueryResults
 
 
 def pair_similarities(
-    found: Findings, relevant: Sequence[NDArray[np.int64]]
+    found: QueryResults, relevant: Sequence[NDArray[np.int64]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Cosines of the sampled questions with their right answers, and with those of the others.
 
@@ -30,8 +30,8 @@ def pair_similarities(
         in neither.
     """
     scores_SS = (
-        functional.normalize(found.questions.double(), dim=-1)
-        @ functional.normalize(found.answers.double(), dim=-1).T
+        functional.normalize(found.question_embeddings.double(), dim=-1)
+        @ functional.normalize(found.answer_embeddings.double(), dim=-1).T
     ).numpy()
     first_S = np.array([relevant[int(query)][0] for query in found.sample])
     right_SS = np.stack([np.isin(first_S, relevant[int(query)]) for query in found.sample])

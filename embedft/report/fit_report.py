@@ -14,8 +14,8 @@ from embedft.evaluation.verdict import SHOWN, is_worse, verdict
 from embedft.report import charts
 from embedft.report.by_question import by_file
 from embedft.report.examples import MAX_TEXT, examples
-from embedft.report.page import Section, Table, Text, image, render
-from embedft.report.run_data import Evidence
+from embedft.report.page import HtmlTable, HtmlText, Section, image, render
+from embedft.report.run_data import ReportData
 from embedft.tools.files import replacing_file
 from embedft.tools.text import one_line
 
@@ -28,38 +28,40 @@ MAX_FILES = 10
 """Files of each kind that are listed."""
 
 
-def write_report(path: Path, title: str, evidence: Evidence) -> None:
+def write_report(path: Path, title: str, data: ReportData) -> None:
     """Writes the page."""
     sections = [
-        _verdict(evidence),
-        _training(evidence),
-        _ranks(evidence),
-        _similarities(evidence),
-        _map(evidence),
-        examples("Most improved", evidence, evidence.risen),
-        examples("Most worsened", evidence, evidence.fallen),
-        _files(evidence),
-        _facts(evidence),
+        _verdict(data),
+        _training(data),
+        _ranks(data),
+        _similarities(data),
+        _map(data),
+        examples("Most improved", data, data.risen),
+        examples("Most worsened", data, data.fallen),
+        _files(data),
+        _facts(data),
     ]
     html = render(title, [section for section in sections if section.blocks])
     with replacing_file(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
 
-def _verdict(evidence: Evidence) -> Section:
-    base, tuned, found = evidence.base, evidence.tuned, evidence.found
+def _verdict(data: ReportData) -> Section:
+    base, tuned, found = data.base, data.tuned, data.found
     sentence = verdict(base, tuned)
     if sentence:
         gain, trained_on = ((tuned or {}).get(name) for name in ("gain", "trained_on"))
         sure = gain is not None and gain["low"] > 0 and not (is_worse(base, tuned) or trained_on)
-        blocks = [Text(sentence, "good" if sure else "warning")]
+        blocks = [HtmlText(sentence, "good" if sure else "warning")]
     elif tuned is None:
-        blocks = [Text("Only one model was measured: there is nothing to compare it with.")]
+        blocks = [HtmlText("Only one model was measured: there is nothing to compare it with.")]
     else:
-        blocks = [Text("The base model was not measured, so there is no gain to tell.", "warning")]
-    if evidence.forgetting:
+        blocks = [
+            HtmlText("The base model was not measured, so there is no gain to tell.", "warning")
+        ]
+    if data.forgetting:
         blocks.append(
-            Text(evidence.forgetting, "warning" if "FORGOTTEN" in evidence.forgetting else "good")
+            HtmlText(data.forgetting, "warning" if "FORGOTTEN" in data.forgetting else "good")
         )
     section = Section("Verdict", [*blocks])
     columns = [NAMES.index(name) for name in SHOWN]
@@ -71,7 +73,7 @@ def _verdict(evidence: Evidence) -> Section:
     labels = [LABELS.get(name, name) for name in SHOWN]
     if means:
         figure = charts.bars(labels, means, gains)
-        questions = len(evidence.rows)
+        questions = len(data.rows)
         section.blocks.append(
             image(
                 figure,
@@ -91,20 +93,20 @@ def _verdict(evidence: Evidence) -> Section:
         head += ["difference", "95% interval"]
         for row, gain in zip(rows, gains, strict=True):
             row += [f"{gain.mean:+.4f}", f"{gain.low:+.4f} to {gain.high:+.4f}"]
-    section.blocks.append(Table(head, rows, _made_of(evidence)))
+    section.blocks.append(HtmlTable(head, rows, _made_of(data)))
     return section
 
 
-def _made_of(evidence: Evidence) -> str:
+def _made_of(data: ReportData) -> str:
     """Which weights the tuned model's are."""
-    if evidence.tuned is None:
+    if data.tuned is None:
         return ""
-    share = evidence.tuned.get("base_share")
+    share = data.tuned.get("base_share")
     mixed = f", {1 - share:.0%} of them and {share:.0%} of the base model's" if share else ""
-    return f"tuned model: the weights of step {evidence.tuned['step']}{mixed}"
+    return f"tuned model: the weights of step {data.tuned['step']}{mixed}"
 
 
-def _training(evidence: Evidence) -> Section:
+def _training(data: ReportData) -> Section:
     """The curves, as far as they were logged."""
     panels = {
         "loss": {"training": "train/loss", "held out": "val/loss"},
@@ -117,14 +119,14 @@ def _training(evidence: Evidence) -> Section:
     drawn: dict[str, dict[str, charts.Points]] = {}
     for title, lines in panels.items():
         points: dict[str, charts.Points] = {
-            name: [(line["step"], line[key]) for line in evidence.log if key in line]
+            name: [(line["step"], line[key]) for line in data.log if key in line]
             for name, key in lines.items()
         }
         if known := {name: some for name, some in points.items() if some}:
             drawn[title] = known
     section = Section("Training")
     if drawn:
-        best = evidence.tuned["step"] if evidence.tuned is not None else None
+        best = data.tuned["step"] if data.tuned is not None else None
         section.blocks.append(
             image(
                 charts.curves(drawn, best),
@@ -136,17 +138,17 @@ def _training(evidence: Evidence) -> Section:
     return section
 
 
-def _ranks(evidence: Evidence) -> Section:
+def _ranks(data: ReportData) -> Section:
     section = Section("Ranks")
-    if (change := evidence.change) is None:
+    if (change := data.change) is None:
         return section
-    assert evidence.before is not None
-    assert evidence.after is not None
-    before, after = evidence.before.ranks.numpy(), evidence.after.ranks.numpy()
+    assert data.before is not None
+    assert data.after is not None
+    before, after = data.before.ranks.numpy(), data.after.ranks.numpy()
     up, down = int((change > 0).sum()), int((change < 0).sum())
     first, ten = ([int((ranks <= k).sum()) for ranks in (before, after)] for k in (1, 10))
     section.blocks.append(
-        Text(
+        HtmlText(
             f"Of {len(change)} questions, {up} find their answer earlier than before, {down} "
             f"later, {len(change) - up - down} at the same rank. Found first: {first[0]} before, "
             f"{first[1]} after; among the first ten: {ten[0]} before, {ten[1]} after."
@@ -165,11 +167,11 @@ def _ranks(evidence: Evidence) -> Section:
     return section
 
 
-def _similarities(evidence: Evidence) -> Section:
+def _similarities(data: ReportData) -> Section:
     section = Section("Similarities")
     models, rows = {}, []
-    for name, found in evidence.found.items():
-        right, wrong = pair_similarities(found, evidence.relevant)
+    for name, found in data.found.items():
+        right, wrong = pair_similarities(found, data.relevant)
         if not len(wrong):
             return section
         models[name] = right, wrong
@@ -187,29 +189,28 @@ def _similarities(evidence: Evidence) -> Section:
             "wrong pairs",
             "the right pair is more similar in",
         ]
-        section.blocks.extend([image(charts.similarities(models), caption), Table(head, rows)])
+        section.blocks.extend([image(charts.similarities(models), caption), HtmlTable(head, rows)])
     return section
 
 
-def _map(evidence: Evidence) -> Section:
+def _map(data: ReportData) -> Section:
     section = Section("Map")
-    if not evidence.found:
+    if not data.found:
         return section
-    sample = next(iter(evidence.found.values())).sample.numpy()
+    sample = next(iter(data.found.values())).sample.numpy()
     chosen = np.unique(np.linspace(0, len(sample) - 1, MAP_PAIRS).round().astype(np.int64))
     sides = [
         side[chosen]
-        for found in evidence.found.values()
-        for side in (found.questions, found.answers)
+        for found in data.found.values()
+        for side in (found.question_embeddings, found.answer_embeddings)
     ]
     if len(chosen) < 2:
         return section
     placed, share = two_dimensions(sides)
     models = {
-        name: (placed[2 * index], placed[2 * index + 1])
-        for index, name in enumerate(evidence.found)
+        name: (placed[2 * index], placed[2 * index + 1]) for index, name in enumerate(data.found)
     }
-    change = evidence.change
+    change = data.change
     signs = np.zeros(len(chosen)) if change is None else np.sign(change[sample[chosen]])
     section.blocks.append(
         image(
@@ -223,12 +224,12 @@ def _map(evidence: Evidence) -> Section:
     return section
 
 
-def _files(evidence: Evidence) -> Section:
+def _files(data: ReportData) -> Section:
     """The files that changed most."""
     section = Section("By file")
-    if evidence.before is None or evidence.after is None:
+    if data.before is None or data.after is None:
         return section
-    files = by_file(evidence.rows, {"base": evidence.before.ndcg, "tuned": evidence.after.ndcg})
+    files = by_file(data.rows, {"base": data.before.ndcg, "tuned": data.after.ndcg})
     if len(files) < 2:
         return section
     rows = [
@@ -251,20 +252,20 @@ def _files(evidence: Evidence) -> Section:
     if left_out:
         caption += f"; {left_out} files between them are left out"
     head = ["file", "questions", "base model", "tuned model", "difference"]
-    section.blocks.append(Table(head, cells, caption))
+    section.blocks.append(HtmlTable(head, cells, caption))
     return section
 
 
-def _facts(evidence: Evidence) -> Section:
+def _facts(data: ReportData) -> Section:
     section = Section("Data and settings")
-    for name, facts in (("data", evidence.data), ("setting", evidence.settings)):
+    for name, facts in (("data", data.data), ("setting", data.settings)):
         if facts:
             rows = [
                 [key.replace("_", " ") if name == "data" else key, _value(value)]
                 for key, value in facts.items()
             ]
-            section.blocks.append(Table([name, "value"], rows))
-    section.blocks.append(Text(f"Made by embedft {__version__}."))
+            section.blocks.append(HtmlTable([name, "value"], rows))
+    section.blocks.append(HtmlText(f"Made by embedft {__version__}."))
     return section
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class HtmlText:
     """A paragraph; ``kind`` is ``plain``, ``good``, ``warning``, ``code`` or ``strong``."""
 
     text: str
@@ -33,7 +33,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class HtmlTable:
     """Rows of cells under a head; numbers are given as they shall be read."""
 
     head: Sequence[str]
@@ -54,7 +54,7 @@ class Section:
     """A heading and what stands under it, in order."""
 
     title: str
-    blocks: list[Text | Table | Image] = field(default_factory=list)
+    blocks: list[HtmlText | HtmlTable | Image] = field(default_factory=list)
 
 
 def image(figure: Figure, caption: str) -> Image:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.texts import Document, documents
-from embedft.evaluation.query_results import Findings
+from embedft.evaluation.query_results import QueryResults
 from embedft.table.record import Record
 
 EXAMPLES = 5
@@ -21,7 +21,7 @@ EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ReportData:
     """All that a report shows.
 
     Attributes:
@@ -42,8 +42,8 @@ class Evidence:
 
     base: dict[str, Any] | None
     tuned: dict[str, Any] | None
-    before: Findings | None
-    after: Findings | None
+    before: QueryResults | None
+    after: QueryResults | None
     rows: Sequence[Record]
     relevant: Sequence[NDArray[np.int64]]
     documents: Mapping[int, Document]
@@ -55,7 +55,7 @@ class Evidence:
     log: Sequence[Mapping[str, Any]] = ()
 
     @property
-    def found(self) -> dict[str, Findings]:
+    def found(self) -> dict[str, QueryResults]:
         """What was found, by the model's name."""
         models = {"base model": self.before, "tuned model": self.after}
         return {name: found for name, found in models.items() if found is not None}
@@ -66,30 +66,30 @@ class Evidence:
         return rise(self.before, self.after)
 
 
-def rise(before: Findings | None, after: Findings | None) -> NDArray[np.float64] | None:
+def rise(before: QueryResults | None, after: QueryResults | None) -> NDArray[np.float64] | None:
     """(queries,) how much 1/rank of the best right answer rose: first places count most."""
     if before is None or after is None:
         return None
     return (1 / after.ranks.double() - 1 / before.ranks.double()).numpy()
 
 
-def gather(
+def collect(
     data: EmbeddingDataModule,
     evaluations: Mapping[str, dict[str, Any] | None],
-    findings: Mapping[str, Findings],
+    results: Mapping[str, QueryResults],
     rows: Sequence[Record],
     **more: Any,
-) -> Evidence:
+) -> ReportData:
     """Reads the texts that a report shows.
 
     Args:
         data: Of the run.
         evaluations: ``base`` and ``best``, where they were measured.
-        findings: Likewise; what is of another retrieval task than the data's is left out.
+        results: Likewise; what is of another retrieval task than the data's is left out.
         rows: Of :func:`~embedft.data.texts.query_rows`.
-        more: Other fields of :class:`Evidence`.
+        more: Other fields of :class:`ReportData`.
     """
-    known = {name: found for name, found in findings.items() if found.task == data.task_name}
+    known = {name: found for name, found in results.items() if found.task == data.task_name}
     before, after = known.get("base"), known.get("best")
     change = rise(before, after)
     order = np.zeros(0, dtype=np.int64) if change is None else np.argsort(change, kind="stable")
@@ -98,9 +98,9 @@ def gather(
     places: set[int] = set()
     for found in (before, after):
         if found is not None:
-            shown = found.top_places[[*risen, *fallen]]
+            shown = found.top_indices[[*risen, *fallen]]
             places |= set(shown.flatten().tolist())
-            places |= set(found.places[[*risen, *fallen]].tolist())
+            places |= set(found.best_indices[[*risen, *fallen]].tolist())
             places |= {int(data.task.relevant[query][0]) for query in found.sample.tolist()}
     facts: dict[str, Any] = {"pairs": data.input_jsonl}
     if data.validation_jsonl is not None:
@@ -111,7 +111,7 @@ def gather(
         "distinct answers they are searched in": len(data.task.corpus),
         "what a question is to find": data.positive,
     }
-    return Evidence(
+    return ReportData(
         base=evaluations.get("base"),
         tuned=evaluations.get("best"),
         before=before,

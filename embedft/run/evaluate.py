@@ -13,7 +13,7 @@ from embedft.data.texts import query_rows
 from embedft.evaluation.bootstrap import paired_bootstrap
 from embedft.evaluation.verdict import comparison, verdict
 from embedft.report.fit_report import write_report
-from embedft.report.run_data import gather
+from embedft.report.run_data import collect
 from embedft.tools.log import RESULT
 from embedft.training.module import EmbeddingModule
 
@@ -44,11 +44,11 @@ def evaluate_and_report(
         log.log(RESULT, "\n%s", comparison({"value": module.last_evaluation}))
         return
     evaluations: dict[str, dict[str, Any] | None] = {}
-    findings = {}
+    query_results = {}
 
     def note(name: str, step: int) -> None:
         evaluations[name] = {"step": step, **module.last_evaluation}
-        findings[name] = module.last_findings
+        query_results[name] = module.last_query_results
 
     if step is None:
         note("base", 0)
@@ -58,14 +58,14 @@ def evaluate_and_report(
         module.encoder.restore_base_weights()
         trainer.test(module, datamodule=data, verbose=False)
         note("base", 0)
-        gain = paired_bootstrap(findings["base"].ndcg, findings["best"].ndcg)
+        gain = paired_bootstrap(query_results["base"].ndcg, query_results["best"].ndcg)
         evaluations["best"] |= {"gain": gain._asdict(), "trained_on": data.questions_trained_on}  # type: ignore[operator]
     if trainer.is_global_zero:
-        evidence = gather(data, evaluations, findings, query_rows(data), settings=settings)
+        report_data = collect(data, evaluations, query_results, query_rows(data), settings=settings)
         columns = {"base": evaluations["base"], "checkpoint": evaluations.get("best")}
         log.log(RESULT, "\n%s", comparison(columns))
         if sentence := verdict(*columns.values()):
             log.log(RESULT, "%s", sentence)
         questions = data.validation_jsonl or data.input_jsonl
-        write_report(path, f"{module.encoder.base.name} on {questions}", evidence)
+        write_report(path, f"{module.encoder.base.name} on {questions}", report_data)
         log.log(RESULT, "report: %s", path)

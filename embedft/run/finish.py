@@ -17,7 +17,7 @@ from embedft.export.model_card import ModelCard
 from embedft.export.sentence_transformers import export_encoder
 from embedft.report.by_question import by_file, write_by_question
 from embedft.report.fit_report import write_report
-from embedft.report.run_data import gather, read_log
+from embedft.report.run_data import collect, read_log
 from embedft.run.checkpoints import AtomicCheckpointIO, copy_checkpoint
 from embedft.run.folder import RunFolder
 from embedft.run.forgetting import forgetting_sentence, measure_forgetting
@@ -126,21 +126,23 @@ def finish_run(
     )
     log.log(RESULT, "%s", outcome_in_words(evaluations, forgetting, folder, report))
     rows = query_rows(data)  # which the file may have lost meanwhile: all that is above is there
-    findings = metrics_log.findings
-    ndcg = {name: found.ndcg for name, found in findings.items() if len(found.ndcg) == len(rows)}
+    query_results = metrics_log.query_results
+    ndcg = {
+        name: found.ndcg for name, found in query_results.items() if len(found.ndcg) == len(rows)
+    }
     write_by_question(folder.metrics_by_question, rows, ndcg)
     write_json(folder.metrics, results | {"files": by_file(rows, ndcg)})
-    evidence = gather(
+    report_data = collect(
         data,
         evaluations,
-        findings,
+        query_results,
         rows,
         settings={"base_model": module.encoder.base.name, **hyperparameters},
         forgetting=forgetting,
         log=read_log(metrics_log.metrics_file),
     )
-    log_outcome(trainer.loggers, trainer.global_step, evidence)
-    write_report(report, f"{module.encoder.base.name} tuned on {data.input_jsonl}", evidence)
+    log_outcome(trainer.loggers, trainer.global_step, report_data)
+    write_report(report, f"{module.encoder.base.name} tuned on {data.input_jsonl}", report_data)
 
 
 def _keep_averaged_weights(trainer: Trainer, module: EmbeddingModule, last: Path) -> None:

@@ -71,7 +71,7 @@ def measure_forgetting(
     def ndcg() -> NDArray[np.float64]:
         trainer.test(module, datamodule=forgetting_set, verbose=False)
         raise_if_sigterm(trainer)
-        return module.last_findings.ndcg
+        return module.last_query_results.ndcg
 
     after_Q = ndcg()
     tuned = module.encoder.weights()

@@ -43,7 +43,11 @@ def interpolate_with_base(
     Returns:
         The encoder's weights, on the CPU.
     """
-    encoder, evaluations, findings = module.encoder, metrics_log.evaluations, metrics_log.findings
+    encoder, evaluations, results = (
+        module.encoder,
+        metrics_log.evaluations,
+        metrics_log.query_results,
+    )
     last = encoder.weights()
     if trainer.is_global_zero:
         load_weights(encoder, read_checkpoint(best), best)
@@ -65,13 +69,13 @@ def interpolate_with_base(
         encoder.load_state_dict(weights)
         trainer.validate(module, datamodule=data, verbose=False)
         raise_if_sigterm(trainer)
-        evaluation, found = evaluations.pop("interpolated"), findings.pop("interpolated")
+        evaluation, found = evaluations.pop("interpolated"), results.pop("interpolated")
         log.info("base_share %g: nDCG@10 %.4f (%.4f without)", share, evaluation[METRIC], without)
-        before = findings["base"].ndcg if "base" in findings else None
-        if not_significantly_worse(findings["best"].ndcg, found.ndcg, before):
+        before = results["base"].ndcg if "base" in results else None
+        if not_significantly_worse(results["best"].ndcg, found.ndcg, before):
             step = evaluations["best"]["step"]
             evaluations["best"] = evaluation | {"step": step, "base_share": share}
-            findings["best"], mixed = found, weights
+            results["best"], mixed = found, weights
             break
     metrics_log.weights_name, trainer.loggers = "last", loggers
     encoder.load_state_dict(last)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from embedft.data.batches import TrainBatch
 from embedft.errors import EmbedftError
 from embedft.evaluation.bootstrap import Interval, paired_bootstrap
-from embedft.evaluation.query_results import Findings
+from embedft.evaluation.query_results import QueryResults
 from embedft.run.best import METRIC, not_significantly_worse
 from embedft.run.tensorboard import add_layout
 from embedft.tools.files import replacing_file, write_json
@@ -46,7 +46,7 @@ class MetricsLog(Callback):
         self.evaluations: dict[str, StoredEvaluation] = {}
         self.weights_name = "last"
         """Which weights an evaluation is of."""
-        self.findings: dict[str, Findings] = {}
+        self.query_results: dict[str, QueryResults] = {}
         """What was found for each held-out question, by the name of an evaluation."""
         self._top_Q: NDArray[np.float64] | None = None
         """nDCG@10 of each held-out question by the weights that found most so far."""
@@ -63,20 +63,21 @@ class MetricsLog(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The evaluations so far."""
-        findings = {name: found._asdict() for name, found in self.findings.items()}
+        findings = {name: found.state_dict() for name, found in self.query_results.items()}
         top = None if self._top_Q is None else torch.from_numpy(self._top_Q)
         return {"evaluations": self.evaluations, "findings": findings, "top": top}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up the evaluations of the run that is resumed; its best only where that lies."""
         self.evaluations = dict(state_dict["evaluations"])
-        self.findings = {
-            name: Findings(**found) for name, found in state_dict.get("findings", {}).items()
+        self.query_results = {
+            name: QueryResults.from_state_dict(found)
+            for name, found in state_dict.get("findings", {}).items()
         }
         if (top := state_dict.get("top")) is not None:
             self._top_Q = top.numpy()
-        elif "best" in self.findings:  # of an older run
-            self._top_Q = self.findings["best"].ndcg
+        elif "best" in self.query_results:  # of an older run
+            self._top_Q = self.query_results["best"].ndcg
         if not (self.folder / "checkpoints" / "best.ckpt").is_file():
             self.evaluations.pop("best", None)
 
@@ -139,13 +140,13 @@ class MetricsLog(Callback):
         step = trainer.global_step
         evaluation: StoredEvaluation = {"step": step, "epoch": trainer.current_epoch, **measured}
         values = {f"val/{name}": value for name, value in measured.items()}
-        found: Findings = pl_module.last_findings  # type: ignore[assignment]
+        found: QueryResults = pl_module.last_query_results  # type: ignore[assignment]
         if trainer.sanity_checking:
             names = ["base"]
             for logger in trainer.loggers:
                 logger.log_metrics(values, step=0)
         else:
-            base = self.findings.get("base")
+            base = self.query_results.get("base")
             base_Q = base.ndcg if base is not None and base.task == found.task else None
             if base_Q is not None:
                 gain = paired_bootstrap(base_Q, found.ndcg)
@@ -156,7 +157,7 @@ class MetricsLog(Callback):
             if self.weights_name == "last" and self._is_best(found.ndcg, base_Q):
                 names.append("best")
         self.evaluations |= dict.fromkeys(names, evaluation)
-        self.findings |= dict.fromkeys(names, found)
+        self.query_results |= dict.fromkeys(names, found)
         if self.weights_name == "last":
             self._write_line(trainer, values)
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from embedft.evaluation.query_results import Findings
+from embedft.evaluation.query_results import QueryResults
 from embedft.evaluation.verdict import verdict
-from embedft.report.run_data import Evidence
+from embedft.report.run_data import ReportData
 from embedft.run.best import METRIC
 from embedft.tools.text import one_line
 
@@ -20,34 +20,36 @@ MAX_LABEL = 200
 """Characters of a text in the projector's list."""
 
 
-def log_outcome(loggers: Sequence[Logger], step: int, evidence: Evidence) -> None:
+def log_outcome(loggers: Sequence[Logger], step: int, report_data: ReportData) -> None:
     """Logs settings and final metrics to each logger, and the projector's files to TensorBoard.
 
     Args:
         loggers: Of the trainer.
         step: Last step of the run.
-        evidence: What was measured.
+        report_data: What was measured.
     """
-    metrics = final_metrics(evidence)
-    settings = dict(evidence.settings)
+    metrics = final_metrics(report_data)
+    settings = dict(report_data.settings)
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(settings, metrics, step)  # makes a line of the HPARAMS tab
-            logger.experiment.add_text("verdict", verdict(evidence.base, evidence.tuned), step)
-            _project(logger, evidence)
+            logger.experiment.add_text(
+                "verdict", verdict(report_data.base, report_data.tuned), step
+            )
+            _project(logger, report_data)
         else:
             logger.log_hyperparams(settings)
             logger.log_metrics(metrics, step)
         logger.save()
 
 
-def final_metrics(evidence: Evidence) -> dict[str, float]:
+def final_metrics(report_data: ReportData) -> dict[str, float]:
     """``verdict/...``: nDCG@10 of base and best model, and the gain with its interval."""
     metrics = {}
-    for name, evaluation in (("base", evidence.base), ("best", evidence.tuned)):
+    for name, evaluation in (("base", report_data.base), ("best", report_data.tuned)):
         if evaluation is not None:
             metrics[f"verdict/{METRIC}_{name}"] = evaluation[METRIC]
-    gain = (evidence.tuned or {}).get("gain")
+    gain = (report_data.tuned or {}).get("gain")
     if gain is not None:
         metrics["verdict/gain"] = gain["mean"]
         metrics["verdict/gain_low"] = gain["low"]
@@ -55,31 +57,31 @@ def final_metrics(evidence: Evidence) -> dict[str, float]:
     return metrics
 
 
-def _project(logger: TensorBoardLogger, evidence: Evidence) -> None:
+def _project(logger: TensorBoardLogger, report_data: ReportData) -> None:
     """Sampled questions and answers with text, file and rank, before and after."""
     writer: Any = logger.experiment
-    for name, found in evidence.found.items():
-        labels = _labels(found, evidence)
+    for name, found in report_data.found.items():
+        labels = _labels(found, report_data)
         tag = name.replace(" ", "_")
         # Those of an end before this one, of a resumed run: the writer would warn of them.
         shutil.rmtree(Path(logger.log_dir) / "00000" / tag, ignore_errors=True)
         writer.add_embedding(
-            torch.cat([found.questions, found.answers]),
+            torch.cat([found.question_embeddings, found.answer_embeddings]),
             metadata=labels,
             metadata_header=["text", "kind", "file", "rank"],
             tag=tag,
         )
 
 
-def _labels(found: Findings, evidence: Evidence) -> list[list[str]]:
+def _labels(found: QueryResults, report_data: ReportData) -> list[list[str]]:
     def label(text: str) -> str:  # tabs and line breaks would end a cell
         return one_line(text, MAX_LABEL)
 
     questions, answers = [], []
     for query in found.sample.tolist():
         rank = str(int(found.ranks[query]))
-        row = evidence.rows[query]
-        answer = evidence.documents[int(evidence.relevant[query][0])]
+        row = report_data.rows[query]
+        answer = report_data.documents[int(report_data.relevant[query][0])]
         questions.append(
             [
                 label(row.question),

@@ -23,7 +23,7 @@ from embedft.encoder.encoder import Encoder
 from embedft.encoder.pooling import Pooling
 from embedft.errors import InputError
 from embedft.evaluation.metrics import RetrievalMetrics
-from embedft.evaluation.query_results import Findings
+from embedft.evaluation.query_results import QueryResults
 from embedft.inference.embed import Embeddings
 from embedft.inference.hard_negatives import mine_negatives
 from embedft.inference.topics import pair_topic_positions
@@ -152,7 +152,7 @@ class EmbeddingModule(LightningModule):
         self._of_base: Embeddings | None = None  # of all texts, until the base model is measured
         self.last_evaluation: dict[str, float] = {}
         """Metrics of the latest evaluation, without prefix."""
-        self.last_findings: Findings
+        self.last_query_results: QueryResults
         """What the latest evaluation found, question by question."""
 
     @property
@@ -355,7 +355,7 @@ class EmbeddingModule(LightningModule):
 
     def _finish_evaluation(self, prefix: Literal["val", "test"]) -> None:
         self.forget_cast_weights()
-        self.last_evaluation, self.last_findings = self._evaluation.finish()
+        self.last_evaluation, self.last_query_results = self._evaluation.finish()
         del self._evaluation
         self.log_dict(
             {f"{prefix}/{name}": value for name, value in self.last_evaluation.items()},

@@ -19,8 +19,8 @@ from embedft.data.plan import plan_epoch
 from embedft.encoder.encoder import Encoder
 from embedft.errors import RunFailedError
 from embedft.evaluation.metrics import RetrievalMetrics, query_values
-from embedft.evaluation.query_results import Findings, find
-from embedft.evaluation.retrieval import search
+from embedft.evaluation.query_results import QueryResults, evaluate_queries
+from embedft.evaluation.retrieval import rank_documents
 from embedft.inference.embed import Embeddings
 from embedft.losses import Loss
 from embedft.table.keys import Ints
@@ -72,7 +72,7 @@ class RetrievalEvaluation:
             embeddings = torch.from_numpy(known).to(self.texts_X.device)
         self.embeddings_XD[places] = embeddings.to(self.embeddings_XD.dtype)
 
-    def finish(self) -> tuple[dict[str, float], Findings]:
+    def finish(self) -> tuple[dict[str, float], QueryResults]:
         """Metrics by name, without prefix, and what was found, question by question.
 
         Raises:
@@ -86,13 +86,13 @@ class RetrievalEvaluation:
                 "--precision 32-true is needed"
             )
         name = self.data.task_name
-        findings = find(self.embeddings_XD, self.task, name, self.mine, self._over_ranks)
+        results = evaluate_queries(self.embeddings_XD, self.task, name, self.mine, self._over_ranks)
         metrics = self.metrics
         metrics.reset()
-        for values in findings.values[self.mine]:
+        for values in results.values[self.mine]:
             metrics.update(values)
         measured = metrics.compute() | self._of_first_dimensions() | self._held_out_losses()
-        return measured, findings
+        return measured, results
 
     def _over_ranks(self, tensor: Tensor) -> Tensor:
         """The sum over ranks of a tensor on the CPU."""
@@ -112,8 +112,8 @@ class RetrievalEvaluation:
             first = self.embeddings_XD[:, : int(dim)]
             queries_QD = first[self._places(task.queries[mine])]
             corpus_CD = first[self._places(task.corpus)]
-            for query in search(queries_QD, corpus_CD, task.relevant[mine]):
-                metrics.update(query_values(query.ranks))
+            for ranking in rank_documents(queries_QD, corpus_CD, task.relevant[mine]):
+                metrics.update(query_values(ranking.ranks))
             found |= {f"{name}/dim_{dim}": value for name, value in metrics.compute().items()}
         return found
 

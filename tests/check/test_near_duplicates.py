@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import sample_rows
 
-from embedft.check.near_duplicates import ALIKE, Signer, near_duplicates
+from embedft.check.near_duplicates import ALIKE, MinHasher, near_duplicates
 from embedft.check.text_measures import longest_run, words_of
 
 
@@ -27,7 +27,7 @@ def test_as_all_pairs_compared() -> None:
     rng = random.Random(0)
     texts = [words_of(row["context"]) for row in sample_rows()[:150]]
     texts += [changed(text, rng) for text in texts]
-    signer = Signer()
+    signer = MinHasher()
     for text in texts:
         signer.add(text)
     found = near_duplicates(signer.signatures())
@@ -58,8 +58,8 @@ def test_words(text: str, words: list[str]) -> None:
 
 
 def test_texts_without_words_or_none_at_all() -> None:
-    assert len(near_duplicates(Signer().signatures())) == 0
-    signer = Signer()
+    assert len(near_duplicates(MinHasher().signatures())) == 0
+    signer = MinHasher()
     for text in ("?", "!", "a"):
         signer.add(words_of(text))
     assert near_duplicates(signer.signatures()).tolist() == [0, 0, 2]

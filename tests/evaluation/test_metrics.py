@@ -11,7 +11,7 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 from torch import Tensor
 
 from embedft.evaluation.metrics import RetrievalMetrics, query_values
-from embedft.evaluation.retrieval import MANY, QUERY_BLOCK, RetrievalTask, search
+from embedft.evaluation.retrieval import QUERY_BLOCK, SORT_ABOVE, RetrievalTask, rank_documents
 
 PEER_NAMES = {
     "recall@1": "cosine_recall@1",
@@ -56,7 +56,7 @@ def _unit(table: Tensor) -> Tensor:
 
 def ours(queries: Tensor, corpus: Tensor, relevant: list[set[int]]) -> dict[str, float]:
     metrics = RetrievalMetrics()
-    for found in search(queries, corpus, [np.array(sorted(right)) for right in relevant]):
+    for found in rank_documents(queries, corpus, [np.array(sorted(right)) for right in relevant]):
         metrics.update(query_values(found.ranks))
     return metrics.compute()
 
@@ -95,7 +95,7 @@ def test_negative_similarities_count() -> None:
 def test_ties_rank_in_corpus_order() -> None:
     queries = torch.ones(1, 4)
     corpus = torch.ones(5, 4)
-    (found,) = search(queries, corpus, [np.array([1, 3])], top=3)
+    (found,) = rank_documents(queries, corpus, [np.array([1, 3])], top=3)
     assert found.ranks.tolist() == [2, 4]
 
 
@@ -103,12 +103,12 @@ def test_ties_at_the_edge_are_the_first() -> None:
     """Of equal scores the first are the top ones, also where not all of them are."""
     corpus = torch.ones(300, 4)
     corpus[200] = torch.tensor([1.0, 1.0, 1.0, 0.9])
-    (found,) = search(corpus[200:201], corpus, [np.array([5])], top=3)
-    assert found.top_places.tolist() == [200, 0, 1]
+    (found,) = rank_documents(corpus[200:201], corpus, [np.array([5])], top=3)
+    assert found.top_indices.tolist() == [200, 0, 1]
     assert found.ranks.tolist() == [7]
 
 
-@pytest.mark.parametrize("right", [MANY, MANY + 1, 400])
+@pytest.mark.parametrize("right", [SORT_ABOVE, SORT_ABOVE + 1, 400])
 def test_many_right_answers(right: int) -> None:
     """By comparing or by sorting: the ranks of a stable sort, ties included."""
     rng = np.random.default_rng(right)
@@ -116,7 +116,7 @@ def test_many_right_answers(right: int) -> None:
     corpus[:, 0] += 0.5
     query = torch.tensor([[1.0, 0.5, 0.25]])
     relevant = rng.choice(500, size=right, replace=False)
-    (found,) = search(query, corpus, [relevant])
+    (found,) = rank_documents(query, corpus, [relevant])
     scores = torch.nn.functional.normalize(query) @ torch.nn.functional.normalize(corpus).T
     order = np.argsort(-scores[0].numpy(), kind="stable").tolist()
     assert found.ranks.tolist() == sorted(order.index(place) + 1 for place in relevant)
@@ -126,12 +126,12 @@ def test_top_answers() -> None:
     """The best three, best first; fewer where the corpus is smaller; the best right one's score."""
     query = torch.tensor([[1.0, 0.0]])
     corpus = torch.tensor([[0.0, 1.0], [3.0, 4.0], [4.0, 3.0], [1.0, 0.0], [-1.0, 0.0]])
-    (found,) = search(query, corpus, [np.array([1, 4])], top=3)
-    assert found.top_places.tolist() == [3, 2, 1]
+    (found,) = rank_documents(query, corpus, [np.array([1, 4])], top=3)
+    assert found.top_indices.tolist() == [3, 2, 1]
     torch.testing.assert_close(found.top_scores, torch.tensor([1.0, 0.8, 0.6]))
-    assert float(found.score) == pytest.approx(0.6)
-    (found,) = search(query, corpus[:2], [np.array([0])], top=3)
-    assert found.top_places.tolist() == [1, 0]
+    assert float(found.best_score) == pytest.approx(0.6)
+    (found,) = rank_documents(query, corpus[:2], [np.array([0])], top=3)
+    assert found.top_indices.tolist() == [1, 0]
 
 
 def test_zero_vectors_do_not_make_nan() -> None:
@@ -178,5 +178,5 @@ def test_autocast_does_not_round_scores() -> None:
     query = torch.tensor([[1.0, 0.0]])
     corpus = torch.tensor([[1.0, 0.03], [1.0, 0.0]])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        (found,) = search(query, corpus, [np.array([1])])
+        (found,) = rank_documents(query, corpus, [np.array([1])])
     assert found.ranks.tolist() == [1]

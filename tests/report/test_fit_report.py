@@ -20,7 +20,7 @@ from tiny import sample_rows, write_jsonl
 
 from embedft.cli.main import main
 from embedft.evaluation.bootstrap import bootstrap, paired_bootstrap
-from embedft.evaluation.query_results import Findings, find
+from embedft.evaluation.query_results import QueryResults, evaluate_queries
 from embedft.evaluation.retrieval import RetrievalTask
 from embedft.evaluation.similarity import pair_similarities, separation, two_dimensions
 
@@ -95,7 +95,7 @@ def test_says_what_was_measured(
     assert page.row("learning_rate")[1] == "0.001"
     assert page.row("held-out questions")[1] == "10"
 
-    found = findings(out, "base"), findings(out, "best")
+    found = stored_results(out, "base"), stored_results(out, "best")
     up, down = (int((one.ranks < other.ranks).sum()) for one, other in (found[::-1], found))
     assert f"Of 10 questions, {up} find their answer earlier than before, {down} later" in page.text
     changed = [heading for heading in page.headings if heading.startswith("Most")]
@@ -115,24 +115,29 @@ def test_says_what_was_measured(
     assert "<script>" not in html
 
 
-def findings(out: Path, name: str) -> Findings:
+def stored_results(out: Path, name: str) -> QueryResults:
     """What is kept in the last checkpoint."""
     saved = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
-    return Findings(**saved["callbacks"]["RunFiles"]["findings"][name])
+    return QueryResults.from_state_dict(saved["callbacks"]["RunFiles"]["findings"][name])
 
 
-def test_kept_findings_are_the_metrics(fit: Callable[..., Path]) -> None:
+def test_stored_query_results_are_the_metrics(fit: Callable[..., Path]) -> None:
     """Ranks, top answers and embeddings agree with each other and with what was logged."""
     out = fit()
     metrics = json.loads((out / "metrics.json").read_text())
     for name in ("base", "last"):
-        found = findings(out, name)
+        found = stored_results(out, name)
         assert found.ndcg.mean() == pytest.approx(metrics[name]["ndcg@10"], abs=1e-6)
         assert found.sample.tolist() == list(range(10))
-        cosines = torch.nn.functional.cosine_similarity(found.questions, found.answers)
-        torch.testing.assert_close(cosines.double(), found.scores, rtol=0, atol=1e-5)
+        cosines = torch.nn.functional.cosine_similarity(
+            found.question_embeddings, found.answer_embeddings
+        )
+        torch.testing.assert_close(cosines.double(), found.best_scores, rtol=0, atol=1e-5)
         for rank, place, top in zip(
-            found.ranks.tolist(), found.places.tolist(), found.top_places.tolist(), strict=True
+            found.ranks.tolist(),
+            found.best_indices.tolist(),
+            found.top_indices.tolist(),
+            strict=True,
         ):
             assert (top[rank - 1] == place) if rank <= 3 else (place not in top)
 
@@ -349,7 +354,7 @@ def test_ranks_share_the_search() -> None:
     """What each of three processes finds adds up to what one finds."""
     whole = task(20, 9)
     embeddings = torch.randn(29, 4, generator=torch.Generator().manual_seed(0))
-    alone = find(embeddings, whole, "t", slice(0, None, 1), lambda tensor: tensor)
+    alone = evaluate_queries(embeddings, whole, "t", slice(0, None, 1), lambda tensor: tensor)
     parts: list[list[torch.Tensor]] = [[], []]
     for rank in range(3):
         shares = iter(parts)
@@ -358,9 +363,9 @@ def test_ranks_share_the_search() -> None:
             next(shares).append(tensor.clone())
             return tensor
 
-        find(embeddings, whole, "t", slice(rank, None, 3), keep)
+        evaluate_queries(embeddings, whole, "t", slice(rank, None, 3), keep)
     sums = iter([sum(part[1:], part[0]) for part in parts])
-    together = find(embeddings, whole, "t", slice(0, None, 1), lambda _: next(sums))
+    together = evaluate_queries(embeddings, whole, "t", slice(0, None, 1), lambda _: next(sums))
     for name, value in alone._asdict().items():
         other = together._asdict()[name]
         if isinstance(value, torch.Tensor):  # products of other shapes may round otherwise
@@ -379,12 +384,12 @@ def test_bootstrap_of_several_metrics_is_that_of_each() -> None:
 
 def test_similarities_by_hand() -> None:
     nothing = torch.zeros(0)
-    found = Findings(
+    found = QueryResults(
         "t",
         *[nothing] * 6,  # type: ignore[misc]  # mypy counts no starred arguments
         sample=torch.arange(3),
-        questions=torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]]),
-        answers=torch.tensor([[1.0, 0.0], [0.0, 3.0], [0.0, 3.0]]),
+        question_embeddings=torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]]),
+        answer_embeddings=torch.tensor([[1.0, 0.0], [0.0, 3.0], [0.0, 3.0]]),
     )
     right, wrong = pair_similarities(found, [np.array([0]), np.array([4]), np.array([4, 5])])
     assert right == pytest.approx([1, 1, 0.5**0.5])
@@ -417,4 +422,4 @@ def test_top_scores_are_the_exported_models(fit: Callable[..., Path]) -> None:
     ]
     scores = model.encode([line["question"] for line in questions]) @ answers.T
     expected = np.sort(scores, axis=1)[:, ::-1][:, :3]
-    assert findings(out, "last").top_scores.numpy() == pytest.approx(expected, abs=1e-5)
+    assert stored_results(out, "last").top_scores.numpy() == pytest.approx(expected, abs=1e-5)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from reader import Reader
 
-from embedft.report.page import Image, Section, Table, Text, image, render
+from embedft.report.page import HtmlTable, HtmlText, Image, Section, image, render
 
 HOSTILE = "<script>alert('ü')</script> & \"quotes\""
 
@@ -15,9 +15,9 @@ def chart() -> Figure:
 
 
 def test_page_holds_what_it_is_given_and_nothing_that_runs() -> None:
-    blocks: list[Text | Table | Image] = [
-        Text(HOSTILE, "warning"),
-        Table([HOSTILE], [[HOSTILE]]),
+    blocks: list[HtmlText | HtmlTable | Image] = [
+        HtmlText(HOSTILE, "warning"),
+        HtmlTable([HOSTILE], [[HOSTILE]]),
         image(chart(), HOSTILE),
     ]
     html = render(HOSTILE, [Section(HOSTILE, blocks)])
