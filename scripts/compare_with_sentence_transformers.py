@@ -29,7 +29,7 @@ from sentence_transformers.sentence_transformer.training_args import BatchSample
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from embedft.data.pairs import RIGHT
+from embedft.data.pairs import RELEVANT
 from embedft.data.split import split_records
 from embedft.table.jsonl import read_records
 from embedft.table.record import Record, normalize_text
@@ -131,7 +131,7 @@ def train_peer(args: argparse.Namespace, train: list[Record], base: Path, folder
 
 def is_right(record: Record) -> bool:
     """Whether the answer is a right one."""
-    return record.label is None or record.label >= RIGHT
+    return record.label is None or record.label >= RELEVANT
 
 
 def evaluator(records: list[Record], held_out: list[Record]) -> InformationRetrievalEvaluator:

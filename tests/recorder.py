@@ -100,7 +100,7 @@ class Recorder(Callback):
         batch: TrainBatch,
         batch_idx: int,
     ) -> None:
-        entry = [batch.epoch, batch.batch_index, batch.rows.tolist()]
+        entry = [batch.epoch, batch.batch_index, batch.pairs.tolist()]
         with Path(f"{self.path}.{trainer.global_rank}").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
         if self._reached(trainer, "batch"):
@@ -133,7 +133,7 @@ class Gradients(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.negatives:
-            trainer.datamodule.draws = self.negatives  # type: ignore[attr-defined]
+            trainer.datamodule.n_drawn_negatives = self.negatives  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.world_size > 1:  # the gradient is the same where DDP averages it once more

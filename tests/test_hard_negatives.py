@@ -61,7 +61,7 @@ def epoch_losses(
     encoder = module.encoder.double().eval()
     tokenizer = encoder.tokenizer
     records, _ = read_records(pairs)
-    held_out = {normalize_text(records[row].answer) for row in data.validation_rows.row}
+    held_out = {normalize_text(records[row].answer) for row in data.validation_pairs.source_row}
     right: dict[str, set[str]] = {}
     for record in records:
         right.setdefault(normalize_text(record.question), set()).add(normalize_text(record.answer))
@@ -89,7 +89,7 @@ def epoch_losses(
 
     left_out = met = 0
     for (epoch, _, rows), logged in zip(recorded(folder.with_name("rows")), lines, strict=True):
-        batch = [int(data.rows.row[row]) for row in rows]
+        batch = [int(data.pairs.source_row[row]) for row in rows]
         questions = [normalize_text(records[row].question) for row in batch]
         answers = [normalize_text(records[row].answer) for row in batch]
         assert not held_out & set(answers)
@@ -175,28 +175,30 @@ def test_batches_are_those_without(tmp_path: Path, tiny_model: Path) -> None:
     sets = [EmbeddingDataModule(str(pairs), hard_negatives=count) for count in (0, 1, 3)]
     for data in sets:
         data.load(module.encoder, False)
-    assert [data.hard for data in sets] == [0, 1, 3]
+    assert [data.n_hard_negatives for data in sets] == [0, 1, 3]
     for epoch in range(2):
         plain = sets[0].train_batches(epoch)
         for data in sets[1:]:
             batches = data.train_batches(epoch)
-            assert np.array_equal(batches.plan.rows, plain.plan.rows)
+            assert np.array_equal(batches.plan.pairs, plain.plan.pairs)
             assert all(len(batches[i].lengths) > len(plain[i].lengths) for i in range(len(plain)))
 
 
-@pytest.mark.parametrize("in_rows", [False, True])
-def test_a_candidate_is_embedded_once(tmp_path: Path, tiny_model: Path, in_rows: bool) -> None:
+@pytest.mark.parametrize("pairwise_negatives", [False, True])
+def test_a_candidate_is_embedded_once(
+    tmp_path: Path, tiny_model: Path, pairwise_negatives: bool
+) -> None:
     """However many rows name it, and if it is a positive of the batch, not again; else a pair each."""
     pairs = write_jsonl(tmp_path / "pairs.jsonl", untidy_rows())
     module = EmbeddingModule(str(tiny_model))
     data = EmbeddingDataModule(str(pairs), hard_negatives=3, negatives_per_pair=1)
-    data.load(module.encoder, in_rows)
+    data.load(module.encoder, pairwise_negatives)
     batches = data.train_batches(0)
     twice = 0
     for i in range(len(batches)):
         texts = torch.split(batches[i].input_ids, batches[i].lengths.tolist())
         twice += len(texts) - len({tuple(ids.tolist()) for ids in texts})
-    assert (twice > 0) is in_rows
+    assert (twice > 0) is pairwise_negatives
 
 
 def test_no_held_out_text_is_trained_on(tmp_path: Path, tiny_model: Path) -> None:
@@ -212,7 +214,7 @@ def test_no_held_out_text_is_trained_on(tmp_path: Path, tiny_model: Path) -> Non
         data.load(module.encoder, False)
         measured = {
             tuple(data.tokens.pack(np.array([text]))[0].tolist())
-            for text in data.validation_rows.positive
+            for text in data.validation_pairs.positive
         }
         batches = data.train_batches(0)
         trained = set()

@@ -28,7 +28,7 @@ from tiny import Command, sample_rows
 from embedft.cli.main import main
 from embedft.errors import InputError
 from embedft.table.jsonl import stream_records
-from embedft.table.read_report import ReadReport
+from embedft.table.read_report import ReadCounts
 
 ROWS = [json.dumps(row).encode() for row in sample_rows()[:30]]
 GOOD = b"\n".join(ROWS) + b"\n"
@@ -607,7 +607,7 @@ def test_random_bytes(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "random.jsonl"
     path.write_bytes(data)
     try:
-        records = list(stream_records(str(path), ReadReport(str(path))))
+        records = list(stream_records(str(path), ReadCounts(str(path))))
     except InputError as error:
         assert str(error).startswith(str(path))
         return

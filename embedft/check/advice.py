@@ -14,9 +14,9 @@ from lightning.pytorch import Trainer
 from embedft.check.estimate import RunEstimate
 from embedft.check.measures import DataIssue, DataMeasures
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.pairs import trained_on
+from embedft.data.pairs import target_names
 from embedft.encoder.loading import max_positions
-from embedft.table.tokens import cut_in_words
+from embedft.table.tokens import describe_truncation
 from embedft.training.auto import LARGE
 from embedft.training.module import EmbeddingModule
 from embedft.training.optimizer import warmup_length
@@ -146,12 +146,12 @@ def _lengths(
     data: DataMeasures, module: EmbeddingModule, settings: EmbeddingDataModule
 ) -> Iterator[str]:
     limit, most = module.encoder.max_seq_length, max_positions(module.encoder.base.config)
-    for name in ("questions", *trained_on(settings.positive)):
+    for name in ("questions", *target_names(settings.positive)):
         if (share := data.share_longer(name, limit)) <= 0.05:
             continue
         longer = [x for x in sorted({*LIMITS, most or 0}) if limit < x <= (most or x)]
         enough = [x for x in longer if data.share_longer(name, x) <= 0.05]
-        said = f"{cut_in_words(limit, {name: share})}: "
+        said = f"{describe_truncation(limit, {name: share})}: "
         best = [*enough, *longer[-1:]][:1]
         if best and (left := data.share_longer(name, best[0])) < 0.8 * share:
             yield f"{said}--max_seq_length {best[0]} cuts {left:.1%}, and takes longer"

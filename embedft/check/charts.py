@@ -13,7 +13,7 @@ from embedft.check.text_measures import COPIED
 from embedft.report.charts import axes_of
 from embedft.report.page import Image, image
 from embedft.table.keys import Ints
-from embedft.table.tokens import cut_in_words
+from embedft.table.tokens import describe_truncation
 
 _BINS = 40
 
@@ -52,7 +52,7 @@ def _lengths(name: str, lengths: Ints, limit: int) -> Image:
     axes.hist(np.minimum(lengths, longest), bins=edges.tolist())
     if limit < longest:
         axes.axvline(limit, color="tab:red", linestyle="--")
-    cut = cut_in_words(limit, {name: float(np.mean(lengths > limit))})
+    cut = describe_truncation(limit, {name: float(np.mean(lengths > limit))})
     return image(
         figure,
         f"Lengths of the {name}, the longest 1% in the last bar; {cut} (dashed if it lies here).",

@@ -69,23 +69,27 @@ def estimate_run(
     """
     data.load(module.encoder, module.loss.needs_labels)
     check_forgetting(data, module.encoder)
-    choose_epochs(trainer, len(data.rows))
+    choose_epochs(trainer, len(data.pairs))
     data.trainer = trainer  # as in a fit: it knows how many devices share a batch
     steps = steps_of_run(trainer, data)
     plan = data.train_batches(0).plan
     batches = len(plan)
     accumulated: int = trainer.accumulate_grad_batches
-    rows = data.rows
+    rows = data.pairs
     tokens = data.tokens.lengths(rows.anchor) + data.tokens.lengths(rows.positive)
-    negatives = (data.draws + data.hard) * data.tokens.lengths(rows.positive)
-    planned = int((tokens + negatives)[plan.rows].sum())
+    negatives = (data.n_drawn_negatives + data.n_hard_negatives) * data.tokens.lengths(
+        rows.positive
+    )
+    planned = int((tokens + negatives)[plan.pairs].sum())
     share = planned / batches / trainer.world_size  # tokens a batch and device
     evaluations = _evaluations(trainer, module, batches, steps)
     to_embed = int(data.tokens.lengths(data.task.texts).sum()) / trainer.world_size
     train_speed, eval_speed, device = _speeds(trainer, module, data)
     return RunEstimate(
-        train=np.unique(rows.row),
-        held_out=np.unique(data.searched_rows[1].row) if data.validation_jsonl is None else None,
+        train=np.unique(rows.source_row),
+        held_out=np.unique(data.searched_pairs[1].source_row)
+        if data.validation_jsonl is None
+        else None,
         questions=len(data.task.queries),
         corpus=len(data.task.corpus),
         batch_size=data.batch_size * trainer.world_size * accumulated,
@@ -133,10 +137,10 @@ def _speeds(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    before = data.by_topic, data.mines
-    data.by_topic = data.mines = False  # all texts would be embedded first
+    before = data.by_topic, data.mines_negatives
+    data.by_topic = data.mines_negatives = False  # all texts would be embedded first
     alone.fit(module, datamodule=data)
-    data.by_topic, data.mines = before
+    data.by_topic, data.mines_negatives = before
     train_speed = clock.tokens_per_second()
     texts = data.task.texts
     few = int(_SECONDS * train_speed / data.tokens.lengths(texts).mean())  # embedding is faster

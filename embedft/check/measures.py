@@ -9,9 +9,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from embedft.check.text_measures import COPIED, TextMeasures, measure_texts
-from embedft.data.pairs import row_keys
+from embedft.data.pairs import row_hashes
 from embedft.data.split import leak_groups
-from embedft.table.keys import NO_KEY, Ints, Keys, first_equal, mixed
+from embedft.table.keys import NO_HASH, Hashes, Ints, combine_hashes, first_equal
 from embedft.table.settings import Positive, ReadSettings
 from embedft.table.table import Table, read_table
 from embedft.table.tokens import distinct_texts
@@ -71,13 +71,13 @@ class DataMeasures:
     @property
     def pairs_a_file(self) -> Ints:
         """(files,) used rows of each file that is named."""
-        keys = self.table.file_key[self.used]
-        return np.unique(keys[keys != NO_KEY], return_counts=True)[1]
+        keys = self.table.file_hash[self.used]
+        return np.unique(keys[keys != NO_HASH], return_counts=True)[1]
 
     @property
     def most_repeated_answer(self) -> DataIssue:
         """Rows with the most frequent answer."""
-        first = first_equal(self.table.answer_key[self.used])
+        first = first_equal(self.table.answer_hash[self.used])
         counts = np.bincount(first)
         line = int(self.texts.line[self.used[np.argmax(counts)]])
         return DataIssue("rows with the same answer", int(counts.max()), len(first), ((line,),))
@@ -105,7 +105,7 @@ def measure_data(
     )
     table = read_table(path, uncut, None, "skip")
     used = np.flatnonzero(~table.duplicate)
-    keys = row_keys(table, used)
+    keys = row_hashes(table, used)
     if positive == "answer":
         keys = replace(keys, context=None)  # not trained on, so it ties nothing
     tokens: dict[str, Ints] = {}
@@ -143,9 +143,9 @@ def data_issues(data: DataMeasures) -> dict[str, DataIssue]:
     """What is repeated, answered twice, copied or of no file, in the order it is shown."""
     table, used, texts = data.table, data.used, data.texts
     question, answer, file = (
-        keys[used] for keys in (table.question_key, table.answer_key, table.file_key)
+        keys[used] for keys in (table.question_hash, table.answer_hash, table.file_hash)
     )
-    whole = mixed(table.question_key, table.answer_key, table.file_key)
+    whole = combine_hashes(table.question_hash, table.answer_hash, table.file_hash)
     rows, distinct = len(used), len(np.unique(question))
 
     def finding(name: str, of: int, *examples: Ints, count: int | None = None) -> DataIssue:
@@ -154,33 +154,35 @@ def data_issues(data: DataMeasures) -> dict[str, DataIssue]:
         found = len(examples[0]) if count is None else count
         return DataIssue(name, found, of, tuple(zip(*lines, strict=True)))
 
-    def repeated(name: str, keys: Keys) -> DataIssue:
+    def repeated(name: str, keys: Hashes) -> DataIssue:
         first = first_equal(keys)
         later = np.flatnonzero(first != np.arange(rows))
         return finding(name, rows, used[first[later]], used[later])
 
-    def near(name: str, keys: Keys, alike: Ints) -> DataIssue:
+    def near(name: str, keys: Hashes, alike: Ints) -> DataIssue:
         own = np.flatnonzero(first_equal(keys) == np.arange(len(keys)))
         later = own[alike[own] != own]
         return finding(name, len(own), alike[later], later)
 
-    def several(name: str, others: Keys) -> DataIssue:
-        some = np.flatnonzero(others != NO_KEY)
+    def several(name: str, others: Hashes) -> DataIssue:
+        some = np.flatnonzero(others != NO_HASH)
         first = some[first_equal(question[some])]
         differs = others[some] != others[first]
         first, later = first[differs], some[differs]
         return finding(name, distinct, used[first], used[later], count=len(np.unique(first)))
 
     dropped = np.flatnonzero(table.duplicate)
-    copied, nameless = used[texts.copied[used] >= COPIED], used[file == NO_KEY]
+    copied, nameless = used[texts.copied[used] >= COPIED], used[file == NO_HASH]
     return {
         "duplicates": finding(
             "exact duplicates, dropped", len(table), first_equal(whole)[dropped], dropped
         ),
         "questions": repeated("repeated questions", question),
         "answers": repeated("repeated answers", answer),
-        "near_questions": near("near-duplicate questions", table.question_key, texts.near_question),
-        "near_answers": near("near-duplicate answers", table.answer_key, texts.near_answer),
+        "near_questions": near(
+            "near-duplicate questions", table.question_hash, texts.near_question
+        ),
+        "near_answers": near("near-duplicate answers", table.answer_hash, texts.near_answer),
         "several_answers": several("questions with several answers", answer),
         "several_files": several("questions that several files answer", file),
         "copied": finding("questions copied from the answer", rows, copied),

@@ -16,7 +16,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from embedft.table.keys import Ints, Keys, connected, first_equal, mixed
+from embedft.table.keys import Hashes, Ints, combine_hashes, connected, first_equal
 
 ALIKE = 0.8
 _HASHES = 128
@@ -52,12 +52,12 @@ class MinHasher:
     def _sign(self) -> None:
         if not self._counts:
             return
-        words: Keys = np.array(self._words, dtype=np.uint64)
+        words: Hashes = np.array(self._words, dtype=np.uint64)
         counts = np.array(self._counts)
         ends = np.cumsum(counts)
         following = np.append(words[1:], np.uint64(0))
         following[ends - 1] = 0  # a text's last word is followed by its end
-        pairs = mixed(words, following)
+        pairs = combine_hashes(words, following)
         starts = ends - counts
         # Multiply-shift hashing (Dietzfelbinger et al., 1997) of keys that are well mixed already.
         columns = [
@@ -83,7 +83,7 @@ def near_duplicates(signatures: Signatures) -> Ints:
     ties = [texts]
     for start in range(0, _HASHES, _BAND):
         band = signatures[:, start : start + _BAND]
-        first = first_equal(mixed(*band.T.astype(np.uint64)))
+        first = first_equal(combine_hashes(*band.T.astype(np.uint64)))
         others = np.flatnonzero(first != texts)
         alike = (signatures[others] == signatures[first[others]]).mean(axis=1) >= ALIKE
         tied = texts.copy()

@@ -8,10 +8,10 @@ from lightning.pytorch import Trainer
 from embedft.check.advice import LIMITS
 from embedft.check.estimate import RunEstimate
 from embedft.check.measures import DataIssue, DataMeasures
-from embedft.data.pairs import RIGHT
+from embedft.data.pairs import RELEVANT
 from embedft.report.page import HtmlTable, HtmlText, Section
 from embedft.table.jsonl import stream_records
-from embedft.table.read_report import ReadReport
+from embedft.table.read_report import ReadCounts
 from embedft.tools.text import one_line, plain_table
 
 _SHOWN = 200  # characters of an example text
@@ -72,7 +72,7 @@ def example_lines(data: DataMeasures, found: dict[str, DataIssue]) -> HtmlTable:
     wanted = {line for finding in found.values() for lines in finding.lines for line in lines}
     path = data.table.path
     records = {
-        row.line: row for row in stream_records(path, ReadReport(path)) if row.line in wanted
+        row.line: row for row in stream_records(path, ReadCounts(path)) if row.line in wanted
     }
     rows = [
         [
@@ -133,9 +133,9 @@ def _files(data: DataMeasures) -> str:
 def _labels(data: DataMeasures) -> str:
     assert data.table.label is not None
     label = data.table.label[data.used]
-    right, none = int((label >= RIGHT).sum()), int(np.isnan(label).sum())
+    right, none = int((label >= RELEVANT).sum()), int(np.isnan(label).sum())
     return (
-        f"labels: {right:,} rows from {RIGHT} on (right answers), "
+        f"labels: {right:,} rows from {RELEVANT} on (right answers), "
         f"{len(label) - right - none:,} below, {none:,} without"
     )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embedft.check.near_duplicates import MinHasher, near_duplicates
 from embedft.table.jsonl import stream_records
 from embedft.table.keys import Ints, first_equal
-from embedft.table.read_report import ReadReport
+from embedft.table.read_report import ReadCounts
 from embedft.table.record import Record, normalize_text
 from embedft.table.settings import Positive
 from embedft.table.table import Table
@@ -55,7 +55,7 @@ def measure_texts(table: Table, positive: Positive) -> TextMeasures:
     """
     rows = len(table)
     assert table.answer is not None
-    first_question, first_answer = first_equal(table.question_key), first_equal(table.answer_key)
+    first_question, first_answer = first_equal(table.question_hash), first_equal(table.answer_hash)
     questions, answers = MinHasher(), MinHasher()
     rng = np.random.default_rng(0)
     sampled = set(rng.choice(rows, min(rows, SAMPLED), replace=False).tolist())
@@ -63,7 +63,7 @@ def measure_texts(table: Table, positive: Positive) -> TextMeasures:
     copied = np.zeros(rows)
     languages: Counter[str] = Counter()
     stream = stream_records(
-        table.path, ReadReport(table.path), context_required=positive == "context"
+        table.path, ReadCounts(table.path), context_required=positive == "context"
     )
     for row, record in enumerate(
         progress(stream, desc="comparing texts", total=rows, unit=" rows")

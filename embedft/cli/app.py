@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from embedft.cli.messages import root_cause
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.split import wrong_share
+from embedft.data.split import train_split_error
 from embedft.encoder.checkpoint import changed_settings, load_weights
 from embedft.errors import InputError, StoppedError
 from embedft.run.checkpoints import AtomicCheckpointIO, RunCheckpoints
@@ -28,7 +28,7 @@ from embedft.run.forgetting import check_forgetting
 from embedft.run.metrics_log import MetricsLog
 from embedft.run.predictions import PredictionWriter
 from embedft.run.signals import StopOnSignal
-from embedft.table.jsonl import unreadable
+from embedft.table.jsonl import unreadable_error
 from embedft.tools.files import replacing_file
 from embedft.tools.log import RESULT, log_to_file
 from embedft.training.auto import choose_epochs
@@ -216,7 +216,7 @@ class EmbedftCLI(LightningCLI):
         if self.subcommand == "fit":
             check_end(trainer.max_epochs, trainer.max_steps)
             if data.train_split == 0 and data.validation_jsonl is None:
-                raise wrong_share(data.train_split)
+                raise train_split_error(data.train_split)
             for name, value in (
                 ("save_steps", self.settings.save_steps),
                 ("save_total_limit", self.settings.save_total_limit),
@@ -231,7 +231,7 @@ class EmbedftCLI(LightningCLI):
             ("--data.guard_jsonl", data.guard_jsonl),
         ):
             if path is not None and not Path(path).exists():
-                raise unreadable(Path(path), FileNotFoundError(), flag)
+                raise unreadable_error(Path(path), FileNotFoundError(), flag)
 
     def _weights_in_words(self) -> str:
         if not self.settings.ckpt_path:
@@ -311,7 +311,7 @@ class EmbedftCLI(LightningCLI):
     def before_fit(self) -> None:
         """Reads the data, then makes the folder."""
         self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
-        choose_epochs(self.trainer, len(self.datamodule.rows))
+        choose_epochs(self.trainer, len(self.datamodule.pairs))
         self.datamodule.trainer = self.trainer  # it knows how many devices share a batch
         check_interval(self.trainer, self.datamodule)
         if self.settings.ckpt_path:
@@ -333,8 +333,8 @@ class EmbedftCLI(LightningCLI):
             {
                 "base_model": self.settings.model.base_model,
                 "num_epochs": self.trainer.max_epochs,
-                "train_examples": self.datamodule.report["train_examples"],
-                "eval_examples": self.datamodule.report["eval_examples"],
+                "train_examples": self.datamodule.counts["train_examples"],
+                "eval_examples": self.datamodule.counts["eval_examples"],
             }
         )
 
@@ -435,8 +435,8 @@ class EmbedftCLI(LightningCLI):
             "positive": self.datamodule.positive,
             "topic_batches": self.datamodule.by_topic,
             "file_batches": self.datamodule.by_file,
-            "hard_negatives": self.datamodule.hard,
-            "mine_negatives": self.datamodule.mines,
+            "hard_negatives": self.datamodule.n_hard_negatives,
+            "mine_negatives": self.datamodule.mines_negatives,
             **{
                 name: self.model.hparams[name]
                 for name in ("matryoshka_dims", "lora", "freeze_layers", "dropout")

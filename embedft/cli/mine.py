@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.pairs import RIGHT, row_keys
+from embedft.data.pairs import RELEVANT, row_hashes
 from embedft.data.split import leak_groups
 from embedft.data.texts import stream_rows
 from embedft.encoder.base_model import DEFAULT_BASE_MODEL
@@ -81,13 +81,13 @@ def mine(
     embeddings.fill(data.eval_batch_size, "embedding")
     rows = np.arange(len(data.table))
     if data.table.label is not None:
-        rows = rows[data.table.label >= RIGHT]
+        rows = rows[data.table.label >= RELEVANT]
     found_RN, scores_RN = find_pair_negatives(
         rows,
         torch.from_numpy(embeddings.lookup(data.table.question[rows])),
         lambda some: torch.from_numpy(embeddings.lookup(data.answer_texts[some])),
-        data.table.answer_key,
-        leak_groups(row_keys(data.table, np.arange(len(data.table)))),
+        data.table.answer_hash,
+        leak_groups(row_hashes(data.table, np.arange(len(data.table)))),
         count=num_negatives,
         relative_margin=relative_margin,
     )

@@ -30,8 +30,8 @@ class TrainBatch(NamedTuple):
             in a short batch holds the texts of another rank's first row, not to be counted.
         lengths: (B·(2 + N),) int64 or fewer, tokens a text.
         labels: (G,) float32 labels of the file's pairs, of all ranks; None where the file has none.
-        rows: (B,) int64, indices of the training rows.
-        rows_per_rank: (W,) B of each rank; their sum is G.
+        pairs: (B,) int64, indices of the training pairs.
+        pairs_per_rank: (W,) B of each rank; their sum is G.
         epoch: Epoch, from 0.
         batch_index: Index of the global batch in its epoch, from 0.
         seed: Seed of everything random in this step on this rank.
@@ -42,8 +42,8 @@ class TrainBatch(NamedTuple):
     input_ids: Tensor
     lengths: Tensor
     labels: Tensor | None
-    rows: Tensor
-    rows_per_rank: tuple[int, ...]
+    pairs: Tensor
+    pairs_per_rank: tuple[int, ...]
     epoch: int
     batch_index: int
     seed: int
@@ -71,14 +71,16 @@ class EpochBatches(Dataset[TrainBatch]):
         world_size: int = 1,
         negatives_per_pair: int = 0,
         hard_negatives: int = 0,
-        in_rows: bool = False,
+        pairwise_negatives: bool = False,
     ) -> None:
         self.rows, self.plan, self.tokens = rows, plan, tokens
         self.seed, self.epoch = seed, epoch
         self.rank, self.world_size = rank, world_size
         self.negatives_per_pair = negatives_per_pair
         self.hard_negatives = hard_negatives
-        self.in_rows = in_rows  # a negative is a pair of its row, not a candidate of the batch
+        self.pairwise_negatives = (
+            pairwise_negatives  # a negative is a pair of its row, not a candidate of the batch
+        )
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -97,16 +99,20 @@ class EpochBatches(Dataset[TrainBatch]):
             drawn = draw_negatives(
                 self.rows, planned, self.negatives_per_pair, self.seed, (self.epoch, index)
             )[order]
-            tables.append((self.rows.positive[drawn], self.rows.positive_key[drawn]))
+            tables.append((self.rows.positive[drawn], self.rows.positive_id[drawn]))
         if self.hard_negatives:
             assert self.rows.negatives is not None
             tables.append(self.rows.negatives.turn(batch, self.hard_negatives, self.epoch))
         texts_GN, keys_GN = (np.concatenate(parts, axis=1) for parts in zip(*tables, strict=True))
         candidates = Candidates.of(
-            self.rows, batch, embedded, (texts_GN, keys_GN), in_rows=self.in_rows
+            self.rows,
+            batch,
+            embedded,
+            (texts_GN, keys_GN),
+            pairwise_negatives=self.pairwise_negatives,
         )
         own_S = texts_GN[embedded].ravel()
-        texts.append(own_S if candidates is None else own_S[candidates.places.numpy()])
+        texts.append(own_S if candidates is None else own_S[candidates.filled_slots.numpy()])
         input_ids, lengths = self.tokens.pack(np.concatenate(texts))
         return TrainBatch(
             input_ids,

@@ -20,16 +20,16 @@ class Candidates(NamedTuple):
     """Which places of a batch's table of negatives are filled, and which candidates count for whom.
 
     Attributes:
-        places: (n,) int64, places in the flat (B·N) table of this rank's negatives, ascending; at
-            the others there is none.
+        filled_slots: (n,) int64, ascending indices of the negatives that exist in the flat (B·N)
+            table of this rank's negatives.
         present: (G, N) bool, the places of all ranks at which there is one.
-        right: (2, E) int64, rows, and candidates that are further right answers to the question of
-            that row, beside its own positive.
+        relevant: (2, E) int64, rows, and candidates that are further relevant answers to the
+            question of that row, beside its own positive.
     """
 
-    places: Tensor
+    filled_slots: Tensor
     present: Tensor
-    right: Tensor
+    relevant: Tensor
 
     @classmethod
     def of(
@@ -39,7 +39,7 @@ class Candidates(NamedTuple):
         own: slice = slice(None),
         negatives: tuple[Ints, Ints] | None = None,
         *,
-        in_rows: bool = False,
+        pairwise_negatives: bool = False,
     ) -> Candidates | None:
         """Finds them; None where all places are filled, and all candidates count for all.
 
@@ -48,23 +48,24 @@ class Candidates(NamedTuple):
             batch: (G,) those of the batch, no positive text twice.
             own: Which of those are this rank's.
             negatives: (G, N) their texts, -1 for none, and their keys; None where N is 0.
-            in_rows: A negative is one of its row. Else it is a candidate of all rows: each text
-                once, and none that is a positive of the batch, which is a candidate already.
+            pairwise_negatives: Each negative is compared only with the anchor of its own row. If
+                not, it is a candidate for all rows: each text once, and none that is a positive of
+                the batch, which is a candidate already.
         """
         count = len(batch)
         text_GN, key_GN = negatives or (np.zeros((count, 0), np.int64),) * 2
         present_GN = text_GN >= 0
         right = np.empty((2, 0), np.int64)
-        if not in_rows:
+        if not pairwise_negatives:
             slots = np.flatnonzero(present_GN)
-            keys = np.concatenate([rows.positive_key[batch], key_GN.ravel()[slots]])
+            keys = np.concatenate([rows.positive_id[batch], key_GN.ravel()[slots]])
             candidates = np.concatenate([np.arange(count), count + slots])
             once = ~repeats(keys)
             keys, candidates = keys[once], candidates[once]
             present_GN = np.zeros_like(present_GN)
             present_GN.ravel()[candidates[count:] - count] = True
             order = np.argsort(keys)
-            row, key = rows.right_of(batch)
+            row, key = rows.relevant_in(batch)
             place = np.searchsorted(keys, key, sorter=order)
             found = place < len(keys)
             found[found] = keys[order[place[found]]] == key[found]
@@ -81,5 +82,5 @@ class Candidates(NamedTuple):
         count = len(self.present)
         positive_G = torch.ones(count, dtype=torch.bool, device=self.present.device)
         mask = torch.cat([positive_G, self.present.flatten()]).repeat(count, 1)
-        mask[self.right[0], self.right[1]] = False
+        mask[self.relevant[0], self.relevant[1]] = False
         return mask

@@ -21,22 +21,22 @@ from embedft.data.batches import (
     TrainBatch,
 )
 from embedft.data.negative_sampling import coded, train_negatives
-from embedft.data.pairs import train_rows, trained_on
-from embedft.data.plan import MAY_WAIT, BatchPlan, plan_epoch
+from embedft.data.pairs import target_names, train_rows
+from embedft.data.plan import MAX_LEFT_OUT, BatchPlan, plan_epoch
 from embedft.data.resume import refuse_other_batches, refuse_other_rows
-from embedft.data.split import wrong_share
+from embedft.data.split import train_split_error
 from embedft.data.task import retrieval_task
 from embedft.data.train_validation import Sides, labelled_right, sides_of_two, split_sides
 from embedft.errors import InputError
 from embedft.evaluation.query_results import task_name
 from embedft.recipe import ENOUGH_ROWS
 from embedft.table.jsonl import OnBadRows, refuse_pipe
-from embedft.table.keys import Ints, Keys
+from embedft.table.keys import Hashes, Ints
 from embedft.table.negatives import MINED, Negatives
-from embedft.table.read_report import ReadReport
+from embedft.table.read_report import ReadCounts
 from embedft.table.settings import Positive, ReadSettings, default_cache_dir, read_settings
 from embedft.table.table import Table, read_table
-from embedft.table.tokens import cut_in_words, distinct_texts
+from embedft.table.tokens import describe_truncation, distinct_texts
 
 if TYPE_CHECKING:
     from embedft.encoder.encoder import Encoder
@@ -116,7 +116,7 @@ class EmbeddingDataModule(LightningDataModule):
             if value < 0:
                 raise InputError(f"{name}: is {value}, must be 0 or more")
         if validation_jsonl is None and not 0 <= train_split < 1:
-            raise wrong_share(train_split)
+            raise train_split_error(train_split)
         self.input_jsonl = input_jsonl
         self.validation_jsonl = validation_jsonl
         self.guard_jsonl = guard_jsonl
@@ -131,9 +131,9 @@ class EmbeddingDataModule(LightningDataModule):
         self.mine_negatives = mine_negatives
         self.topic_batches = topic_batches
         self.file_batches = file_batches
-        self.mines = False
+        self.mines_negatives = False
         """Whether hard negatives are mined before training, once the data is read."""
-        self.questions_trained_on = 0
+        self.n_trained_on = 0
         """How many of the questions a checkpoint that is measured was trained on."""
         self.mined: Ints | None = None
         """(rows, N) rows whose positives are hard negatives of each, -1 for none; once mined."""
@@ -141,15 +141,15 @@ class EmbeddingDataModule(LightningDataModule):
         """Whether batches keep a file's rows together, once the data is read."""
         self.by_topic = False
         """Whether batches are made by topic, once the data is read."""
-        self.topic_place: Ints | None = None
+        self.topic_position: Ints | None = None
         """(rows,) place of each training row in an order of topics, for ``topic_batches``."""
         self.num_workers = num_workers
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
         self.seed = seed
         self.position = (0, 0)
         """Epoch and index of the first batch that was not consumed yet."""
-        self.report: dict[str, Any] = {}
-        self.content: dict[str, str] = {}
+        self.counts: dict[str, Any] = {}
+        self.digests: dict[str, str] = {}
         """The digest of each file that was read, by its path."""
         self._encoder: Encoder | None = None
         self._loaded_for: tuple[str, ...] = ()
@@ -187,7 +187,7 @@ class EmbeddingDataModule(LightningDataModule):
             assert table.answer is not None
             self.question_texts, self.answer_texts = table.question, table.answer
         else:
-            self.report = {
+            self.counts = {
                 "rows_read": reading.rows,
                 "rows_valid": reading.valid,
                 "rows_skipped": reading.skipped,
@@ -208,91 +208,93 @@ class EmbeddingDataModule(LightningDataModule):
                 own, own_rows, _ = self._read(self.validation_jsonl, settings, True)
                 sides = sides_of_two(table, rows, own, own_rows, self.positive)
             self.tokens = sides.tokens
-            self.report["train_examples"], self.report["eval_examples"] = sides.rows
+            self.counts["train_examples"], self.counts["eval_examples"] = sides.rows
             self._load_pairs(sides, table, encoder, needs_labels, fits=stage == "fit")
         measures = ("validate", "test")
         self._loaded_for = (stage,) if predicting else ("fit", *measures)[stage != "fit" :]
 
     def _read(
         self, path: str, settings: ReadSettings, drop_duplicates: bool
-    ) -> tuple[Table, Ints, ReadReport]:
+    ) -> tuple[Table, Ints, ReadCounts]:
         """A table, its rows that are used, and what reading found."""
         refuse_pipe(path)
         table = read_table(path, settings, self.cache_dir, self.on_bad_rows)
         rows = table.kept(drop_duplicates=drop_duplicates)
         reading = table.report(drop_duplicates=drop_duplicates)
         log.info("%s", reading)
-        self.content[path] = table.content
+        self.digests[path] = table.digest
         return table, rows, reading
 
     def _load_pairs(
         self, sides: Sides, table: Table, encoder: Encoder, needs_labels: bool, *, fits: bool
     ) -> None:
         train, validation = sides.train, sides.held_out
-        self.rows, self.validation_rows = train_rows(train, validation)
-        self.searched_rows = self.rows, self.validation_rows
-        self.task = retrieval_task(self.rows, self.validation_rows, validation.right)
-        self._held_out = validation.only(validation.right)
+        self.pairs, self.validation_pairs = train_rows(train, validation)
+        self.searched_pairs = self.pairs, self.validation_pairs
+        self.task = retrieval_task(self.pairs, self.validation_pairs, validation.relevant)
+        self._held_out = validation.only(validation.relevant)
         if train.label is None or not needs_labels:
-            self.validation_rows = self.validation_rows.only(validation.right)
+            self.validation_pairs = self.validation_pairs.only(validation.relevant)
         negatives = None
         if fits:
             if train.label is not None and not needs_labels:
                 right = labelled_right(train, self.input_jsonl)
-                train, self.rows = train.only(right), self.rows.only(right)
-                self.report["train_examples"] = len(np.unique(train.row))
-            self.trained_keys = np.unique(np.append(train.anchor_key, train.positive_key))
+                train, self.pairs = train.only(right), self.pairs.only(right)
+                self.counts["train_examples"] = len(np.unique(train.source_row))
+            self.trained_keys = np.unique(np.append(train.anchor_hash, train.positive_hash))
             negatives = train_negatives(table, train, validation)
             if negatives is not None:
                 negatives = coded(negatives, sides.train, validation)
-                self.rows = replace(self.rows, negatives=negatives)
+                self.pairs = replace(self.pairs, negatives=negatives)
         # With in-batch negatives a small batch costs more than a row that waits.
-        self.may_wait = 0.0 if needs_labels else MAY_WAIT
-        self.in_rows = needs_labels
-        self.draws = self.negatives_per_pair if needs_labels and self.rows.labels is None else 0
-        self.mines = self.mine_negatives and negatives is None and self.hard_negatives > 0
+        self.max_left_out = 0.0 if needs_labels else MAX_LEFT_OUT
+        self.pairwise_negatives = needs_labels
+        self.n_drawn_negatives = (
+            self.negatives_per_pair if needs_labels and self.pairs.labels is None else 0
+        )
+        self.mines_negatives = self.mine_negatives and negatives is None and self.hard_negatives > 0
         if self.mine_negatives and negatives is not None:
             some = np.count_nonzero(negatives.counts)
             log.log(
-                logging.WARNING if some < len(self.rows) / 2 else logging.INFO,
+                logging.WARNING if some < len(self.pairs) / 2 else logging.INFO,
                 "mine_negatives: none are mined, as the file names negatives for %d of %d training "
                 "pairs",
                 some,
-                len(self.rows),
+                len(self.pairs),
             )
         most = 0 if negatives is None else int(negatives.counts.max())
-        self.hard = min(self.hard_negatives, MINED if self.mines else most)
-        self._plan = self.topic_place = self.mined = None
+        self.n_hard_negatives = min(self.hard_negatives, MINED if self.mines_negatives else most)
+        self._plan = self.topic_position = self.mined = None
         self.by_topic, self.by_file = self.topic_batches is True, self.file_batches is True
         if self.topic_batches == "auto" and not (needs_labels or self.by_file):
-            self.by_topic = self.rows.one_answer and len(self.rows) >= ENOUGH_ROWS
+            self.by_topic = self.pairs.one_answer and len(self.pairs) >= ENOUGH_ROWS
             log.info(
                 "topic_batches auto: batches %s: %d training pairs, %.2f%% of the questions have "
                 "several answers",
                 "by topic" if self.by_topic else "not by topic",
-                len(self.rows),
-                100 * self.rows.several_answers,
+                len(self.pairs),
+                100 * self.pairs.several_answers,
             )
         if self.file_batches == "auto" and not (needs_labels or self.by_topic):
-            self.by_file = self.rows.of_whole_files
+            self.by_file = self.pairs.of_whole_files
             log.info(
                 "file_batches auto: a file's rows %s: %.0f%% of the training pairs have another of "
                 "their file",
                 "keep together" if self.by_file else "fall where they may",
-                100 * self.rows.share_a_file,
+                100 * self.pairs.share_a_file,
             )
-        used = (self.rows, self.validation_rows)
+        used = (self.pairs, self.validation_pairs)
         texts = {
             "questions": distinct_texts(*(rows.anchor for rows in used)),
-            " and ".join(trained_on(self.positive)): distinct_texts(
+            " and ".join(target_names(self.positive)): distinct_texts(
                 *(rows.positive for rows in used)
             ),
         }
-        self.report["texts_cut"] = cut_in_words(
+        self.counts["texts_cut"] = describe_truncation(
             encoder.max_seq_length,
             {name: float(self.tokens.cut[some].mean()) for name, some in texts.items()},
         )
-        log.info("%s", self.report["texts_cut"])
+        log.info("%s", self.counts["texts_cut"])
 
     @property
     def task_name(self) -> str:
@@ -331,40 +333,40 @@ class EmbeddingDataModule(LightningDataModule):
         rank, world_size = self._ranks()
         if self._plan is None or self._plan[0] != (epoch, world_size):
             plan = plan_epoch(
-                self.rows.anchor_key,
-                self.rows.positive_key,
+                self.pairs.anchor_id,
+                self.pairs.positive_id,
                 batch_size=self.global_batch_size,
                 seed=self.seed,
                 epoch=epoch,
-                topic_place=self.topic_place,
-                file=self.rows.file if self.by_file else None,
-                may_wait=self.may_wait,
+                topic_position=self.topic_position,
+                file=self.pairs.file_id if self.by_file else None,
+                max_left_out=self.max_left_out,
             )
             self._plan = (epoch, world_size), plan
         return EpochBatches(
-            self.rows,
+            self.pairs,
             self._plan[1],
             self.tokens,
             seed=self.seed,
             epoch=epoch,
             rank=rank,
             world_size=world_size,
-            negatives_per_pair=self.draws,
-            hard_negatives=0 if self.rows.negatives is None else self.hard,
-            in_rows=self.in_rows,
+            negatives_per_pair=self.n_drawn_negatives,
+            hard_negatives=0 if self.pairs.negatives is None else self.n_hard_negatives,
+            pairwise_negatives=self.pairwise_negatives,
         )
 
     def order_by_topic(self, place: Ints) -> None:
-        """Makes the batches of :attr:`topic_place`."""
-        self._plan, self.topic_place = None, place
+        """Makes the batches of :attr:`topic_position`."""
+        self._plan, self.topic_position = None, place
 
     def take_mined(self, found_RN: Ints) -> None:
         """Makes hard negatives of :attr:`mined`."""
         self.mined = found_RN
         if (found_RN >= 0).any():
-            rows = self.rows
-            negatives = Negatives.of_pairs(found_RN, rows.positive, rows.positive_key)
-            self.rows = replace(rows, negatives=negatives)
+            rows = self.pairs
+            negatives = Negatives.of_pairs(found_RN, rows.positive, rows.positive_id)
+            self.pairs = replace(rows, negatives=negatives)
 
     def batches_per_epoch(self, epochs: Iterable[int]) -> list[int]:
         """Global batches of each of some epochs, exactly."""
@@ -437,7 +439,7 @@ class EmbeddingDataModule(LightningDataModule):
                 epoch, index = epoch + 1, 0
         place, mined = (
             None if table is None else torch.from_numpy(table)
-            for table in (self.topic_place, self.mined)
+            for table in (self.topic_position, self.mined)
         )
         return {
             "epoch": epoch,
@@ -475,24 +477,24 @@ class EmbeddingDataModule(LightningDataModule):
         self.refuse_other_run(state_dict)
         self.position = (state_dict["epoch"], state_dict["batch"])
         place = state_dict.get("topic_place")
-        if self.by_topic and place is not None and len(place) == len(self.rows):
+        if self.by_topic and place is not None and len(place) == len(self.pairs):
             self.order_by_topic(place.numpy())
         mined = state_dict.get("mined")
-        if self.mines and mined is not None and len(mined) == len(self.rows):
+        if self.mines_negatives and mined is not None and len(mined) == len(self.pairs):
             self.take_mined(mined.numpy())
 
-    def _look_for(self, trained_keys: Keys) -> None:
+    def _look_for(self, trained_keys: Hashes) -> None:
         """Counts the questions to measure that were trained on, by themselves or an answer."""
         pairs = self._held_out
-        is_trained = np.isin(pairs.anchor_key, trained_keys)
-        is_trained |= np.isin(pairs.positive_key, trained_keys)
-        self.questions_trained_on = len(np.unique(pairs.anchor_key[is_trained]))
-        if self.questions_trained_on:
+        is_trained = np.isin(pairs.anchor_hash, trained_keys)
+        is_trained |= np.isin(pairs.positive_hash, trained_keys)
+        self.n_trained_on = len(np.unique(pairs.anchor_hash[is_trained]))
+        if self.n_trained_on:
             log.warning(
                 "%d of the %d questions were trained on, or an answer to them was: their figures "
                 "say nothing of new questions; the split of the run (--config config.yaml of its "
                 "folder) holds out what it held out",
-                self.questions_trained_on,
+                self.n_trained_on,
                 len(self.task.queries),
             )
 
@@ -513,5 +515,5 @@ class EmbeddingDataModule(LightningDataModule):
             "positive": self.positive,
             "topic_batches": self.by_topic,
             "file_batches": self.by_file,
-            "mine_negatives": self.mines,
+            "mine_negatives": self.mines_negatives,
         }

@@ -7,9 +7,9 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
-from embedft.data.pairs import RIGHT, Pairs, TrainRows
+from embedft.data.pairs import RELEVANT, Pairs, TrainRows
 from embedft.errors import InputError
-from embedft.table.keys import Ints, mixed, repeats
+from embedft.table.keys import Ints, combine_hashes, repeats
 from embedft.table.negatives import Negatives
 from embedft.table.table import Table
 
@@ -36,13 +36,13 @@ def draw_negatives(
     Raises:
         InputError: A row has no possible negative.
     """
-    right = rows.right
+    right = rows.pair_ids
 
     def wrong(anchors: Ints, drawn: Ints) -> NDArray[np.bool_]:
         """Where a drawn row may not serve as a negative."""
-        code = rows.pairs(rows.anchor_key[anchors], rows.positive_key[drawn])
+        code = rows.numbered(rows.anchor_id[anchors], rows.positive_id[drawn])
         place = np.minimum(np.searchsorted(right, code), len(right) - 1)
-        same_file = (rows.file[drawn] == rows.file[anchors]) & (rows.file[anchors] >= 0)
+        same_file = (rows.file_id[drawn] == rows.file_id[anchors]) & (rows.file_id[anchors] >= 0)
         return np.asarray((right[place] == code) | same_file)
 
     rng = np.random.default_rng([seed, *at])
@@ -74,18 +74,18 @@ def train_negatives(table: Table, train: Pairs, held_out: Pairs) -> Negatives | 
     """
     if table.negatives is None:
         return None
-    negatives = table.negatives.of(train.row)
+    negatives = table.negatives.of(train.source_row)
     owner = negatives.owner
     right_rows = np.arange(len(table))
     if table.label is not None:
-        right_rows = np.flatnonzero(table.label >= RIGHT)
-    right = [table.answer_key, *([] if table.context_key is None else [table.context_key])]
+        right_rows = np.flatnonzero(table.label >= RELEVANT)
+    right = [table.answer_hash, *([] if table.context_hash is None else [table.context_hash])]
     is_right = np.isin(
-        mixed(train.anchor_key[owner], negatives.key),
-        [mixed(table.question_key[right_rows], answer[right_rows]) for answer in right],
+        combine_hashes(train.anchor_hash[owner], negatives.key),
+        [combine_hashes(table.question_hash[right_rows], answer[right_rows]) for answer in right],
     )
-    is_held_out = ~is_right & np.isin(negatives.key, held_out.positive_key)
-    is_twice = repeats(mixed(owner.astype(np.uint64), negatives.key))
+    is_held_out = ~is_right & np.isin(negatives.key, held_out.positive_hash)
+    is_twice = repeats(combine_hashes(owner.astype(np.uint64), negatives.key))
     kept = negatives.only(~(is_right | is_held_out | is_twice))
     log.info(
         "hard negatives: %d for %d of %d pairs; left out: %d that are right answers to their "
@@ -101,7 +101,7 @@ def train_negatives(table: Table, train: Pairs, held_out: Pairs) -> Negatives | 
 
 def coded(negatives: Negatives, train: Pairs, validation: Pairs) -> Negatives:
     """The same with codes as of :func:`train_rows`; those that no positive equals have others."""
-    known = np.unique(np.concatenate([train.positive_key, validation.positive_key]))
+    known = np.unique(np.concatenate([train.positive_hash, validation.positive_hash]))
     place = np.searchsorted(known, negatives.key)
     is_known = known[np.minimum(place, len(known) - 1)] == negatives.key
     others = len(known) + np.unique(negatives.key, return_inverse=True)[1]

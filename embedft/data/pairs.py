@@ -9,19 +9,19 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from embedft.data.split import RowKeys
-from embedft.table.keys import Ints, Keys, Mask, codes
+from embedft.data.split import RowHashes
+from embedft.table.keys import Hashes, Ints, Mask, dense_ids
 from embedft.table.negatives import Negatives
 from embedft.table.settings import Positive
 from embedft.table.table import Table
 
 log = logging.getLogger(__name__)
 
-RIGHT = 0.5
+RELEVANT = 0.5
 """Label from which a positive is a right answer."""
 
 
-def trained_on(positive: Positive) -> list[str]:
+def target_names(positive: Positive) -> list[str]:
     """The kinds of texts that a question is trained to find, by name."""
     return ["answers", "contexts"] if positive == "both" else [f"{positive}s"]
 
@@ -33,41 +33,41 @@ class Pairs:
     Attributes:
         anchor: Text numbers of the questions.
         positive: Text numbers of the answers or contexts.
-        anchor_key: Keys of the normalised questions.
-        positive_key: Keys of the normalised answers or contexts.
-        file_key: Keys of the file names, 0 for none.
+        anchor_hash: Keys of the normalised questions.
+        positive_hash: Keys of the normalised answers or contexts.
+        file_hash: Keys of the file names, 0 for none.
         label: float64; None where the table has none.
-        row: Row of the table that the pair is of.
+        source_row: Row of the table that the pair is of.
     """
 
     anchor: Ints
     positive: Ints
-    anchor_key: Keys
-    positive_key: Keys
-    file_key: Keys
+    anchor_hash: Hashes
+    positive_hash: Hashes
+    file_hash: Hashes
     label: NDArray[np.float64] | None
-    row: Ints
+    source_row: Ints
 
     def __len__(self) -> int:
         return len(self.anchor)
 
     @property
-    def right(self) -> Mask:
+    def relevant(self) -> Mask:
         """(pairs,) the positive is a right answer."""
         if self.label is None:
             return np.ones(len(self), dtype=np.bool_)
-        return np.asarray(self.label >= RIGHT)
+        return np.asarray(self.label >= RELEVANT)
 
     def only(self, kept: Mask) -> Pairs:
         """Those that a (pairs,) mask keeps."""
         return Pairs(
             self.anchor[kept],
             self.positive[kept],
-            self.anchor_key[kept],
-            self.positive_key[kept],
-            self.file_key[kept],
+            self.anchor_hash[kept],
+            self.positive_hash[kept],
+            self.file_hash[kept],
             None if self.label is None else self.label[kept],
-            self.row[kept],
+            self.source_row[kept],
         )
 
     def after(self, texts: int) -> Pairs:
@@ -75,27 +75,27 @@ class Pairs:
         return replace(self, anchor=self.anchor + texts, positive=self.positive + texts)
 
 
-def row_keys(table: Table, rows: Ints) -> RowKeys:
+def row_hashes(table: Table, rows: Ints) -> RowHashes:
     """What ties some rows of a table."""
-    return RowKeys(
-        table.question_key[rows],
-        table.answer_key[rows],
-        table.file_key[rows],
-        None if table.context_key is None else table.context_key[rows],
+    return RowHashes(
+        table.question_hash[rows],
+        table.answer_hash[rows],
+        table.file_hash[rows],
+        None if table.context_hash is None else table.context_hash[rows],
     )
 
 
 def pairs_of(table: Table, rows: Ints, positive: Positive) -> Pairs:
     """The pairs of some rows: of each row the answer, the context if it has one, or both."""
-    columns: list[tuple[Ints, Ints, Keys]] = []
+    columns: list[tuple[Ints, Ints, Hashes]] = []
     if positive != "context":
         assert table.answer is not None
-        columns.append((rows, table.answer[rows], table.answer_key[rows]))
+        columns.append((rows, table.answer[rows], table.answer_hash[rows]))
     if positive != "answer":
         assert table.context is not None
-        assert table.context_key is not None
+        assert table.context_hash is not None
         owner = rows[table.context[rows] >= 0]
-        columns.append((owner, table.context[owner], table.context_key[owner]))
+        columns.append((owner, table.context[owner], table.context_hash[owner]))
     owner, text = (np.concatenate([column[place] for column in columns]) for place in (0, 1))
     key = np.concatenate([column[2] for column in columns])
     if len(columns) > 1:
@@ -104,11 +104,11 @@ def pairs_of(table: Table, rows: Ints, positive: Positive) -> Pairs:
     return Pairs(
         anchor=table.question[owner],
         positive=text,
-        anchor_key=table.question_key[owner],
-        positive_key=key,
-        file_key=table.file_key[owner],
+        anchor_hash=table.question_hash[owner],
+        positive_hash=key,
+        file_hash=table.file_hash[owner],
         label=None if table.label is None else table.label[owner],
-        row=owner,
+        source_row=owner,
     )
 
 
@@ -119,8 +119,8 @@ def train_rows(train: Pairs, validation: Pairs) -> tuple[TrainRows, TrainRows]:
     the held-out ones have none.
     """
     count = len(train)
-    anchor_key = codes(np.concatenate([train.anchor_key, validation.anchor_key]))
-    positive_key = codes(np.concatenate([train.positive_key, validation.positive_key]))
+    anchor_id = dense_ids(np.concatenate([train.anchor_hash, validation.anchor_hash]))
+    positive_id = dense_ids(np.concatenate([train.positive_hash, validation.positive_hash]))
     labels = validation_labels = None
     if train.label is not None:
         labels = train.label.astype(np.float32)
@@ -131,20 +131,20 @@ def train_rows(train: Pairs, validation: Pairs) -> tuple[TrainRows, TrainRows]:
         TrainRows(
             anchor=train.anchor,
             positive=train.positive,
-            anchor_key=anchor_key[:count],
-            positive_key=positive_key[:count],
-            file=codes(train.file_key),
+            anchor_id=anchor_id[:count],
+            positive_id=positive_id[:count],
+            file_id=dense_ids(train.file_hash),
             labels=labels,
-            row=train.row,
+            source_row=train.source_row,
         ),
         TrainRows(
             anchor=validation.anchor,
             positive=validation.positive,
-            anchor_key=anchor_key[count:],
-            positive_key=positive_key[count:],
-            file=np.full(len(validation), -1),
+            anchor_id=anchor_id[count:],
+            positive_id=positive_id[count:],
+            file_id=np.full(len(validation), -1),
             labels=validation_labels,
-            row=validation.row,
+            source_row=validation.source_row,
         ),
     )
 
@@ -161,22 +161,22 @@ class TrainRows:
     Attributes:
         anchor: (rows,) index of the anchor's text in the token store.
         positive: (rows,) index of the positive's text in the token store.
-        anchor_key: (rows,) equal where two anchors are the same text (normalised).
-        positive_key: (rows,) equal where two positives are the same text (normalised).
-        file: (rows,) equal where two rows come from one file; -1 where the row names none.
+        anchor_id: (rows,) equal where two anchors are the same text (normalised).
+        positive_id: (rows,) equal where two positives are the same text (normalised).
+        file_id: (rows,) equal where two rows come from one file; -1 where the row names none.
         labels: (rows,) float32, or None.
-        row: (rows,) which good row of the file the pair is of, from 0.
+        source_row: (rows,) which good row of the file the pair is of, from 0.
         negatives: Wrong answers that the file names, with keys among those of the positives; None
             where there are none.
     """
 
     anchor: Ints
     positive: Ints
-    anchor_key: Ints
-    positive_key: Ints
-    file: Ints
+    anchor_id: Ints
+    positive_id: Ints
+    file_id: Ints
     labels: NDArray[np.float32] | None
-    row: Ints
+    source_row: Ints
     negatives: Negatives | None = None
 
     def __len__(self) -> int:
@@ -187,31 +187,31 @@ class TrainRows:
         return TrainRows(
             self.anchor[kept],
             self.positive[kept],
-            self.anchor_key[kept],
-            self.positive_key[kept],
-            self.file[kept],
+            self.anchor_id[kept],
+            self.positive_id[kept],
+            self.file_id[kept],
             None if self.labels is None else self.labels[kept],
-            self.row[kept],
+            self.source_row[kept],
         )
 
     @cached_property
-    def right(self) -> Ints:
+    def pair_ids(self) -> Ints:
         """Ascending (anchor, positive) pairs of the rows, each as one number."""
-        return np.unique(self.pairs(self.anchor_key, self.positive_key))
+        return np.unique(self.numbered(self.anchor_id, self.positive_id))
 
     @cached_property
     def several_answers(self) -> float:
         """The share of distinct questions that have more than one answer, from 0 to 1."""
-        _, first = np.unique(self.row, return_index=True)  # a row may give two pairs
-        distinct = np.unique(self.pairs(self.anchor_key[first], self.positive_key[first]))
+        _, first = np.unique(self.source_row, return_index=True)  # a row may give two pairs
+        distinct = np.unique(self.numbered(self.anchor_id[first], self.positive_id[first]))
         _, answers = np.unique(distinct // self._width, return_counts=True)
         return float((answers > 1).sum() / max(1, len(answers)))
 
     @property
-    def have_wrong_answers(self) -> bool:
+    def can_draw_negatives(self) -> bool:
         """Whether each question has an answer of another row that is wrong to it."""
-        _, answers = np.unique(self.right // self._width, return_counts=True)
-        return int(answers.max(initial=0)) < len(np.unique(self.positive_key))
+        _, answers = np.unique(self.pair_ids // self._width, return_counts=True)
+        return int(answers.max(initial=0)) < len(np.unique(self.positive_id))
 
     @property
     def one_answer(self) -> bool:
@@ -221,8 +221,8 @@ class TrainRows:
     @cached_property
     def share_a_file(self) -> float:
         """The share of rows of the file whose ``file_name`` another names, too, from 0 to 1."""
-        _, first = np.unique(self.row, return_index=True)  # a row may give two pairs
-        files = self.file[first]
+        _, first = np.unique(self.source_row, return_index=True)  # a row may give two pairs
+        files = self.file_id[first]
         named = files[files >= 0]
         together = int((np.bincount(named)[named] > 1).sum()) if len(named) else 0
         return together / max(1, len(files))
@@ -232,19 +232,19 @@ class TrainRows:
         """Whether most rows have another of their file."""
         return self.share_a_file > 0.5
 
-    def right_of(self, batch: Ints) -> tuple[Ints, Ints]:
+    def relevant_in(self, batch: Ints) -> tuple[Ints, Ints]:
         """The right answers to some rows' questions: places in the batch, and keys."""
         width = self._width
-        first = np.searchsorted(self.right, self.anchor_key[batch] * width)
-        counts = np.searchsorted(self.right, (self.anchor_key[batch] + 1) * width) - first
+        first = np.searchsorted(self.pair_ids, self.anchor_id[batch] * width)
+        counts = np.searchsorted(self.pair_ids, (self.anchor_id[batch] + 1) * width) - first
         row = np.repeat(np.arange(len(batch)), counts)
         shift = np.repeat(first - (np.cumsum(counts) - counts), counts)
-        return row, self.right[shift + np.arange(len(row))] % width
+        return row, self.pair_ids[shift + np.arange(len(row))] % width
 
     @cached_property
     def _width(self) -> int:
-        return int(self.positive_key.max(initial=0)) + 1
+        return int(self.positive_id.max(initial=0)) + 1
 
-    def pairs(self, anchor_key: Ints, positive_key: Ints) -> Ints:
+    def numbered(self, anchor_id: Ints, positive_id: Ints) -> Ints:
         """Pairs of keys, each as one number."""
-        return anchor_key * self._width + positive_key
+        return anchor_id * self._width + positive_id

@@ -8,7 +8,7 @@ import numpy as np
 
 from embedft.table.keys import Ints, Mask, connected, repeats
 
-MAY_WAIT = 0.05
+MAX_LEFT_OUT = 0.05
 """Share of the rows that an epoch may leave out, so that frequent texts don't make batches small.
 
 In MedQuAD one answer stands in 348 of 16,359 rows: as many batches would hold 42 rows each.
@@ -17,34 +17,34 @@ In MedQuAD one answer stands in 348 of 16,359 rows: as many batches would hold 4
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """The global batches of one epoch: batch i is ``rows[offsets[i]:offsets[i + 1]]``."""
+    """The global batches of one epoch: batch i is ``pairs[offsets[i]:offsets[i + 1]]``."""
 
-    rows: Ints
+    pairs: Ints
     offsets: Ints
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> Ints:
-        return self.rows[self.offsets[index] : self.offsets[index + 1]]
+        return self.pairs[self.offsets[index] : self.offsets[index + 1]]
 
 
 def plan_epoch(
-    anchor_key: Ints,
-    positive_key: Ints,
+    anchor_id: Ints,
+    positive_id: Ints,
     *,
     batch_size: int,
     seed: int,
     epoch: int,
-    topic_place: Ints | None = None,
+    topic_position: Ints | None = None,
     file: Ints | None = None,
-    may_wait: float = 0.0,
+    max_left_out: float = 0.0,
 ) -> BatchPlan:
     """Plans one epoch: each row once, no batch with the same anchor or positive text twice.
 
     A text that stands in more rows than there are full batches needs more, smaller ones; or, as far
-    as ``may_wait`` allows, some of its rows wait for another epoch. They take turns, or, in batches
-    by topic or file, where a row may find no batch without its text, wait by chance.
+    as ``max_left_out`` allows, some of its rows wait for another epoch. They take turns, or, in
+    batches by topic or file, where a row may find no batch without its text, wait by chance.
 
     Rows that are tied by shared texts are dealt out to consecutive batches like cards, which keeps
     them apart without search; only ties longer than the number of batches need a repair.
@@ -55,29 +55,29 @@ def plan_epoch(
     is a random one of pieces of files, each an eighth of a batch at most.
 
     Args:
-        anchor_key: (rows,) equal numbers for equal anchors, from 0.
-        positive_key: (rows,) equal numbers for equal positives, from 0.
+        anchor_id: (rows,) equal numbers for equal anchors, from 0.
+        positive_id: (rows,) equal numbers for equal positives, from 0.
         batch_size: Rows a batch, those of all ranks together.
         seed: Seed of the run.
         epoch: Epoch, from 0.
-        topic_place: (rows,) place of each row in an order of topics; None for batches at random.
+        topic_position: (rows,) place of each row in an order of topics; None for batches at random.
         file: (rows,) equal where two rows are of one file, -1 where a row names none; None where it
             does not matter. Topics go before files.
-        may_wait: Share of the rows that may be left out, from 0 to below 1.
+        max_left_out: Share of the rows that may be left out, from 0 to below 1.
     """
-    rows, size = len(anchor_key), batch_size
+    rows, size = len(anchor_id), batch_size
     rng = np.random.default_rng([seed, epoch])
-    if topic_place is not None:
-        order = _by_topic(topic_place, max(1, size // _PIECES), size, rng)
+    if topic_position is not None:
+        order = _by_topic(topic_position, max(1, size // _PIECES), size, rng)
     elif file is not None:
         order = _by_file(file, max(1, size // _PIECES), rng)
     else:
-        order = _order(anchor_key, positive_key, rng)
+        order = _order(anchor_id, positive_id, rng)
 
     full = -(-rows // size)
-    count = _batches((anchor_key, positive_key), full, may_wait * rows)
+    count = _batches((anchor_id, positive_id), full, max_left_out * rows)
     chosen = np.arange(rows)
-    for key in (anchor_key, positive_key):
+    for key in (anchor_id, positive_id):
         chosen = _in_turn(chosen, key, count, seed, epoch)
     if len(chosen) < rows:
         order = order[np.isin(order, chosen)]
@@ -88,11 +88,11 @@ def plan_epoch(
         sizes = len(order) // count + (np.arange(count) < len(order) % count)
     shuffled = np.append(rng.permutation(count - 1), count - 1)  # a short batch stays the last
     batch_of = np.zeros(rows, dtype=np.int64)
-    in_stretches = topic_place is not None or file is not None
+    in_stretches = topic_position is not None or file is not None
     dealt = np.repeat(np.arange(count), sizes) if in_stretches else _dealt(sizes)
     batch_of[order] = shuffled[dealt]
-    more = may_wait * rows - (rows - len(order)) if in_stretches else 0.0
-    waits = _repair(batch_of, order, (anchor_key, positive_key), size, more, rng)
+    more = max_left_out * rows - (rows - len(order)) if in_stretches else 0.0
+    waits = _repair(batch_of, order, (anchor_id, positive_id), size, more, rng)
     if len(waits):
         order = order[np.isin(order, waits, invert=True)]
 
@@ -102,14 +102,14 @@ def plan_epoch(
     return BatchPlan(by_batch, np.concatenate([[0], np.cumsum(counts)]))
 
 
-def _batches(keys: tuple[Ints, Ints], full: int, may_wait: float) -> int:
+def _batches(keys: tuple[Ints, Ints], full: int, max_left_out: float) -> int:
     """The least number of batches, at least ``full``, in which no more rows have to wait."""
     repeated = np.concatenate([np.bincount(key) for key in keys])
     repeated = repeated[repeated > full]
     few, enough = full, int(repeated.max(initial=full))
     while few < enough:
         middle = (few + enough) // 2
-        if np.maximum(repeated - middle, 0).sum() <= may_wait:
+        if np.maximum(repeated - middle, 0).sum() <= max_left_out:
             enough = middle
         else:
             few = middle + 1
@@ -136,16 +136,16 @@ def _dealt(sizes: Ints) -> Ints:
     return np.concatenate([np.flatnonzero(sizes > turn) for turn in range(sizes.max())])
 
 
-def _order(anchor_key: Ints, positive_key: Ints, rng: np.random.Generator) -> Ints:
+def _order(anchor_id: Ints, positive_id: Ints, rng: np.random.Generator) -> Ints:
     """A random order in which tied rows are neighbours, above all those of a frequent text."""
-    rows = len(anchor_key)
+    rows = len(anchor_id)
     shuffled = rng.permutation(rows)
-    component = connected(anchor_key, positive_key)
+    component = connected(anchor_id, positive_id)
     if np.array_equal(component, np.arange(rows)):
         return shuffled
-    anchors, positives = np.bincount(anchor_key), np.bincount(positive_key)
-    by_anchor = anchors[anchor_key] >= positives[positive_key]
-    text = np.where(by_anchor, anchor_key, len(anchors) + positive_key)
+    anchors, positives = np.bincount(anchor_id), np.bincount(positive_id)
+    by_anchor = anchors[anchor_id] >= positives[positive_id]
+    text = np.where(by_anchor, anchor_id, len(anchors) + positive_id)
     high = rng.integers(2**32, size=rows, dtype=np.uint64)[component]
     low = rng.integers(2**32, size=len(anchors) + len(positives), dtype=np.uint64)[text]
     place = (high << np.uint64(32)) | low  # two ties that fall together by chance do no harm
@@ -183,7 +183,7 @@ def _repair(
     order: Ints,
     keys: tuple[Ints, Ints],
     size: int,
-    may_wait: float,
+    max_left_out: float,
     rng: np.random.Generator,
 ) -> Ints:
     """Moves each row whose text already stands in its batch to a batch with room, in place.
@@ -210,7 +210,7 @@ def _repair(
     tries = 0
     while len(homeless):
         if tries == _ROUNDS or not room.any():
-            if len(homeless) <= may_wait:
+            if len(homeless) <= max_left_out:
                 break
             most_repeated = max(int(np.bincount(key[homeless]).max()) for key in keys)
             new = max(-(-len(homeless) // size), most_repeated)

@@ -8,12 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from embedft.errors import InputError
-from embedft.table.keys import NO_KEY, Ints, Keys, Mask, codes, connected, mixed, text_keys
+from embedft.table.keys import (
+    NO_HASH,
+    Hashes,
+    Ints,
+    Mask,
+    combine_hashes,
+    connected,
+    dense_ids,
+    text_hashes,
+)
 from embedft.table.record import Record, normalize_name, normalize_text
 
 
 @dataclass(frozen=True, slots=True)
-class RowKeys:
+class RowHashes:
     """What ties rows: (rows,) keys of the normalised texts and of the file names, 0 for none.
 
     Attributes:
@@ -23,10 +32,10 @@ class RowKeys:
         context: Of the contexts; None where they are not trained on and so tie nothing.
     """
 
-    question: Keys
-    answer: Keys
-    file: Keys
-    context: Keys | None = None
+    question: Hashes
+    answer: Hashes
+    file: Hashes
+    context: Hashes | None = None
 
     def __len__(self) -> int:
         return len(self.question)
@@ -49,41 +58,41 @@ class Split:
         )
 
 
-def row_keys(records: Sequence[Record], with_context: bool) -> RowKeys:
+def row_hashes(records: Sequence[Record], with_context: bool) -> RowHashes:
     """The keys that tie rows: question, answer, file name, and context if trained on."""
 
-    def normalized(name: str) -> Keys:
-        return text_keys(normalize_text(getattr(record, name)) for record in records)
+    def normalized(name: str) -> Hashes:
+        return text_hashes(normalize_text(getattr(record, name)) for record in records)
 
-    return RowKeys(
+    return RowHashes(
         normalized("question"),
         normalized("answer"),
-        text_keys(normalize_name(record.file_name) for record in records),
+        text_hashes(normalize_name(record.file_name) for record in records),
         normalized("context") if with_context else None,
     )
 
 
-def leak_groups(keys: RowKeys) -> Ints:
+def leak_groups(keys: RowHashes) -> Ints:
     """(rows,) the first row of each row's group: connected components under shared keys.
 
     Answers and contexts are looked for alike, so one row's answer may be another's context.
     """
-    question, file = codes(keys.question), codes(keys.file)
+    question, file = dense_ids(keys.question), dense_ids(keys.file)
     if keys.context is None:
-        return connected(question, codes(keys.answer), file)
+        return connected(question, dense_ids(keys.answer), file)
     rows = np.arange(len(keys))  # each twice: with its answer, and with its context
     no_ties = np.full(len(rows), -1)
-    passage = codes(np.append(keys.answer, keys.context))
+    passage = dense_ids(np.append(keys.answer, keys.context))
     columns = (np.append(rows, rows), np.append(question, no_ties), np.append(file, no_ties))
     return connected(passage, *columns)[: len(rows)]
 
 
-def wrong_share(train_split: float) -> InputError:
+def train_split_error(train_split: float) -> InputError:
     """What is said of a share that is out of range."""
     return InputError(f"train_split: is {train_split}, must lie between 0 and 1 (usual: 0.9)")
 
 
-def split_rows(keys: RowKeys, train_split: float, seed: int) -> Split:
+def split_rows(keys: RowHashes, train_split: float, seed: int) -> Split:
     """Splits rows into training and validation without a shared file, question or answer.
 
     Groups are taken in the order of a seeded hash of their texts, so the split is the same on every
@@ -99,7 +108,7 @@ def split_rows(keys: RowKeys, train_split: float, seed: int) -> Split:
         InputError: The share is out of range, or the rows are too few or all tied together.
     """
     if not 0 < train_split < 1:
-        raise wrong_share(train_split)
+        raise train_split_error(train_split)
     rows = len(keys)
     too_small = "; add rows, or give a set of your own with --data.validation_jsonl"
     if rows < 3:
@@ -146,12 +155,12 @@ def split_records(
     records: Sequence[Record], train_split: float, seed: int, with_context: bool = False
 ) -> Split:
     """:func:`split_rows` of records."""
-    return split_rows(row_keys(records, with_context), train_split, seed)
+    return split_rows(row_hashes(records, with_context), train_split, seed)
 
 
-def _group_hashes(keys: RowKeys, group: Ints, seed: int) -> Keys:
+def _group_hashes(keys: RowHashes, group: Ints, seed: int) -> Hashes:
     """(rows,) at a group's first row the smallest hash of its rows, whatever their order."""
-    hashes = mixed(np.array([seed % 2**64], dtype=np.uint64), keys.question, keys.answer)
+    hashes = combine_hashes(np.array([seed % 2**64], dtype=np.uint64), keys.question, keys.answer)
     least = np.full(len(group), np.iinfo(np.uint64).max, dtype=np.uint64)
     np.minimum.at(least, group, hashes)
     return least
@@ -173,7 +182,7 @@ def fitting(sizes: Ints, target: int) -> Ints:
     return np.concatenate(taken) if taken else places
 
 
-def drop_leaking_rows(train: RowKeys, validation: RowKeys) -> tuple[Mask, int]:
+def drop_leaking_rows(train: RowHashes, validation: RowHashes) -> tuple[Mask, int]:
     """Finds the training rows whose texts do not stand in a validation set of one's own.
 
     Returns:
@@ -184,9 +193,9 @@ def drop_leaking_rows(train: RowKeys, validation: RowKeys) -> tuple[Mask, int]:
     passages = validation.answer
     if validation.context is not None:
         passages = np.append(passages, validation.context)
-    passages = passages[passages != NO_KEY]
+    passages = passages[passages != NO_HASH]
     leaks = np.isin(train.question, validation.question) | np.isin(train.answer, passages)
     if train.context is not None:
         leaks |= np.isin(train.context, passages)
-    same_file = ~leaks & (train.file != NO_KEY) & np.isin(train.file, validation.file)
+    same_file = ~leaks & (train.file != NO_HASH) & np.isin(train.file, validation.file)
     return ~leaks, int(same_file.sum())

@@ -29,20 +29,20 @@ def retrieval_task(train: TrainRows, validation: TrainRows, right: Mask) -> Retr
             "by --validation_jsonl, or hold others out by --data.split_seed 1"
         )
     text = np.concatenate([train.positive, validation.positive])
-    key = np.concatenate([train.positive_key, validation.positive_key])
+    key = np.concatenate([train.positive_id, validation.positive_id])
     first = np.full(int(key.max()) + 1, len(key))
     np.minimum.at(first, key, np.arange(len(key)))
-    corpus_keys = np.flatnonzero(first < len(key))
+    corpus_ids = np.flatnonzero(first < len(key))
     rows = np.flatnonzero(right)
-    first_row = first_equal(validation.anchor_key[rows])
+    first_row = first_equal(validation.anchor_id[rows])
     is_query = first_row == np.arange(len(rows))
     query = (np.cumsum(is_query) - 1)[first_row]
-    place = np.searchsorted(corpus_keys, validation.positive_key[rows])
-    query, place = np.divmod(np.unique(query * len(corpus_keys) + place), len(corpus_keys))
+    place = np.searchsorted(corpus_ids, validation.positive_id[rows])
+    query, place = np.divmod(np.unique(query * len(corpus_ids) + place), len(corpus_ids))
     return RetrievalTask(
         queries=validation.anchor[rows[is_query]],
-        corpus=text[first[corpus_keys]],
-        corpus_keys=corpus_keys,
+        corpus=text[first[corpus_ids]],
+        corpus_ids=corpus_ids,
         relevant=Relevant(place, np.append(0, np.cumsum(np.bincount(query)))),
-        source_rows=validation.row[rows[is_query]],
+        source_rows=validation.source_row[rows[is_query]],
     )

@@ -11,7 +11,7 @@ import numpy as np
 from embedft.errors import InputError
 from embedft.table.jsonl import stream_records
 from embedft.table.keys import Ints
-from embedft.table.read_report import ReadReport
+from embedft.table.read_report import ReadCounts
 from embedft.table.record import Record
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def stream_rows(data: EmbeddingDataModule, path: str | None = None) -> Iterator[
     path = path or data.input_jsonl
     digest = hashlib.sha256()
     yield from stream_records(
-        path, ReadReport(path), context_required=data.positive == "context", digest=digest
+        path, ReadCounts(path), context_required=data.positive == "context", digest=digest
     )
-    if not digest.hexdigest().startswith(data.content[path]):
+    if not digest.hexdigest().startswith(data.digests[path]):
         raise InputError(
             f"{path}: was changed while it was in use, so its rows can't be named; bring the file "
             "of before back, or start again with this one"
@@ -53,7 +53,7 @@ def query_rows(data: EmbeddingDataModule) -> list[Record]:
 
 def ids_of(data: EmbeddingDataModule, pairs: Ints) -> list[str]:
     """The ids of some training pairs' rows."""
-    wanted = set(data.rows.row[pairs].tolist())
+    wanted = set(data.pairs.source_row[pairs].tolist())
     return [row.id for index, row in enumerate(stream_rows(data)) if index in wanted]
 
 
@@ -63,16 +63,16 @@ def documents(data: EmbeddingDataModule, places: Iterable[int]) -> dict[int, Doc
     texts = np.fromiter(place_of, dtype=np.int64)
     found: dict[int, Document] = {}
     for rows, path in (
-        (data.searched_rows[0], data.input_jsonl),
-        (data.searched_rows[1], data.validation_jsonl),
+        (data.searched_pairs[0], data.input_jsonl),
+        (data.searched_pairs[1], data.validation_jsonl),
     ):
         pairs_of_row: dict[int, list[int]] = {}
         for pair in np.flatnonzero(np.isin(rows.positive, texts)).tolist():
-            pairs_of_row.setdefault(int(rows.row[pair]), []).append(pair)
+            pairs_of_row.setdefault(int(rows.source_row[pair]), []).append(pair)
         for index, row in enumerate(stream_rows(data, path)) if pairs_of_row else ():
             for pair in pairs_of_row.get(index, ()):
                 # Of a row that gives both, the context comes second.
-                second = pair > 0 and rows.row[pair - 1] == index
+                second = pair > 0 and rows.source_row[pair - 1] == index
                 is_context = data.positive == "context" or second
                 text = row.context if is_context else row.answer
                 place = place_of[int(rows.positive[pair])]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embedft.data.pairs import Pairs, pairs_of, row_keys
+from embedft.data.pairs import Pairs, pairs_of, row_hashes
 from embedft.data.split import all_held_out, drop_leaking_rows, split_rows
 from embedft.errors import InputError
 from embedft.table.keys import Ints, Mask
@@ -56,7 +56,7 @@ def split_sides(
     Raises:
         InputError: The rows can't be split so.
     """
-    keys = row_keys(table, rows)
+    keys = row_hashes(table, rows)
     if may_hold_out_all and train_split == 0:
         split = all_held_out(len(keys))
     else:
@@ -83,7 +83,7 @@ def sides_of_two(table: Table, rows: Ints, own: Table, own_rows: Ints, positive:
     Raises:
         InputError: Too few rows are left to train on.
     """
-    stays, same_file = drop_leaking_rows(row_keys(table, rows), row_keys(own, own_rows))
+    stays, same_file = drop_leaking_rows(row_hashes(table, rows), row_hashes(own, own_rows))
     train = rows[stays]
     if len(train) < 2:
         raise InputError(
@@ -118,7 +118,7 @@ def labelled_right(train: Pairs, path: str) -> Mask:
     Raises:
         InputError: Fewer than two are.
     """
-    right = train.right
+    right = train.relevant
     count = np.count_nonzero(right)
     log.info("labels: %d pairs below 0.5 are not trained on", len(train) - count)
     if count < 2:

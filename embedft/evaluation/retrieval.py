@@ -60,15 +60,15 @@ class RetrievalTask:
     Attributes:
         queries: (queries,) text indices of the distinct held-out questions.
         corpus: (documents,) text indices of all distinct answers of the set.
-        corpus_keys: (documents,) ascending keys of those answers. Equal normalised texts have the
-            same key and are one document.
+        corpus_ids: (documents,) ascending ids of those answers. Equal normalised texts have the
+            same id and are one document.
         relevant: For each query the corpus indices of its relevant answers, at least one.
         source_rows: (queries,) index, from 0, of the good row of the file that holds the query.
     """
 
     queries: NDArray[np.int64]
     corpus: NDArray[np.int64]
-    corpus_keys: NDArray[np.int64]
+    corpus_ids: NDArray[np.int64]
     relevant: Sequence[NDArray[np.int64]]
     source_rows: NDArray[np.int64]
 

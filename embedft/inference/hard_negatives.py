@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.pairs import RIGHT, TrainRows
+from embedft.data.pairs import RELEVANT, TrainRows
 from embedft.encoder.encoder import Encoder
 from embedft.inference.embed import Embeddings, embed_distinct
-from embedft.table.keys import Ints, Keys, connected, first_equal
+from embedft.table.keys import Hashes, Ints, connected, first_equal
 from embedft.table.negatives import MINED
 from embedft.tools.progress import progress
 
@@ -91,7 +91,7 @@ def find_pair_negatives(
     rows_A: Ints,
     anchors_AD: Tensor,
     positives_of: Callable[[Ints], Tensor],
-    positive_key_R: Ints | Keys,
+    positive_key_R: Ints | Hashes,
     group_R: Ints,
     *,
     count: int,
@@ -142,7 +142,7 @@ def mine_negatives(
     """
     embedded = found_RN = None
     if trainer.is_global_zero:
-        rows = data.rows
+        rows = data.pairs
         texts = np.concatenate([rows.anchor, rows.positive, data.task.texts])
         embedded = embed_distinct(
             encoder, data.tokens, texts, data.eval_batch_size, trainer, "embedding for mining"
@@ -164,11 +164,11 @@ def _search(rows: TrainRows, embedded: Embeddings, device: torch.device) -> Ints
         np.arange(len(rows)),
         torch.from_numpy(embedded.lookup(rows.anchor)).to(device),
         lambda some: torch.from_numpy(embedded.lookup(rows.positive[some])).to(device),
-        rows.positive_key,
-        connected(rows.anchor_key, rows.positive_key, rows.file),
+        rows.positive_id,
+        connected(rows.anchor_id, rows.positive_id, rows.file_id),
         count=MINED,
         relative_margin=RELATIVE_MARGIN,
     )
     if rows.labels is not None:
-        found_RN[rows.labels < RIGHT] = -1
+        found_RN[rows.labels < RELEVANT] = -1
     return found_RN

@@ -24,7 +24,7 @@ from embedft.inference.embed import embed_texts, one_device_trainer
 from embedft.inference.embedding_file import EmbeddingFile, embedding_fingerprint
 from embedft.table.jsonl import OnBadRows, refuse_pipe, stream_records
 from embedft.table.keys import Ints, first_equal
-from embedft.table.read_report import ReadReport
+from embedft.table.read_report import ReadCounts
 from embedft.table.record import Record
 from embedft.table.settings import default_cache_dir, read_settings
 from embedft.table.table import Table, read_table
@@ -206,7 +206,7 @@ class SearchIndex:
         return bool(self._index.ntotal == len(self) and self._offsets[-1] == size)
 
     def _build(self, table: Table, made_of: dict[str, Any]) -> None:
-        key = table.answer_key if self.field == "answer" else table.context_key
+        key = table.answer_hash if self.field == "answer" else table.context_hash
         texts = table.answer if self.field == "answer" else table.context
         assert key is not None
         assert texts is not None
@@ -258,7 +258,7 @@ class SearchIndex:
 
     def _records(self) -> Iterator[Record]:
         path = self.input_jsonl
-        return stream_records(path, ReadReport(path), context_required=self.field == "context")
+        return stream_records(path, ReadCounts(path), context_required=self.field == "context")
 
 
 def check_top_k(top_k: int) -> None:

@@ -94,7 +94,7 @@ def pair_topic_positions(
     """
     places = None
     if trainer.is_global_zero:
-        anchor, positive = data.rows.anchor, data.rows.positive
+        anchor, positive = data.pairs.anchor, data.pairs.positive
         embedded = known or embed_distinct(
             encoder,
             data.tokens,

@@ -105,7 +105,7 @@ def collect(
     facts: dict[str, Any] = {"pairs": data.input_jsonl}
     if data.validation_jsonl is not None:
         facts["validation set"] = data.validation_jsonl
-    facts |= {name.replace("_", " "): value for name, value in data.report.items()}
+    facts |= {name.replace("_", " "): value for name, value in data.counts.items()}
     facts |= {
         "held-out questions": len(data.task.queries),
         "distinct answers they are searched in": len(data.task.corpus),

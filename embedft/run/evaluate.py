@@ -59,7 +59,7 @@ def evaluate_and_report(
         trainer.test(module, datamodule=data, verbose=False)
         note("base", 0)
         gain = paired_bootstrap(query_results["base"].ndcg, query_results["best"].ndcg)
-        evaluations["best"] |= {"gain": gain._asdict(), "trained_on": data.questions_trained_on}  # type: ignore[operator]
+        evaluations["best"] |= {"gain": gain._asdict(), "trained_on": data.n_trained_on}  # type: ignore[operator]
     if trainer.is_global_zero:
         report_data = collect(data, evaluations, query_results, query_rows(data), settings=settings)
         columns = {"base": evaluations["base"], "checkpoint": evaluations.get("best")}

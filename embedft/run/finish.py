@@ -85,7 +85,7 @@ def finish_run(
             hub_id=module.encoder.base.hub_id,
             embedding_dim=module.encoder.embedding_dim,
             max_seq_length=module.encoder.max_seq_length,
-            data=data.report,
+            data=data.counts,
             hyperparameters=hyperparameters | {"base_share": evaluation.get("base_share", 0.0)},
             base=evaluations.get("base"),
             tuned=evaluation,
@@ -105,7 +105,7 @@ def finish_run(
         module.encoder.restore_base_weights()
     elif trainer.is_global_zero:
         load_weights(module.encoder, read_checkpoint(best), best)
-    results = {**evaluations, "best_model": recommended, "data": data.report}
+    results = {**evaluations, "best_model": recommended, "data": data.counts}
     forgetting = ""
     if data.guard_jsonl is not None and recommended is evaluations.get("base"):
         forgetting = "Nothing is forgotten elsewhere: the best model is the base model."

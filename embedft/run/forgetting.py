@@ -33,7 +33,7 @@ def check_forgetting(data: EmbeddingDataModule, encoder: Encoder) -> None:
         return
     forgetting_set = _forgetting_data(data)
     forgetting_set.load(encoder, False, "test")
-    if forgetting_set.content[data.guard_jsonl] == data.content[data.input_jsonl]:
+    if forgetting_set.digests[data.guard_jsonl] == data.digests[data.input_jsonl]:
         raise InputError(
             f"--data.guard_jsonl: {data.guard_jsonl} holds the pairs that are trained on; give "
             "pairs of another field"

@@ -106,7 +106,7 @@ class MetricsLog(Callback):
         batch_idx: int,
     ) -> None:
         """Counts pairs and tokens; every ``log_every_n_steps`` steps writes a line."""
-        self._pairs += len(batch.rows) * trainer.world_size
+        self._pairs += len(batch.pairs) * trainer.world_size
         self._tokens += len(batch.input_ids) * trainer.world_size
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if trainer.global_step == self._step or trainer.global_step % every:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedft.table.jsonl import lines_of
-from embedft.table.keys import Ints, Keys, Mask, mixed, text_keys
+from embedft.table.keys import Hashes, Ints, Mask, combine_hashes, text_hashes
 from embedft.table.read_report import MAX_REPORTED
 from embedft.table.record import RowError, normalize_name, normalize_text, parse_row
 from embedft.table.settings import ReadSettings
@@ -32,18 +32,18 @@ class Block:
         question: (good rows,) which text of the block the question is.
         answer: (good rows,) likewise; -1 where it is not tokenised.
         context: (good rows,) likewise; -1 where there is none.
-        question_key: (good rows,) key of the normalised question.
-        answer_key: (good rows,) key of the normalised answer.
-        context_key: (good rows,) key of the normalised context, 0 where there is none.
-        file_key: (good rows,) key of the file name, 0 where there is none.
-        row_key: (good rows,) key of every field but ``id``.
-        id_key: (good rows,) key of the row's own id, 0 where it has none.
+        question_hash: (good rows,) key of the normalised question.
+        answer_hash: (good rows,) key of the normalised answer.
+        context_hash: (good rows,) key of the normalised context, 0 where there is none.
+        file_hash: (good rows,) key of the file name, 0 where there is none.
+        row_hash: (good rows,) key of every field but ``id``.
+        id_hash: (good rows,) key of the row's own id, 0 where it has none.
         line: (good rows,) line in the block, from 1.
         label: (good rows,) float64, NaN where there is none.
         negatives: (good rows,) how many negatives the row has, of those that are tokenised.
         negative: (negatives of all rows,) which text of the block each is.
-        negative_key: (negatives of all rows,) keys of the normalised negatives.
-        text_key: (texts,) keys of the exact texts with their prompts.
+        negative_hash: (negatives of all rows,) keys of the normalised negatives.
+        text_hash: (texts,) keys of the exact texts with their prompts.
         ids: (total,) uint16 or int32, the ids of the distinct texts one after the other.
         lengths: (texts,) int32, tokens a text.
         cut: (texts,) the text was longer than ``max_seq_length``.
@@ -57,18 +57,18 @@ class Block:
     question: Ints
     answer: Ints
     context: Ints
-    question_key: Keys
-    answer_key: Keys
-    context_key: Keys
-    file_key: Keys
-    row_key: Keys
-    id_key: Keys
+    question_hash: Hashes
+    answer_hash: Hashes
+    context_hash: Hashes
+    file_hash: Hashes
+    row_hash: Hashes
+    id_hash: Hashes
     line: Ints
     label: NDArray[np.float64]
     negatives: Ints
     negative: Ints
-    negative_key: Keys
-    text_key: Keys
+    negative_hash: Hashes
+    text_hash: Hashes
     ids: NDArray[np.generic]
     lengths: NDArray[np.int32]
     cut: Mask
@@ -114,19 +114,19 @@ class BlockReader:
                 labels.append(math.nan)
             else:
                 labels.append(record.label + 0.0)  # -0.0 is 0.0
-        own_negatives = text_keys(repr(some) if some else "" for some in negatives)
+        own_negatives = text_hashes(repr(some) if some else "" for some in negatives)
         if not self.settings.negatives:
             negatives = [()] * len(negatives)
         wrong = [place_of.setdefault(text, len(place_of)) for some in negatives for text in some]
         negative = np.array(wrong, dtype=np.int64)
         texts = list(place_of)
-        exact = text_keys(texts)
-        normal = text_keys(map(normalize_text, texts))
+        exact = text_hashes(texts)
+        normal = text_hashes(map(normalize_text, texts))
         question, answer, context, file = np.array(fields, dtype=np.int64).reshape(-1, 4).T
         names, name = np.unique(file, return_inverse=True)
-        file_key = text_keys(normalize_name(texts[place]) for place in names.tolist())[name]
+        file_hash = text_hashes(normalize_name(texts[place]) for place in names.tolist())[name]
         label = np.array(labels, dtype=np.float64)
-        numbers, text_key, tokens = self._tokenize(
+        numbers, text_hash, tokens = self._tokenize(
             texts, exact, question, answer, context, negative
         )
         return Block(
@@ -138,11 +138,11 @@ class BlockReader:
             question=numbers[0],
             answer=numbers[1],
             context=numbers[2],
-            question_key=normal[question],
-            answer_key=normal[answer],
-            context_key=normal[context],
-            file_key=file_key,
-            row_key=mixed(
+            question_hash=normal[question],
+            answer_hash=normal[answer],
+            context_hash=normal[context],
+            file_hash=file_hash,
+            row_hash=combine_hashes(
                 exact[question],
                 exact[answer],
                 exact[context],
@@ -150,13 +150,13 @@ class BlockReader:
                 label.view(np.uint64),
                 own_negatives,
             ),
-            id_key=text_keys(ids),
+            id_hash=text_hashes(ids),
             line=np.array(good_lines, dtype=np.int64),
             label=label,
             negatives=np.fromiter(map(len, negatives), dtype=np.int64, count=len(negatives)),
             negative=numbers[3],
-            negative_key=normal[negative],
-            text_key=text_key,
+            negative_hash=normal[negative],
+            text_hash=text_hash,
             ids=tokens.ids,
             lengths=tokens.lengths,
             cut=tokens.cut,
@@ -165,12 +165,12 @@ class BlockReader:
     def _tokenize(
         self,
         texts: list[str],
-        exact: Keys,
+        exact: Hashes,
         question: Ints,
         answer: Ints,
         context: Ints,
         negative: Ints,
-    ) -> tuple[list[Ints], Keys, TokenizedTexts]:
+    ) -> tuple[list[Ints], Hashes, TokenizedTexts]:
         """Tokenises the texts that are asked for; the same text with another prompt is another.
 
         Returns:
@@ -195,4 +195,4 @@ class BlockReader:
             wanted = [text.lower() for text in wanted]
         ends = np.cumsum([len(question)] * 3)
         columns = np.split(numbers[1:] - 1, ends)
-        return columns, mixed(exact[place], role), self.tokenizer(wanted)
+        return columns, combine_hashes(exact[place], role), self.tokenizer(wanted)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from embedft.table.block import Block
-from embedft.table.columns import ColumnFiles
+from embedft.table.columns import ColumnFiles, stored_name
 from embedft.table.jsonl import byte_blocks
-from embedft.table.keys import NO_KEY, Ints, Keys, Mask, first_equal, repeats, text_keys
-from embedft.table.read_report import MAX_REPORTED, ReadReport
+from embedft.table.keys import NO_HASH, Hashes, Ints, Mask, first_equal, repeats, text_hashes
+from embedft.table.read_report import MAX_REPORTED, ReadCounts
 from embedft.table.settings import Positive, ReadSettings
 from embedft.table.workers import read_blocks
 from embedft.tools.progress import progress
@@ -61,7 +61,7 @@ def build_table(
         large = path.is_file() and path.stat().st_size >= LARGE_FILE
         workers = _cores() if large else 0
     digest = hashlib.sha256()
-    report = ReadReport(str(path))
+    report = ReadCounts(str(path))
     columns = ColumnFiles(folder)
     try:
         blocks = _with_progress(byte_blocks(path, block_bytes, digest), path)
@@ -90,18 +90,18 @@ def _with_progress(blocks: Iterable[bytes], path: Path) -> Iterator[bytes]:
 
 
 def _append_all(
-    blocks: Iterable[Block], columns: ColumnFiles, report: ReadReport, settings: ReadSettings
+    blocks: Iterable[Block], columns: ColumnFiles, report: ReadCounts, settings: ReadSettings
 ) -> dict[str, Any]:
     """Appends block after block, whose lines and texts count on from those before."""
-    names = ["question_key", "answer_key", "file_key", "row_key", "label", "text_key", "cut", "ids"]
-    names += ["negatives", "negative_key", "id_key"]
+    fields = ["question_hash", "answer_hash", "file_hash", "row_hash", "label", "text_hash", "cut"]
+    fields += ["ids", "negatives", "negative_hash", "id_hash"]
     if settings.documents != "answer":
-        names.append("context_key")
+        fields.append("context_hash")
     lines = rows = texts = tokens = first_without_label = 0
     columns.append("offsets", np.zeros(1, dtype=np.int64))
     for block in blocks:
-        for name in names:
-            columns.append(name, getattr(block, name))
+        for field in fields:
+            columns.append(stored_name(field), getattr(block, field))
         for name in _TEXTS[settings.documents]:
             places: Ints = getattr(block, name)
             columns.append(name, np.where(places < 0, -1, places + texts))
@@ -122,9 +122,9 @@ def _append_all(
 
 def _finish(columns: ColumnFiles, settings: ReadSettings) -> dict[str, Any]:
     """Finds what is equal across blocks; the first of equal texts stands for all of them."""
-    text_key = columns.read("text_key")
-    if repeats(text_key).any():
-        first = first_equal(text_key)
+    text_hash = columns.read("text_key")
+    if repeats(text_hash).any():
+        first = first_equal(text_hash)
         for name in _TEXTS[settings.documents]:
             places = columns.read(name)
             columns.replace(name, np.where(places < 0, -1, first[places]))
@@ -146,16 +146,16 @@ def _finish(columns: ColumnFiles, settings: ReadSettings) -> dict[str, Any]:
     }
 
 
-def _same_ids(id_key: Keys, line: Ints, duplicate: Mask) -> list[int]:
+def _same_ids(id_hash: Hashes, line: Ints, duplicate: Mask) -> list[int]:
     """Rows whose id an earlier row has: how many, and the lines of the first and of that one.
 
     Empty if there are none. A row without an id has its line number; exact duplicates don't count.
     """
-    without = id_key == NO_KEY
+    without = id_hash == NO_HASH
     if without.all():
         return []
-    ids = id_key.copy()
-    ids[without] = text_keys(map(str, line[without].tolist()))
+    ids = id_hash.copy()
+    ids[without] = text_hashes(map(str, line[without].tolist()))
     again = np.flatnonzero(repeats(ids) & ~duplicate)
     if not len(again):
         return []

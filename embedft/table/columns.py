@@ -57,6 +57,11 @@ class ColumnFiles:
             stream.close()
 
 
+def stored_name(field: str) -> str:
+    """The name of a field's column on disk, where a hash is called a key since the first caches."""
+    return field.replace("_hash", "_key")
+
+
 def column_path(folder: Path, name: str) -> Path:
     """The file of a column."""
     return folder / f"{name}.bin"

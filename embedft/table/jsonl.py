@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from embedft.errors import InputError
-from embedft.table.read_report import ReadReport
+from embedft.table.read_report import ReadCounts
 from embedft.table.record import Record as Record
 from embedft.table.record import RowError, parse_row
 from embedft.table.record import normalize_text as normalize_text
@@ -27,7 +27,7 @@ class Digest(Protocol):
 
 def stream_records(
     path: str | Path,
-    report: ReadReport,
+    report: ReadCounts,
     *,
     context_required: bool = False,
     digest: Digest | None = None,
@@ -68,7 +68,7 @@ def read_records(
     *,
     drop_duplicates: bool = True,
     context_required: bool = False,
-) -> tuple[list[Record], ReadReport]:
+) -> tuple[list[Record], ReadCounts]:
     r"""Reads and validates a JSONL file of question/answer pairs into a list.
 
     The file is a stream of bytes split on ``\n`` alone (RFC 8259 texts may hold U+2028). A UTF-8
@@ -87,7 +87,7 @@ def read_records(
     Raises:
         InputError: The file can't be read, has bad rows under ``error``, or no good row.
     """
-    report = ReadReport(str(path))
+    report = ReadCounts(str(path))
     records = list(stream_records(path, report, context_required=context_required))
     report.check(len(records), refuse_bad_rows=on_bad_rows == "error")
     if drop_duplicates:
@@ -134,7 +134,7 @@ def byte_blocks(path: Path, size: int, digest: Digest | None = None) -> Iterator
             if rest := b"".join(parts):
                 yield rest
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise unreadable_error(path, error) from None
 
 
 def refuse_pipe(path: str) -> None:
@@ -149,7 +149,7 @@ def refuse_pipe(path: str) -> None:
         )
 
 
-def unreadable(path: Path, error: OSError, flag: str = "--input_jsonl") -> InputError:
+def unreadable_error(path: Path, error: OSError, flag: str = "--input_jsonl") -> InputError:
     """Why the file of a flag can't be read, in words."""
     match error:
         case FileNotFoundError():

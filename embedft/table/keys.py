@@ -14,20 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-Keys = NDArray[np.uint64]
+Hashes = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
 
-NO_KEY = 0
+NO_HASH = 0
 
 
-def text_keys(texts: Iterable[str]) -> Keys:
+def text_hashes(texts: Iterable[str]) -> Hashes:
     """(texts,) the keys of some texts; an empty one has none."""
     digest = hashlib.blake2b
     parts = [digest(text.encode(), digest_size=8).digest() if text else bytes(8) for text in texts]
     return np.frombuffer(b"".join(parts), dtype="<u8").astype(np.uint64)
 
 
-def mixed(*columns: Keys | int) -> Keys:
+def combine_hashes(*columns: Hashes | int) -> Hashes:
     """(rows,) one key of several columns, in which the order of the columns counts.
 
     Splitmix64 (Steele et al., 2014, doi:10.1145/2660193.2660195) of each column in turn.
@@ -41,7 +41,7 @@ def mixed(*columns: Keys | int) -> Keys:
     return state
 
 
-def repeats(values: Ints | Keys) -> Mask:
+def repeats(values: Ints | Hashes) -> Mask:
     """(values,) True where an equal value stands before."""
     in_order = np.sort(values)
     if not (in_order[1:] == in_order[:-1]).any():  # the usual case costs one fast sort
@@ -49,7 +49,7 @@ def repeats(values: Ints | Keys) -> Mask:
     return np.asarray(first_equal(values) != np.arange(len(values)))
 
 
-def first_equal(values: Ints | Keys) -> Ints:
+def first_equal(values: Ints | Hashes) -> Ints:
     """(values,) for each value the place of the first one that equals it."""
     order, starts, lengths = _runs(values)
     first = np.empty(len(values), dtype=np.int64)
@@ -58,18 +58,18 @@ def first_equal(values: Ints | Keys) -> Ints:
     return first
 
 
-def codes(keys: Keys) -> Ints:
+def dense_ids(keys: Hashes) -> Ints:
     """(keys,) equal codes for equal keys."""
     if not keys.any():  # no row names a file
         return np.full(len(keys), -1)
     order, starts, lengths = _runs(keys)
     numbers = np.empty(len(keys), dtype=np.int64)
     numbers[order] = np.repeat(np.arange(len(starts)), lengths)
-    numbers[keys == NO_KEY] = -1
+    numbers[keys == NO_HASH] = -1
     return numbers
 
 
-def _runs(values: Ints | Keys) -> tuple[Ints, Ints, Ints]:
+def _runs(values: Ints | Hashes) -> tuple[Ints, Ints, Ints]:
     """An order in which equal values are neighbours; start and length of each run of them."""
     order = np.argsort(values)
     in_order = values[order]

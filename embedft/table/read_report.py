@@ -10,7 +10,7 @@ MAX_REPORTED = 20
 
 
 @dataclass(slots=True)
-class ReadReport:
+class ReadCounts:
     """What reading a file found; counts of rows, or of texts where it says so.
 
     Attributes:

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from embedft.table.build import BLOCK_BYTES, META, build_table
 from embedft.table.columns import column_path, open_column
-from embedft.table.jsonl import OnBadRows, unreadable
-from embedft.table.keys import Ints, Keys, Mask
+from embedft.table.jsonl import OnBadRows, unreadable_error
+from embedft.table.keys import Hashes, Ints, Mask
 from embedft.table.negatives import Negatives
-from embedft.table.read_report import ReadReport
+from embedft.table.read_report import ReadCounts
 from embedft.table.settings import ReadSettings
 from embedft.table.tokens import MappedIds, TokenStore
 
@@ -45,10 +45,10 @@ class Table:
         question: (rows,) int64 which text the question is.
         answer: (rows,) int64 which text the answer is; None where answers are not tokenised.
         context: (rows,) int64 which text the context is, -1 for none; None as above.
-        question_key: (rows,) keys of the normalised questions.
-        answer_key: (rows,) keys of the normalised answers.
-        context_key: (rows,) keys of the normalised contexts, 0 for none; None as above.
-        file_key: (rows,) keys of the file names, 0 for none.
+        question_hash: (rows,) keys of the normalised questions.
+        answer_hash: (rows,) keys of the normalised answers.
+        context_hash: (rows,) keys of the normalised contexts, 0 for none; None as above.
+        file_hash: (rows,) keys of the file names, 0 for none.
         label: (rows,) float64, NaN for none; None where no row has one.
         duplicate: (rows,) an earlier row agrees in every field but ``id``.
         negatives: The rows' negatives; None where there are none or they are not asked for.
@@ -60,10 +60,10 @@ class Table:
     question: Ints
     answer: Ints | None
     context: Ints | None
-    question_key: Keys
-    answer_key: Keys
-    context_key: Keys | None
-    file_key: Keys
+    question_hash: Hashes
+    answer_hash: Hashes
+    context_hash: Hashes | None
+    file_hash: Hashes
     label: NDArray[np.float64] | None
     duplicate: Mask
     negatives: Negatives | None
@@ -73,7 +73,7 @@ class Table:
         return len(self.question)
 
     @property
-    def content(self) -> str:
+    def digest(self) -> str:
         """The digest of the file's bytes."""
         return self.tokens.fingerprint.rpartition("-")[2]
 
@@ -92,11 +92,11 @@ class Table:
             self.report(drop_duplicates=drop_duplicates).check_labels(labelled, len(rows), first)
         return rows
 
-    def report(self, *, drop_duplicates: bool) -> ReadReport:
+    def report(self, *, drop_duplicates: bool) -> ReadCounts:
         """What reading found."""
         duplicates = self.counts["duplicates"] if drop_duplicates else 0
         used = len(self) - duplicates
-        return ReadReport(
+        return ReadCounts(
             self.path,
             rows=self.counts["rows_read"],
             skipped=self.counts["skipped"],
@@ -202,7 +202,7 @@ def _prefix(path: str, settings: ReadSettings) -> str:
     try:
         size = Path(path).stat().st_size
     except OSError as error:
-        raise unreadable(Path(path), error) from None
+        raise unreadable_error(Path(path), error) from None
     return f"{settings.digest()}-{size}-"
 
 
@@ -217,7 +217,7 @@ def _find(path: str, settings: ReadSettings, cache_dir: Path) -> Table | None:
             while piece := stream.read(BLOCK_BYTES):
                 digest.update(piece)
     except OSError as error:
-        raise unreadable(Path(path), error) from None
+        raise unreadable_error(Path(path), error) from None
     folder = cache_dir / f"{prefix}{digest.hexdigest()[:24]}"
     try:
         table = _open(path, folder, folder.name)
@@ -249,10 +249,10 @@ def _open(path: str, folder: Path, fingerprint: str) -> Table:
         question=columns["question"],
         answer=columns.get("answer"),
         context=columns.get("context"),
-        question_key=columns["question_key"],
-        answer_key=columns["answer_key"],
-        context_key=columns.get("context_key"),
-        file_key=columns["file_key"],
+        question_hash=columns["question_key"],
+        answer_hash=columns["answer_key"],
+        context_hash=columns.get("context_key"),
+        file_hash=columns["file_key"],
         label=columns.get("label"),
         duplicate=columns["duplicate"],
         negatives=_negatives(columns),

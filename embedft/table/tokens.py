@@ -72,7 +72,7 @@ def distinct_texts(*columns: Ints) -> Ints:
     return np.flatnonzero(used)
 
 
-def cut_in_words(max_seq_length: int, shares: Mapping[str, float]) -> str:
+def describe_truncation(max_seq_length: int, shares: Mapping[str, float]) -> str:
     """How much of the distinct texts is cut, in the one wording for it.
 
     Args:

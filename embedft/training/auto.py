@@ -61,7 +61,7 @@ def choose_auto(
         The share of the base model.
     """
     chosen: dict[str, float] = {}
-    rows, by_topic = data.rows, data.by_topic
+    rows, by_topic = data.pairs, data.by_topic
     if isinstance(loss, MultipleNegativesRankingLoss):
         chosen = loss.choose_auto(rows.one_answer, by_topic and not rows.of_whole_files)
     if base_share == "auto":

@@ -168,8 +168,8 @@ class EmbeddingModule(LightningModule):
         """Takes the word table's gradient from DDP, before that wraps this; settles ``auto``."""
         if stage == "fit":
             exclude_from_ddp(self, self.encoder)
-            choose_epochs(self.trainer, len(self.data.rows))
-            self.learning_rate = choose_rate(self.learning_rate, len(self.data.rows))
+            choose_epochs(self.trainer, len(self.data.pairs))
+            self.learning_rate = choose_rate(self.learning_rate, len(self.data.pairs))
             self.base_share = choose_auto(self.base_share, self.loss, self.data)
 
     def on_fit_start(self) -> None:
@@ -178,13 +178,13 @@ class EmbeddingModule(LightningModule):
         Raises:
             InputError: The loss can't leave out a negative that a row does not have.
         """
-        if self.data.hard and not self.loss.needs_labels and not self.loss.takes_mask:
+        if self.data.n_hard_negatives and not self.loss.needs_labels and not self.loss.takes_mask:
             raise InputError(
                 f"loss {type(self.loss).__name__}: takes no hard negatives; give its forward the "
                 "parameters negatives_BND and mask_BC, or leave them out with "
                 "--data.hard_negatives 0"
             )
-        labels = self.data.rows.labels
+        labels = self.data.pairs.labels
         if isinstance(self.loss, OnlineContrastiveLoss) and labels is not None:
             others = int(((labels != 0) & (labels != 1)).sum())
             if others:
@@ -231,18 +231,18 @@ class EmbeddingModule(LightningModule):
         embeddings = embed_with_grad_cache(
             self.encoder, batch.input_ids, batch.lengths, self.chunk_size
         )
-        count = max(1, len(batch.rows))
+        count = max(1, len(batch.pairs))
         anchor_BD, positive_BD = embeddings[:count], embeddings[count : 2 * count]
         negatives_SD = embeddings[2 * count :]
         if batch.candidates is not None:  # zeros where a row has fewer
             slots = count * batch.candidates.present.shape[1]
             empty_SD = negatives_SD.new_zeros(slots, negatives_SD.shape[1])
-            negatives_SD = empty_SD.index_copy(0, batch.candidates.places, negatives_SD)
+            negatives_SD = empty_SD.index_copy(0, batch.candidates.filled_slots, negatives_SD)
         negatives_BND = negatives_SD.view(count, -1, embeddings.shape[1])
         rows_BKD = torch.cat([torch.stack([anchor_BD, positive_BD], dim=1), negatives_BND], dim=1)
         if self.trainer.world_size == 1:
             return rows_BKD
-        return gather_rows(rows_BKD, batch.rows_per_rank, self.global_rank, self.all_gather)  # type: ignore[arg-type]
+        return gather_rows(rows_BKD, batch.pairs_per_rank, self.global_rank, self.all_gather)  # type: ignore[arg-type]
 
     def _check_finite(self, value: Tensor, name: str) -> None:
         self._watch.check(value, name, self.global_step + 1, self._batch, self.data)
@@ -284,15 +284,15 @@ class EmbeddingModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with linear warm-up and decay over the exact number of steps."""
         trainer, data = self.trainer, self.data
-        if data.mines and data.mined is None:  # a resumed run brings its own; so for topics
+        if data.mines_negatives and data.mined is None:  # a resumed run has both
             self._of_base = mine_negatives(self.encoder, data, trainer)
-        if data.by_topic and data.topic_place is None:
+        if data.by_topic and data.topic_position is None:
             data.order_by_topic(pair_topic_positions(self.encoder, data, trainer, self._of_base))
-        if waiting := len(data.rows) - len(data.train_batches(0).plan.rows):
+        if waiting := len(data.pairs) - len(data.train_batches(0).plan.pairs):
             log.info(
                 "batches: of the %d training pairs %d wait for another epoch, in turn: more rows "
                 "share their question or answer than there are batches",
-                len(data.rows),
+                len(data.pairs),
                 waiting,
             )
         assert self.learning_rate != "auto"  # setup chose

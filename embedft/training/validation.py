@@ -14,7 +14,7 @@ from embedft.data.batches import EvalBatch
 from embedft.data.candidates import Candidates
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.negative_sampling import draw_negatives
-from embedft.data.pairs import RIGHT
+from embedft.data.pairs import RELEVANT
 from embedft.data.plan import plan_epoch
 from embedft.encoder.encoder import Encoder
 from embedft.errors import RunFailedError
@@ -122,18 +122,18 @@ class RetrievalEvaluation:
 
         The latter is the mean over right pairs.
         """
-        rows, task = self.data.validation_rows, self.task
+        rows, task = self.data.validation_pairs, self.task
         anchors = self.embeddings_XD[self._places(rows.anchor)]
-        texts = task.corpus[np.searchsorted(task.corpus_keys, rows.positive_key)]
+        texts = task.corpus[np.searchsorted(task.corpus_ids, rows.positive_id)]
         positives = self.embeddings_XD[self._places(texts)]
         plan = plan_epoch(
-            rows.anchor_key,
-            rows.positive_key,
+            rows.anchor_id,
+            rows.positive_id,
             batch_size=self.data.global_batch_size,
             seed=0,
             epoch=0,
         )
-        draws = self.data.draws if rows.have_wrong_answers else 0
+        draws = self.data.n_drawn_negatives if rows.can_draw_negatives else 0
         total = 0.0
         for index in range(len(plan)):
             batch = plan[index]
@@ -145,7 +145,7 @@ class RetrievalEvaluation:
             if rows.labels is not None:
                 labels = torch.from_numpy(rows.labels[batch]).to(positives.device)
             chosen = torch.from_numpy(batch)
-            candidates = Candidates.of(rows, batch, in_rows=self.data.in_rows)
+            candidates = Candidates.of(rows, batch, pairwise_negatives=self.data.pairwise_negatives)
             loss = batch_loss(
                 self.objective,
                 anchors[chosen],
@@ -156,7 +156,7 @@ class RetrievalEvaluation:
             )
             total += float(loss) * len(batch)
         if rows.labels is not None:
-            right = torch.from_numpy(rows.labels >= RIGHT)
+            right = torch.from_numpy(rows.labels >= RELEVANT)
             anchors, positives = anchors[right], positives[right]
         similarity = nn.functional.cosine_similarity(anchors, positives)
         return {

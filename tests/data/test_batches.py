@@ -36,11 +36,11 @@ def table(
     return TrainRows(
         anchor=ids,
         positive=ids,
-        anchor_key=ids if anchor is None else keys(anchor),
-        positive_key=ids if positive is None else keys(positive),
-        file=np.array(file),
+        anchor_id=ids if anchor is None else keys(anchor),
+        positive_id=ids if positive is None else keys(positive),
+        file_id=np.array(file),
         labels=None,
-        row=ids,
+        source_row=ids,
     )
 
 
@@ -55,11 +55,11 @@ def test_negatives_are_of_another_file_and_never_a_right_answer(
     rows: list[tuple[int, int, int]], count: int, seed: int
 ) -> None:
     data = table(*[list(column) for column in zip(*rows, strict=True)])
-    right = set(zip(data.anchor_key.tolist(), data.positive_key.tolist(), strict=True))
+    right = set(zip(data.anchor_id.tolist(), data.positive_id.tolist(), strict=True))
 
     def may(row: int, other: int) -> bool:
-        same_file = data.file[row] >= 0 and data.file[row] == data.file[other]
-        return not same_file and (data.anchor_key[row], data.positive_key[other]) not in right
+        same_file = data.file_id[row] >= 0 and data.file_id[row] == data.file_id[other]
+        return not same_file and (data.anchor_id[row], data.positive_id[other]) not in right
 
     everyone = range(len(rows))
     batch = np.arange(len(rows))
@@ -107,24 +107,24 @@ def store(texts: int) -> TokenStore:
 def test_ranks_share_a_batch(rows: int) -> None:
     """All rows of an odd one too, and where it is shorter than the ranks are many."""
     data = table([-1] * rows)
-    plan = plan_epoch(data.anchor_key, data.positive_key, batch_size=4, seed=0, epoch=0)
+    plan = plan_epoch(data.anchor_id, data.positive_id, batch_size=4, seed=0, epoch=0)
     for index in range(len(plan)):
         shares = [
             EpochBatches(data, plan, store(rows), seed=0, epoch=0, rank=rank, world_size=4)[index]
             for rank in range(4)
         ]
-        rows_of_all = [row for share in shares for row in share.rows.tolist()]
+        rows_of_all = [row for share in shares for row in share.pairs.tolist()]
         assert sorted(rows_of_all) == sorted(plan[index].tolist())
-        assert shares[0].rows_per_rank == tuple(len(share.rows) for share in shares)
-        assert all(share.rows_per_rank == shares[0].rows_per_rank for share in shares)
+        assert shares[0].pairs_per_rank == tuple(len(share.pairs) for share in shares)
+        assert all(share.pairs_per_rank == shares[0].pairs_per_rank for share in shares)
         assert len({share.seed for share in shares}) == 4
-        assert all(len(share.lengths) == 2 * max(1, len(share.rows)) for share in shares)
+        assert all(len(share.lengths) == 2 * max(1, len(share.pairs)) for share in shares)
 
 
 def test_ranks_have_like_loads() -> None:
     """Text i has i + 1 tokens: shares as drawn would differ by hundreds."""
     data = table([-1] * 256)
-    plan = plan_epoch(data.anchor_key, data.positive_key, batch_size=64, seed=0, epoch=0)
+    plan = plan_epoch(data.anchor_id, data.positive_id, batch_size=64, seed=0, epoch=0)
     for index in range(len(plan)):
         tokens = [
             len(
@@ -139,11 +139,11 @@ def test_ranks_have_like_loads() -> None:
 
 def test_batch_is_anchors_then_positives_then_negatives() -> None:
     data = table([-1] * 6)
-    plan = plan_epoch(data.anchor_key, data.positive_key, batch_size=3, seed=0, epoch=2)
-    batch = EpochBatches(data, plan, store(6), seed=5, epoch=2, negatives_per_pair=2, in_rows=True)[
-        1
-    ]
-    rows = batch.rows.tolist()
+    plan = plan_epoch(data.anchor_id, data.positive_id, batch_size=3, seed=0, epoch=2)
+    batch = EpochBatches(
+        data, plan, store(6), seed=5, epoch=2, negatives_per_pair=2, pairwise_negatives=True
+    )[1]
+    rows = batch.pairs.tolist()
     drawn = draw_negatives(data, plan[1], 2, 5, (2, 1)).ravel().tolist()
     assert batch.lengths.tolist() == [row + 1 for row in [*rows, *rows, *drawn]]
     assert batch.input_ids.tolist() == [
@@ -193,10 +193,10 @@ def test_no_right_answer_counts_as_wrong(
     rows = table([-1] * count, anchor, positive)
     if hard:
         some = np.random.default_rng(seed).integers(-1, count, size=(count, 3))
-        found = Negatives.of_pairs(some, rows.positive, rows.positive_key)
+        found = Negatives.of_pairs(some, rows.positive, rows.positive_id)
         rows = replace(rows, negatives=found)
-    right = set(zip(rows.anchor_key.tolist(), rows.positive_key.tolist(), strict=True))
-    plan = plan_epoch(rows.anchor_key, rows.positive_key, batch_size=8, seed=seed, epoch=0)
+    right = set(zip(rows.anchor_id.tolist(), rows.positive_id.tolist(), strict=True))
+    plan = plan_epoch(rows.anchor_id, rows.positive_id, batch_size=8, seed=seed, epoch=0)
     for index in range(len(plan)):
         batches = [
             EpochBatches(
@@ -211,8 +211,8 @@ def test_no_right_answer_counts_as_wrong(
             )[index]
             for rank in range(world_size)
         ]
-        batch = np.concatenate([part.rows.numpy() for part in batches])
-        answers = rows.positive_key[batch].tolist()
+        batch = np.concatenate([part.pairs.numpy() for part in batches])
+        answers = rows.positive_id[batch].tolist()
         if hard:
             assert rows.negatives is not None
             text, key = rows.negatives.turn(batch, hard, 0)
@@ -223,7 +223,7 @@ def test_no_right_answer_counts_as_wrong(
             else:
                 mask = part.candidates.mask
             for i, row in enumerate(batch):
-                question, own = int(rows.anchor_key[row]), int(rows.positive_key[row])
+                question, own = int(rows.anchor_id[row]), int(rows.positive_id[row])
                 counted = [a for a, counts in zip(answers, mask[i], strict=True) if counts]
                 assert mask[i, i]
                 assert counted.count(own) == 1
@@ -234,7 +234,7 @@ def test_no_right_answer_counts_as_wrong(
 
 def test_batches_without_a_further_right_answer_need_no_mask() -> None:
     rows = table([-1] * 6)
-    plan = plan_epoch(rows.anchor_key, rows.positive_key, batch_size=3, seed=0, epoch=0)
+    plan = plan_epoch(rows.anchor_id, rows.positive_id, batch_size=3, seed=0, epoch=0)
     assert EpochBatches(rows, plan, store(6), seed=0, epoch=0)[0].candidates is None
 
 
@@ -248,4 +248,4 @@ def test_a_right_answer_that_another_row_brings() -> None:
 
 def test_labelled_pairs_have_no_candidates() -> None:
     rows = table([-1] * 4, [0, 1, 0, 2], [0, 1, 1, 2])
-    assert Candidates.of(rows, np.array([0, 1, 3]), in_rows=True) is None
+    assert Candidates.of(rows, np.array([0, 1, 3]), pairwise_negatives=True) is None

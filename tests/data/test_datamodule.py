@@ -49,8 +49,8 @@ def test_wrong_answers_are_searched_whatever_the_loss(tmp_path: Path, encoder: E
     ranking, pair = (loaded(path, encoder, needs_labels=needs) for needs in (False, True))
     assert len(ranking.task.corpus) == len(pair.task.corpus) == 180
     assert ranking.task_name == pair.task_name
-    assert (len(ranking.rows), len(pair.rows)) == (54, 162)
-    assert (len(ranking.validation_rows), len(pair.validation_rows)) == (6, 18)
+    assert (len(ranking.pairs), len(pair.pairs)) == (54, 162)
+    assert (len(ranking.validation_pairs), len(pair.validation_pairs)) == (6, 18)
     texts = [documents(data, range(180)) for data in (ranking, pair)]
     assert texts[0] == texts[1]
     assert len({document.text for document in texts[0].values()}) == 180
@@ -74,8 +74,8 @@ def test_a_held_out_pair_without_a_label_is_right(tmp_path: Path, encoder: Encod
     path = labelled(tmp_path)
     own = write_jsonl(tmp_path / "own.jsonl", sample_rows()[60:70])
     data = loaded(path, encoder, validation_jsonl=str(own), needs_labels=True)
-    assert data.validation_rows.labels is not None
-    assert data.validation_rows.labels.tolist() == [1.0] * 10
+    assert data.validation_pairs.labels is not None
+    assert data.validation_pairs.labels.tolist() == [1.0] * 10
 
 
 def test_what_has_been_loaded_for_a_fit_can_be_predicted(pairs: Path, encoder: Encoder) -> None:
@@ -86,7 +86,7 @@ def test_what_has_been_loaded_for_a_fit_can_be_predicted(pairs: Path, encoder: E
     data.load(encoder, False, "predict")
     assert len(data.predicted_texts) == 120
     data.load(encoder, False, "test")
-    assert len(data.rows) == 55
+    assert len(data.pairs) == 55
     data.load(encoder, False, "fit")
 
 
@@ -121,11 +121,11 @@ def test_one_answer_of_two_files_is_one(tmp_path: Path, encoder: Encoder) -> Non
     rows = sample_rows()[:60]
     again = [row | {"file_name": f"{row['id']}.pdf"} for row in rows]
     path = write_jsonl(tmp_path / "p.jsonl", [*rows, *again])
-    assert loaded(path, encoder).rows.several_answers == 0
+    assert loaded(path, encoder).pairs.several_answers == 0
     again = [row | {"answer": row["answer"] + " Yes."} for row in rows]
     path = write_jsonl(tmp_path / "q.jsonl", [*rows, *again])
-    assert loaded(path, encoder).rows.several_answers == 1
-    assert loaded(path, encoder, positive="both").rows.several_answers == 1
+    assert loaded(path, encoder).pairs.several_answers == 1
+    assert loaded(path, encoder, positive="both").pairs.several_answers == 1
 
 
 def test_two_pairs_of_a_row_share_no_file(tmp_path: Path, encoder: Encoder) -> None:
@@ -133,7 +133,7 @@ def test_two_pairs_of_a_row_share_no_file(tmp_path: Path, encoder: Encoder) -> N
     for whole_files in (False, True):
         path = some_rows(tmp_path, several=False, whole_files=whole_files)
         for positive in ("answer", "both"):
-            assert loaded(path, encoder, positive=positive).rows.of_whole_files is whole_files
+            assert loaded(path, encoder, positive=positive).pairs.of_whole_files is whole_files
 
 
 @pytest.mark.parametrize(("answers", "can"), [(1, False), (2, False), (3, True)])
@@ -145,8 +145,8 @@ def test_whether_a_question_has_a_wrong_answer(
     path = write_jsonl(tmp_path / "own.jsonl", own)
     train = write_jsonl(tmp_path / "p.jsonl", sample_rows()[:20])
     data = loaded(train, encoder, validation_jsonl=str(path), needs_labels=True)
-    assert data.validation_rows.have_wrong_answers is can
-    assert np.unique(data.validation_rows.positive_key).size == answers
+    assert data.validation_pairs.can_draw_negatives is can
+    assert np.unique(data.validation_pairs.positive_id).size == answers
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tiny import write_jsonl
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from embedft.data.pairs import Pairs, pairs_of, row_keys, train_rows
+from embedft.data.pairs import Pairs, pairs_of, row_hashes, train_rows
 from embedft.data.task import retrieval_task
 from embedft.errors import InputError
 from embedft.table.settings import Positive, ReadSettings
@@ -68,15 +68,15 @@ def test_pairs_of_each_kind(
     questions = words(table, tokenizer, table.question)
     assert words(table, tokenizer, pairs.anchor) == [questions[row] for row in anchors]
     assert [text.replace(" ", "") for text in words(table, tokenizer, pairs.positive)] == positives
-    assert pairs.anchor_key.tolist() == table.question_key[anchors].tolist()
-    assert len(set(pairs.positive_key.tolist())) == len(set(positives))
+    assert pairs.anchor_hash.tolist() == table.question_hash[anchors].tolist()
+    assert len(set(pairs.positive_hash.tolist())) == len(set(positives))
     assert pairs.label is not None
     assert pairs.label.tolist() == labels
-    right = pairs.only(pairs.right)
+    right = pairs.only(pairs.relevant)
     assert right.label is not None
     assert right.label.tolist() == [label for label in labels if label >= 0.5]
     assert len(right) == len(right.anchor) == len(right.positive) == len(right.label)
-    assert (row_keys(table, np.arange(3)).context is None) == (positive == "answer")
+    assert (row_hashes(table, np.arange(3)).context is None) == (positive == "answer")
 
 
 def pairs(rows: list[tuple[int, int]], first_text: int = 0) -> Pairs:
@@ -115,11 +115,11 @@ def test_the_task_is_what_dictionaries_make(
             queries.setdefault(question, text)
             relevant.setdefault(question, set()).add(corpus[answer])
     assert sorted(task.corpus.tolist()) == sorted(corpus.values())
-    assert task.corpus_keys.tolist() == sorted(set(task.corpus_keys.tolist()))
+    assert task.corpus_ids.tolist() == sorted(set(task.corpus_ids.tolist()))
     assert task.queries.tolist() == list(queries.values())
     found = [set(task.corpus[places].tolist()) for places in task.relevant]
     assert found == list(relevant.values())
     every_second = [places.tolist() for places in task.relevant[1::2]]
     assert every_second == [places.tolist() for places in list(task.relevant)[1::2]]
-    texts = task.corpus[np.searchsorted(task.corpus_keys, validation.positive_key)]
+    texts = task.corpus[np.searchsorted(task.corpus_ids, validation.positive_id)]
     assert texts.tolist() == [corpus[answer] for _, answer in held_out]

@@ -35,7 +35,7 @@ def test_each_row_once_and_no_text_twice(
     anchor, positive = keys([a for a, _ in rows]), keys([b for _, b in rows])
     plan = plan_epoch(anchor, positive, batch_size=size, seed=seed, epoch=epoch)
     check_plan(plan, anchor, positive, size)
-    assert sorted(plan.rows) == list(range(len(rows)))
+    assert sorted(plan.pairs) == list(range(len(rows)))
 
 
 @given(pairs_of_keys, st.integers(1, 9), st.integers(0, 3), st.integers(0, 3))
@@ -44,9 +44,11 @@ def test_each_row_once_by_topic(
 ) -> None:
     anchor, positive = keys([a for a, _ in rows]), keys([b for _, b in rows])
     place = np.random.default_rng(seed).permutation(len(rows))
-    plan = plan_epoch(anchor, positive, batch_size=size, seed=seed, epoch=epoch, topic_place=place)
+    plan = plan_epoch(
+        anchor, positive, batch_size=size, seed=seed, epoch=epoch, topic_position=place
+    )
     check_plan(plan, anchor, positive, size)
-    assert sorted(plan.rows) == list(range(len(rows)))
+    assert sorted(plan.pairs) == list(range(len(rows)))
 
 
 @given(pairs_of_keys, st.integers(1, 9), st.integers(0, 3), st.integers(0, 3))
@@ -57,7 +59,7 @@ def test_each_row_once_by_file(
     file = np.random.default_rng(seed).integers(-1, 5, size=len(rows))
     plan = plan_epoch(anchor, positive, batch_size=size, seed=seed, epoch=epoch, file=file)
     check_plan(plan, anchor, positive, size)
-    assert sorted(plan.rows) == list(range(len(rows)))
+    assert sorted(plan.pairs) == list(range(len(rows)))
 
 
 @given(
@@ -67,25 +69,25 @@ def test_each_row_once_by_file(
     st.sampled_from(["random", "topic", "file"]),
 )
 def test_waiting_rows_take_turns(
-    rows: list[tuple[int, int]], size: int, may_wait: float, by: str
+    rows: list[tuple[int, int]], size: int, max_left_out: float, by: str
 ) -> None:
     anchor, positive = keys([a for a, _ in rows]), keys([b for _, b in rows])
     rng = np.random.default_rng(0)
     place = rng.permutation(len(rows)) if by == "topic" else None
     file = rng.integers(-1, 5, size=len(rows)) if by == "file" else None
 
-    def planned(epoch: int, may_wait: float) -> Any:
+    def planned(epoch: int, max_left_out: float) -> Any:
         return plan_epoch(
-            *(anchor, positive), batch_size=size, seed=1, epoch=epoch, topic_place=place, file=file,
-            may_wait=may_wait,
+            *(anchor, positive), batch_size=size, seed=1, epoch=epoch, topic_position=place, file=file,
+            max_left_out=max_left_out,
         )  # fmt: skip
 
-    plans = [planned(epoch, may_wait) for epoch in range(3)]
+    plans = [planned(epoch, max_left_out) for epoch in range(3)]
     whole = planned(0, 0.0)
     for plan in plans:
         check_plan(plan, anchor, positive, size)
-        assert len(set(plan.rows)) == len(plan.rows) >= (1 - may_wait) * len(rows)
-        assert len(plan) <= len(whole) or len(plan.rows) == len(rows)
+        assert len(set(plan.pairs)) == len(plan.pairs) >= (1 - max_left_out) * len(rows)
+        assert len(plan) <= len(whole) or len(plan.pairs) == len(rows)
 
 
 def test_a_frequent_text_does_not_make_batches_small() -> None:
@@ -94,16 +96,16 @@ def test_a_frequent_text_does_not_make_batches_small() -> None:
     positive = keys(np.where(anchor < 100, 0, anchor))
     seen = np.zeros(1000, dtype=np.int64)
     for epoch in range(2):
-        plan = plan_epoch(anchor, positive, batch_size=16, seed=0, epoch=epoch, may_wait=0.05)
+        plan = plan_epoch(anchor, positive, batch_size=16, seed=0, epoch=epoch, max_left_out=0.05)
         check_plan(plan, anchor, positive, 16)
-        assert (len(plan), len(plan.rows)) == (63, 1000 - 37)
+        assert (len(plan), len(plan.pairs)) == (63, 1000 - 37)
         assert np.diff(plan.offsets).min() >= 15
-        seen[plan.rows] += 1
+        seen[plan.pairs] += 1
     assert seen[100:].tolist() == [2] * 900
     assert seen[:100].min() == 1
     assert len(plan_epoch(anchor, positive, batch_size=16, seed=0, epoch=0)) == 100
-    few = plan_epoch(anchor, positive, batch_size=16, seed=0, epoch=0, may_wait=0.01)
-    assert (len(few), len(few.rows)) == (90, 990)
+    few = plan_epoch(anchor, positive, batch_size=16, seed=0, epoch=0, max_left_out=0.01)
+    assert (len(few), len(few.pairs)) == (90, 990)
 
 
 @pytest.mark.parametrize("by", ["topic", "file"])
@@ -113,19 +115,21 @@ def test_nor_where_batches_are_not_at_random(by: str) -> None:
     positive = keys(np.where(anchor < 60, 0, anchor))
     rng = np.random.default_rng(0)
     of: dict[str, Any] = (
-        {"topic_place": rng.permutation(1000)} if by == "topic" else {"file": anchor // 3}
+        {"topic_position": rng.permutation(1000)} if by == "topic" else {"file": anchor // 3}
     )
     seen = np.zeros(1000, dtype=np.int64)
     for epoch in range(8):
-        plan = plan_epoch(anchor, positive, batch_size=16, seed=0, epoch=epoch, may_wait=0.05, **of)
+        plan = plan_epoch(
+            anchor, positive, batch_size=16, seed=0, epoch=epoch, max_left_out=0.05, **of
+        )
         check_plan(plan, anchor, positive, 16)
         assert len(plan) == 63
-        assert 950 <= len(plan.rows) < 1000
-        seen[plan.rows] += 1
+        assert 950 <= len(plan.pairs) < 1000
+        seen[plan.pairs] += 1
     assert seen[60:].min() >= 7
     assert seen[:60].mean() >= 4
     whole = plan_epoch(anchor, positive, batch_size=16, seed=0, epoch=0, **of)
-    assert sorted(whole.rows) == list(range(1000))
+    assert sorted(whole.pairs) == list(range(1000))
 
 
 def test_rows_of_a_file_keep_together() -> None:
@@ -137,7 +141,7 @@ def test_rows_of_a_file_keep_together() -> None:
     for epoch in range(2):
         plan = plan_epoch(ids, ids, batch_size=32, seed=0, epoch=epoch, file=file)
         assert len(plan) == 20
-        assert sorted(plan.rows) == list(range(640))
+        assert sorted(plan.pairs) == list(range(640))
         with_others = 0
         for index in range(20):
             held, counts = np.unique(file[plan[index]], return_counts=True)
@@ -160,7 +164,7 @@ def test_plan_is_a_function_of_seed_and_epoch() -> None:
     def rows(seed: int, epoch: int) -> list[int]:
         ids = np.arange(100)
         plan = plan_epoch(ids, ids, batch_size=8, seed=seed, epoch=epoch)
-        return [int(row) for row in plan.rows]
+        return [int(row) for row in plan.pairs]
 
     assert rows(1, 2) == rows(1, 2)
     assert len({tuple(rows(seed, epoch)) for seed in range(4) for epoch in range(4)}) == 16
@@ -192,12 +196,12 @@ def test_frequent_texts_are_kept_apart_in_few_more_batches(anchors: int, positiv
     rows = 200_000
     anchor, positive = keys(rng.integers(0, anchors, rows)), keys(rng.integers(0, positives, rows))
     plan = plan_epoch(anchor, positive, batch_size=64, seed=0, epoch=0)
-    assert np.array_equal(np.sort(plan.rows), np.arange(rows))
+    assert np.array_equal(np.sort(plan.pairs), np.arange(rows))
     sizes = np.diff(plan.offsets)
     assert sizes.max() <= 64
     batch = np.repeat(np.arange(len(plan)), sizes)
     for key in (anchor, positive):
-        assert len(np.unique(key[plan.rows] * len(plan) + batch)) == rows
+        assert len(np.unique(key[plan.pairs] * len(plan) + batch)) == rows
     least = max(-(-rows // 64), np.bincount(anchor).max(), np.bincount(positive).max())
     assert len(plan) <= 1.05 * least
 

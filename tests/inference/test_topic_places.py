@@ -16,7 +16,7 @@ def test_a_topic_is_of_both_texts(pairs: Path, tiny_model: Path) -> None:
     """
     data, encoder = EmbeddingDataModule(str(pairs), train_split=0.8), Encoder(str(tiny_model))
     data.load(encoder, False)
-    rows = len(data.rows)
+    rows = len(data.pairs)
     fours, place = np.divmod(np.arange(rows), 4)
     equal, alike = np.zeros((2, rows, rows // 4 + 1, 8), dtype=np.float32)
     equal[np.arange(rows), fours, place // 2] = 1
@@ -26,7 +26,7 @@ def test_a_topic_is_of_both_texts(pairs: Path, tiny_model: Path) -> None:
     by_question = (fours % 2 == 0)[:, None]
     question_RD = 10 * np.where(by_question, equal, alike)  # lengths must not count
     answer_RD = np.where(by_question, alike, equal)
-    texts = np.concatenate([data.rows.anchor, data.rows.positive])
+    texts = np.concatenate([data.pairs.anchor, data.pairs.positive])
     assert len(np.unique(texts)) == len(texts)
     table = np.concatenate([question_RD, answer_RD])[np.argsort(texts)]
     known = Embeddings(np.sort(texts), table)
@@ -44,5 +44,5 @@ def test_texts_are_embedded_where_mining_has_not(pairs: Path, tiny_model: Path) 
     data.load(encoder, False)
     trainer = one_device_trainer("cpu", "32-true")
     places = pair_topic_positions(encoder, data, trainer, None)
-    assert sorted(places) == list(range(len(data.rows)))
+    assert sorted(places) == list(range(len(data.pairs)))
     assert np.array_equal(places, pair_topic_positions(encoder, data, trainer, None))

@@ -51,7 +51,7 @@ def test_a_batch_is_of_few_topics() -> None:
     place = topic_positions(torch.from_numpy(vectors.astype(np.float32)))
     ids, batches = np.arange(640), set()
     for epoch in range(2):
-        plan = plan_epoch(ids, ids, batch_size=16, seed=0, epoch=epoch, topic_place=place)
+        plan = plan_epoch(ids, ids, batch_size=16, seed=0, epoch=epoch, topic_position=place)
         held = [len(set(topic[plan[index]])) for index in range(len(plan))]
         assert len(held) == 40
         assert max(held) <= 3
@@ -70,6 +70,6 @@ def test_the_most_alike_share_a_batch_in_each_epoch() -> None:
     place = topic_positions(functional.normalize(vectors, dim=-1))
     ids = np.arange(640)
     for epoch in range(3):
-        plan = plan_epoch(ids, ids, batch_size=64, seed=0, epoch=epoch, topic_place=place)
-        batch_of = np.repeat(np.arange(10), 64)[np.argsort(plan.rows)]
+        plan = plan_epoch(ids, ids, batch_size=64, seed=0, epoch=epoch, topic_position=place)
+        batch_of = np.repeat(np.arange(10), 64)[np.argsort(plan.pairs)]
         assert np.mean(batch_of[:320] == batch_of[320:]) > 0.95

@@ -5,19 +5,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedft.table.keys import codes, connected, first_equal, mixed, repeats, text_keys
+from embedft.table.keys import (
+    combine_hashes,
+    connected,
+    dense_ids,
+    first_equal,
+    repeats,
+    text_hashes,
+)
 
 values = st.lists(st.integers(0, 9), max_size=40)
 
 
 def test_equal_texts_have_equal_keys_and_no_text_has_none() -> None:
-    keys = text_keys(["a", "b", "", "a", "日本"])
+    keys = text_hashes(["a", "b", "", "a", "日本"])
     assert keys.dtype == np.uint64
     assert keys[0] == keys[3]
     assert keys[2] == 0
     assert len(set(keys.tolist())) == 4
     assert keys[0] == 3405396810240292928  # the same on every machine
-    assert len(text_keys([])) == 0
+    assert len(text_hashes([])) == 0
 
 
 @given(values)
@@ -29,7 +36,7 @@ def test_first_equal_and_repeats(numbers: list[int]) -> None:
 
 @given(values)
 def test_codes_are_small_and_equal_for_equal_keys(numbers: list[int]) -> None:
-    found = codes(np.array(numbers, dtype=np.uint64)).tolist()
+    found = dense_ids(np.array(numbers, dtype=np.uint64)).tolist()
     for number, code in zip(numbers, found, strict=True):
         assert (code == -1) == (number == 0)
         assert code < len(set(numbers))
@@ -38,12 +45,21 @@ def test_codes_are_small_and_equal_for_equal_keys(numbers: list[int]) -> None:
 
 def test_mixed_depends_on_every_column_and_their_order() -> None:
     one, two = np.arange(1, 100, dtype=np.uint64), np.arange(101, 200, dtype=np.uint64)
-    keys = np.concatenate([mixed(one), mixed(one, two), mixed(two, one), mixed(one, one)])
+    keys = np.concatenate(
+        [
+            combine_hashes(one),
+            combine_hashes(one, two),
+            combine_hashes(two, one),
+            combine_hashes(one, one),
+        ]
+    )
     assert len(np.unique(keys)) == 4 * 99
 
 
 def test_mixed_is_splitmix64() -> None:
-    assert mixed(np.zeros(1, np.uint64)).tolist() == [0xE220A8397B1DCDAF]  # its published first
+    assert combine_hashes(np.zeros(1, np.uint64)).tolist() == [
+        0xE220A8397B1DCDAF
+    ]  # its published first
 
 
 def test_connected() -> None:

@@ -19,7 +19,7 @@ from tiny import sample_rows, with_negatives, write_jsonl
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from embedft.data.pairs import pairs_of, row_keys, train_rows
+from embedft.data.pairs import pairs_of, row_hashes, train_rows
 from embedft.data.plan import plan_epoch
 from embedft.data.split import split_rows
 from embedft.data.task import retrieval_task
@@ -36,10 +36,10 @@ COLUMNS = [
     "question",
     "answer",
     "context",
-    "question_key",
-    "answer_key",
-    "context_key",
-    "file_key",
+    "question_hash",
+    "answer_hash",
+    "context_hash",
+    "file_hash",
     "label",
     "duplicate",
 ]
@@ -154,12 +154,12 @@ def test_a_table_holds_what_the_records_say(tmp_path: Path, settings: ReadSettin
                 tokenizer(text) for text in record.negatives
             ]
         for column, key, texts in (
-            (table.question, table.question_key, [r.question for r in records]),
-            (table.answer, table.answer_key, [r.answer for r in records]),
+            (table.question, table.question_hash, [r.question for r in records]),
+            (table.answer, table.answer_hash, [r.answer for r in records]),
         ):
             assert len(set(column.tolist())) == len(set(texts))  # each text once
             assert len(set(key.tolist())) == len({normalize_text(text) for text in texts})
-        assert len(set(table.file_key.tolist())) == len({r.file_name for r in records})
+        assert len(set(table.file_hash.tolist())) == len({r.file_name for r in records})
 
 
 def tiny_ids(settings: ReadSettings) -> Any:
@@ -192,7 +192,7 @@ def test_duplicates_far_apart_are_found(tmp_path: Path, settings: ReadSettings) 
     assert np.flatnonzero(table.duplicate).tolist() == [150]
     report = table.report(drop_duplicates=True)
     assert (report.duplicates, report.repeated_questions, report.repeated_answers) == (1, 4, 4)
-    assert table.question_key[180] == table.question_key[7]
+    assert table.question_hash[180] == table.question_hash[7]
     assert table.question[150] == table.question[170] == table.question[3]
 
 
@@ -392,13 +392,13 @@ def peak_of_the_road(path: Path, settings: ReadSettings) -> int:
     tracemalloc.start()
     table = read_table(str(path), settings, None, block_bytes=1 << 16, workers=0)
     rows = table.kept(drop_duplicates=True)
-    split = split_rows(row_keys(table, rows), 0.9, 42)
+    split = split_rows(row_hashes(table, rows), 0.9, 42)
     train, validation = (
         pairs_of(table, rows[side], "answer") for side in (split.train, split.validation)
     )
     data, held_out = train_rows(train, validation)
-    retrieval_task(data, held_out, validation.right)
-    plan_epoch(data.anchor_key, data.positive_key, batch_size=16, seed=0, epoch=0)
+    retrieval_task(data, held_out, validation.relevant)
+    plan_epoch(data.anchor_id, data.positive_id, batch_size=16, seed=0, epoch=0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak
