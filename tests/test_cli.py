@@ -203,8 +203,11 @@ def test_wrong_command_lines(args: list[str], message: str, capsys: Capture) -> 
         ("--max_seq_length=4096", "max_seq_length: is 4096, but"),
         ("--accelerator=gpu", "No supported gpu backend found; use --accelerator auto"),
         ("--precision=17", "Precision 17 is invalid"),
-        ("--trainer.fast_dev_run=true", "trainer.fast_dev_run: leaves out texts to measure"),
-        ("--trainer.limit_val_batches=0", "trainer.limit_val_batches: leaves out texts"),
+        (
+            "--trainer.fast_dev_run=true",
+            "trainer.fast_dev_run: would skip texts that must be evaluated",
+        ),
+        ("--trainer.limit_val_batches=0", "trainer.limit_val_batches: would skip texts"),
         ("--trainer.reload_dataloaders_every_n_epochs=0", "each epoch has new batches"),
     ],
 )

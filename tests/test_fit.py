@@ -404,7 +404,9 @@ def test_checkpoint_read_otherwise(fit: Callable[..., Path], capsys: Capture) ->
     same = ["--max_seq_length=16", "--model.pooling=mean"]  # which the folder says anyway
     for more, warns in (same, False), ([], True):
         main(["test", *flags, *more, "--overwrite"])
-        said = "not as the checkpoint was trained: max_seq_length (was 16, is 48); "
+        said = (
+            "settings differ from the training of the checkpoint: max_seq_length (was 16, is 48); "
+        )
         assert (said in capsys.readouterr().out) is warns
 
 

@@ -424,7 +424,7 @@ FLAGS = {
         "trainer.limit_val_batches: ", flags("--trainer.limit_val_batches=2")
     ),
     "part of the base model's measure": Case(
-        "trainer.num_sanity_val_steps: leaves out texts", flags("--trainer.num_sanity_val_steps=2")
+        "trainer.num_sanity_val_steps: would skip texts", flags("--trainer.num_sanity_val_steps=2")
     ),
     "part of what is predicted": Case(
         "trainer.limit_predict_batches: ", flags("--trainer.limit_predict_batches=1")

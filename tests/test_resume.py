@@ -382,7 +382,7 @@ def test_the_base_model_is_measured_once(
     progress = (folder / "training_progress.json").read_text()
     with pytest.raises(SystemExit):
         fit("--ckpt_path=last", "--epochs=1")
-    assert "epochs: is 1, the run has done" in capsys.readouterr().err
+    assert "epochs: is 1, but the run has done" in capsys.readouterr().err
     assert (folder / "training_progress.json").read_text() == progress
 
 

@@ -9,30 +9,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from embedft.cli.messages import root_cause
+from embedft.cli.preflight import check_command, check_run, check_seed, check_trainer, check_weights
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.split import train_split_error
-from embedft.encoder.checkpoint import changed_settings, load_weights
 from embedft.errors import InputError, StoppedError
 from embedft.run.checkpoints import AtomicCheckpointIO, RunCheckpoints
 from embedft.run.early_stopping import ResumableEarlyStopping
 from embedft.run.evaluate import evaluate_and_report
 from embedft.run.finish import finish_run
-from embedft.run.folder import DEFAULT_OUTPUT_DIR, RunFolder, check_writable
-from embedft.run.forgetting import check_forgetting
+from embedft.run.folder import DEFAULT_OUTPUT_DIR, RunFolder
 from embedft.run.metrics_log import MetricsLog
 from embedft.run.predictions import PredictionWriter
 from embedft.run.signals import StopOnSignal
-from embedft.table.jsonl import unreadable_error
 from embedft.tools.files import replacing_file
 from embedft.tools.log import RESULT, log_to_file
 from embedft.training.auto import choose_epochs
-from embedft.training.limits import check_end, check_interval, check_numbers
 from embedft.training.module import EmbeddingModule
 from embedft.training.trainer import EmbedftTrainer
 
@@ -46,17 +43,6 @@ TRAINER_DEFAULTS = {
     "reload_dataloaders_every_n_epochs": 1,  # each epoch has batches of its own
     "use_distributed_sampler": False,  # the batch plan shares out the rows itself
     "enable_model_summary": False,  # the encoder says its size in one line
-}
-
-
-# Retrieval is measured on all texts or not at all, and all are predicted.
-WHOLE: dict[str, tuple[Any, ...]] = {
-    "fast_dev_run": (False,),
-    "overfit_batches": (0.0,),
-    "limit_val_batches": (None,),
-    "limit_test_batches": (None,),
-    "limit_predict_batches": (None,),
-    "num_sanity_val_steps": (-1, 0),
 }
 
 
@@ -105,6 +91,12 @@ class EmbedftCLI(LightningCLI):
 
     model: EmbeddingModule
     datamodule: EmbeddingDataModule
+    subcommand: str
+    settings: Namespace
+    """Settings of the subcommand."""
+    folder: RunFolder
+    checkpoint: dict[str, Any] | None = None
+    """The checkpoint that is resumed or evaluated."""
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # it is static there
         """Lightning's, and ``check``; what is measured is printed here, not by Lightning.
@@ -155,86 +147,26 @@ class EmbedftCLI(LightningCLI):
         """Parses, and turns ``best`` and ``last`` into files of the output folder."""
         super().parse_arguments(parser, args)
         self.settings = self.config[self.config.subcommand]
-        seed = self.settings.get("seed_everything")
-        if seed is not None and not 0 <= seed < 2**32:
-            raise InputError(f"seed: is {seed}, must lie between 0 and {2**32 - 1}")
+        check_seed(self.settings.get("seed_everything"))
         self.folder = RunFolder(Path(self.settings.output_dir))
         if self.config.subcommand == "fit" and (saved := self.folder.requeued()):
-            self.settings.ckpt_path = str(saved)  # Lightning would take it whatever is asked for
+            self.settings.ckpt_path = str(saved)  # Lightning would resume from it in any case
         if self.config.subcommand == "check":
             self.settings.ckpt_path = None
         if self.settings.get("ckpt_path"):
             path, self.checkpoint = self.folder.read_checkpoint(self.settings.ckpt_path)
             self.settings.ckpt_path = str(path.resolve())
 
+    # Preflight: whatever can be refused is refused before a file is touched.
+
     def before_instantiate_classes(self) -> None:
-        """Says what is measured, and refuses a folder or report that holds another run's."""
-        self._check_settings()
-        report = self.settings.report
-        may_replace = self.settings.overwrite or (
-            self.subcommand == "fit" and self.settings.ckpt_path
-        )
-        if report and not may_replace and Path(report).exists():
-            raise InputError(f"{report}: exists already; give another --report or --overwrite")
-        if report:
-            check_writable(Path(report).parent, "--report")
-        if self.subcommand == "fit":
-            self.folder.check_free(
-                self.settings.ckpt_path, self.settings.overwrite, self.settings.model.base_model
-            )
-        elif self.subcommand == "check":
-            page = self.settings.html
-            if page is not None and Path(page).exists() and not self.settings.overwrite:
-                raise InputError(f"{page}: exists already; give another --html or --overwrite")
-            if page is not None:
-                check_writable(Path(page).parent, "--html")
-        else:
-            if self.subcommand == "predict":
-                check_writable(self.folder.path, "--output_dir")
+        """Checks settings, files and folder, and prints which weights are evaluated."""
+        check_command(self.subcommand, self.settings, self.folder)
+        if self.subcommand not in {"check", "fit"}:
             log.log(RESULT, "%s: %s", self.subcommand, self._weights_in_words())
 
-    def _check_settings(self) -> None:
-        """What can be refused before a model is loaded, and before a folder is said to be used.
-
-        ``check`` says all that it can of a file first.
-
-        Raises:
-            InputError: A setting is out of range, or a file is not there.
-        """
-        if self.subcommand == "check":
-            return
-        data, model, trainer = (self.settings[name] for name in ("data", "model", "trainer"))
-        EmbeddingDataModule(**data.as_dict())
-        check_numbers(
-            model.chunk_size,
-            model.base_share,
-            model.learning_rate,
-            model.warmup_steps,
-            model.dropout,
-            model.weight_decay,
-        )
-        if self.subcommand == "fit":
-            check_end(trainer.max_epochs, trainer.max_steps)
-            if data.train_split == 0 and data.validation_jsonl is None:
-                raise train_split_error(data.train_split)
-            for name, value in (
-                ("save_steps", self.settings.save_steps),
-                ("save_total_limit", self.settings.save_total_limit),
-                ("accumulate_grad_batches", trainer.accumulate_grad_batches),
-                ("check_val_every_n_epoch", trainer.check_val_every_n_epoch),
-            ):
-                if value is not None and value < 1:
-                    raise InputError(f"{name}: is {value}, must be at least 1")
-        for flag, path in (
-            ("--input_jsonl", data.input_jsonl),
-            ("--validation_jsonl", data.validation_jsonl),
-            ("--data.guard_jsonl", data.guard_jsonl),
-        ):
-            if path is not None and not Path(path).exists():
-                raise unreadable_error(Path(path), FileNotFoundError(), flag)
-
     def _weights_in_words(self) -> str:
-        if not self.settings.ckpt_path:
+        if self.checkpoint is None:
             return f"the weights of base model {self.settings.model.base_model}, no checkpoint"
         return (
             f"the weights of checkpoint {self.settings.ckpt_path} "
@@ -256,29 +188,14 @@ class EmbedftCLI(LightningCLI):
             reason = root_cause(error)
             hint = "; use --accelerator auto" if "backend found" in reason else ""
             raise InputError(reason + hint) from error
-        if self.settings.ckpt_path:  # Lightning does it again; here a misfit is one clear line
-            load_weights(self.model.encoder, self.checkpoint, Path(self.settings.ckpt_path))
-            if self.subcommand != "fit":
-                changed = changed_settings(self.model.encoder, self.model.hparams, self.checkpoint)
-                if changed:
-                    log.warning(
-                        "%s: not as the checkpoint was trained: %s; the config.yaml of its run has "
-                        "what it was trained with",
-                        self.subcommand,
-                        ", ".join(changed),
-                    )
+        if self.checkpoint is not None:
+            path = Path(self.settings.ckpt_path)
+            check_weights(self.subcommand, self.model, self.checkpoint, path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Adds the callbacks that make the files of a run."""
         configured = self._get(self.config_init, "trainer", default={})
-        for name, whole in WHOLE.items():
-            if configured[name] not in whole:
-                raise InputError(
-                    f"trainer.{name}: leaves out texts to measure or predict; leave the setting "
-                    "out (for a short try of fit use --trainer.max_steps 5)"
-                )
-        if configured["log_every_n_steps"] == 0:
-            raise InputError("trainer.log_every_n_steps: is 0, must be at least 1")
+        check_trainer(configured)
         callbacks = list(configured.get("callbacks") or [])
         if self.subcommand == "fit":
             self.metrics_log = MetricsLog(self.settings.output_dir)
@@ -306,26 +223,16 @@ class EmbedftCLI(LightningCLI):
             **kwargs,
         )
 
-    # Around fit: everything that can go wrong with the input goes wrong before a file is touched.
-
     def before_fit(self) -> None:
-        """Reads the data, then makes the folder."""
+        """Reads the data and checks the run, then makes the folder."""
         self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
         choose_epochs(self.trainer, len(self.datamodule.pairs))
         self.datamodule.trainer = self.trainer  # it knows how many devices share a batch
-        check_interval(self.trainer, self.datamodule)
-        if self.settings.ckpt_path:
-            epochs, done = self.trainer.max_epochs, self.checkpoint["epoch"]
-            if epochs is not None and -1 < epochs < done:
-                raise InputError(f"epochs: is {epochs}, the run has done {done}; give more")
-            state = self.checkpoint.get(self.datamodule.__class__.__qualname__, {})
-            self.datamodule.refuse_other_run(state)
-            self.model.refuse_other_layers(self.checkpoint)
-        check_forgetting(self.datamodule, self.model.encoder)
+        check_run(self.trainer, self.model, self.datamodule, self.checkpoint)
         if not self.trainer.is_global_zero:
             return
         self.folder.lock()
-        if self.settings.ckpt_path is None:
+        if self.checkpoint is None:
             self.folder.clear(self.settings.overwrite)
         self.folder.make()
         log_to_file(self.folder.log_file)
@@ -402,7 +309,7 @@ class EmbedftCLI(LightningCLI):
             self.trainer,
             self.model,
             self.datamodule,
-            self.checkpoint["global_step"] if self.settings.ckpt_path else None,
+            self.checkpoint["global_step"] if self.checkpoint else None,
             settings,
             self._page(),
         )
