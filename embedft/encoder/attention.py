@@ -1,10 +1,10 @@
-"""Attention over packed texts: each text attends to itself alone.
+"""Attention over packed texts: each text attends only to itself.
 
-Registered with transformers under the name ``packed``: models whose attention goes through
-``AttentionInterface`` run it when ``layout`` and ``masks`` are passed to their forward.
+Registered with transformers as ``packed``. Models that use ``AttentionInterface`` run it if their
+forward gets ``layout`` and ``masks``.
 
 Shape suffixes: T tokens, N texts of a block, H heads, L length of a block, E size of a head,
-X = N·H, S = sum of X·L over the blocks.
+S = sum of N·H·L over the blocks.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ def packed_attention(
         value_THE: Values.
         layout: Where texts begin and end.
         scale: Factor of the scores.
-        dropout: Probability of an attention weight to be zeroed.
-        masks: Gives the dropout's masks on a CPU; needed there if ``dropout`` is above 0.
-        window: Tokens attend to places nearer than this; None is everywhere.
-        bias_HLL: Added to the scores of the places (i, j) of a text; at least as large as the
-            longest block.
+        dropout: Probability that an attention weight is set to zero.
+        masks: Draws dropout's masks on a CPU; required there if ``dropout`` is above 0.
+        window: Tokens attend only to positions nearer than this; None attends to all.
+        bias_HLL: Added to the scores of positions (i, j) of each text; its L is at least the length
+            of the longest block.
 
     Returns:
         (T, H, E), in the dtype of the inputs.
     """
     if window is not None and window >= layout.longest:
         window = None
-    if bias_HLL is None and window is None and _has_kernels(query_THE):
-        return _by_text(query_THE, key_THE, value_THE, layout, scale, dropout)
+    if bias_HLL is None and window is None and _has_varlen_kernel(query_THE):
+        return _varlen_attention(query_THE, key_THE, value_THE, layout, scale, dropout)
     index = layout.head_index(query_THE.shape[1])
     query_SE, key_SE, value_SE = (
         _to_blocks(values, index) for values in (query_THE, key_THE, value_THE)
@@ -65,7 +65,7 @@ def packed_attention(
             query_SE, key_SE, value_SE, bias_HLL, layout.blocks, scale, dropout, masks, window
         )
     else:
-        output_SE = _fused(
+        output_SE = _blockwise_attention(
             query_SE, key_SE, value_SE, bias_HLL, layout.blocks, scale, dropout, window
         )
     return _from_blocks(output_SE, index).view(query_THE.shape)
@@ -85,7 +85,7 @@ def _attend(
     masks: DropoutMasks,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """The form that transformers calls: (1, H, T, E) in, (1, T, H, E) out."""
+    """:func:`packed_attention` with the signature of transformers: (1, H, T, E) to (1, T, H, E)."""
     output_THE = packed_attention(
         query.squeeze(0).transpose(0, 1),
         key.squeeze(0).transpose(0, 1),
@@ -103,23 +103,23 @@ AttentionInterface.register(NAME, _attend)
 
 
 class _Gather(torch.autograd.Function):
-    """Rows between the packed table and the blocks: a gather both ways, never a scatter.
+    """Copies rows between the packed table and the blocks: a gather both ways, never a scatter.
 
-    Each row of the packed table has one place in the blocks. The places behind a text's end hold a
-    copy of its last row, and have no gradient.
+    Each row of the packed table occurs once in the blocks. Padding positions hold a copy of their
+    text's last row and have no gradient.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, table: Tensor, there: Tensor, back: Tensor, without_gradient: Tensor | None
+        ctx: Any, table: Tensor, index: Tensor, inverse: Tensor, without_gradient: Tensor | None
     ) -> Tensor:
-        ctx.save_for_backward(back, without_gradient)
-        return table.index_select(0, there)
+        ctx.save_for_backward(inverse, without_gradient)
+        return table.index_select(0, index)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
-        back, without_gradient = ctx.saved_tensors
-        grad = grad_outputs[0].index_select(0, back)
+        inverse, without_gradient = ctx.saved_tensors
+        grad = grad_outputs[0].index_select(0, inverse)
         if without_gradient is not None:
             grad.index_fill_(0, without_gradient, 0)
         return grad, None, None, None
@@ -136,16 +136,16 @@ def _from_blocks(values_SE: Tensor, index: HeadIndex) -> Tensor:
     return rows
 
 
-def _has_kernels(query_THE: Tensor) -> bool:
-    """Whether :func:`_by_text` computes on this device, in this dtype and head size."""
+def _has_varlen_kernel(query_THE: Tensor) -> bool:
+    """Whether :func:`_varlen_attention` supports the device, dtype and head size."""
     if query_THE.device.type != "cuda" or torch.version.cuda is None:
         return False
     size = query_THE.shape[-1]
-    known = query_THE.dtype in (torch.float16, torch.bfloat16, torch.float32)
-    return known and size % 8 == 0 and size <= 256
+    supported = query_THE.dtype in (torch.float16, torch.bfloat16, torch.float32)
+    return supported and size % 8 == 0 and size <= 256
 
 
-def _by_text(
+def _varlen_attention(
     query_THE: Tensor,
     key_THE: Tensor,
     value_THE: Tensor,
@@ -155,27 +155,27 @@ def _by_text(
 ) -> Tensor:
     """All texts in one call of a fused kernel (Dao et al., 2022, arXiv:2205.14135).
 
-    What ``scaled_dot_product_attention`` calls for nested tensors, without them: they cost 1.5 ms
-    a layer. ``torch.nn.attention.varlen`` knows no dropout.
+    These are the kernels of ``scaled_dot_product_attention`` for nested tensors, which would add
+    1.5 ms per layer. ``torch.nn.attention.varlen`` has no dropout.
     """
     tables = query_THE, key_THE, value_THE
-    ends, longest = layout.cu_seqlens, layout.longest
+    starts, longest = layout.cu_seqlens, layout.longest
     has_flash = torch.cuda.get_device_capability(query_THE.device) >= (8, 0)
     if query_THE.dtype != torch.float32 and has_flash:
         output_THE, *_ = torch.ops.aten._flash_attention_forward(
-            *tables, ends, ends, longest, longest, dropout, False, False, scale=scale
+            *tables, starts, starts, longest, longest, dropout, False, False, scale=scale
         )
     else:
         output_1THE, *_ = torch.ops.aten._efficient_attention_forward(
             *(table.unsqueeze(0) for table in tables),
-            *(None, ends, ends, longest, longest, dropout, 0, True),
+            *(None, starts, starts, longest, longest, dropout, 0, True),
             scale=scale,
         )
         output_THE = output_1THE.squeeze(0)
     return output_THE  # type: ignore[no-any-return]
 
 
-def _fused(
+def _blockwise_attention(
     query_SE: Tensor,
     key_SE: Tensor,
     value_SE: Tensor,
@@ -185,7 +185,7 @@ def _fused(
     dropout: float,
     window: int | None,
 ) -> Tensor:
-    """A block at a time by PyTorch's fused kernels, for what :func:`_by_text` can't do."""
+    """One block at a time by PyTorch's fused kernels; the fallback of :func:`_varlen_attention`."""
     outputs = []
     for block, *parts in zip(
         blocks,

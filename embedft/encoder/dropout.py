@@ -1,8 +1,8 @@
 """Dropout at a fraction of its usual cost on a CPU.
 
-PyTorch's own draws one random number an element, one after the other on one core, and is a third of
-a training step. Here a hash, computed by tensor operations on all cores, decides over two elements
-with each of its 32-bit numbers.
+PyTorch's dropout draws one random number per element on a single core, which takes a third of a
+training step. Here tensor operations on all cores compute 32-bit hashes, and each hash decides over
+two elements.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from torch import Tensor, nn
 
 _LEVELS = 1 << 16
 
-# So many hashes are computed at a time, in a core's cache: of each of these numbers xor a seed.
+# The numbers to hash, each xor a seed. The table is small enough for a core's cache.
 _TABLE = torch.from_numpy(np.random.SFC64(0).random_raw(1 << 16).view(np.int32))
 
 
 class DropoutMasks:
-    """Random masks of one forward pass, a function of torch's random state alone."""
+    """Random masks of one forward pass, which depend only on torch's random state."""
 
     def __init__(self) -> None:
         self._seeds = np.random.SFC64(0)
         self._shifted = torch.empty_like(_TABLE)
 
     def reseed(self) -> None:
-        """Starts anew from torch's generator: what replays that, replays the masks."""
+        """Restarts from torch's generator: restoring its state replays the masks."""
         self._seeds = np.random.SFC64(int(torch.randint(2**62, ())))
 
     def draw(self, shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
-        """A mask of zeros, with probability p, and of 1 / (1 - p).
+        """A mask whose elements are 0 with probability p, else 1 / (1 - p).
 
         Args:
             shape: Shape of the mask.
             p: In [0, 1), rounded to a multiple of 1/65536.
-            dtype: Of what is multiplied by the mask.
+            dtype: Data type of the mask.
 
         Returns:
             The mask in ``dtype``; 1 / (1 - p) is rounded to it.
@@ -43,7 +43,7 @@ class DropoutMasks:
         pairs = -(-count // 2)
         limit = round(p * _LEVELS) - _LEVELS // 2
         if dtype == torch.bfloat16:
-            # The bits of 1 / (1 - p), or of 0, written in the place of the random ones.
+            # Each 16-bit random number is replaced by the bits of 1 / (1 - p) or of 0.
             one = torch.tensor(1 / (1 - p), dtype=dtype).view(torch.int16)
             numbers = torch.empty(pairs, dtype=torch.int32)
             for part in torch.split(numbers, len(_TABLE)):
@@ -61,10 +61,10 @@ class DropoutMasks:
     def _hash(self, out: Tensor) -> None:
         """Fills an int32 tensor, no longer than the table, with random bits.
 
-        The mixing is that of lowbias32 (C. Wellons, "Prospecting for Hash Functions", 2018), with
-        two differences: it adds where that xors, because int32's shifts copy the sign, and a sign
-        xor itself would be lost; and its last factor is drawn, because masks whose seeds are alike
-        would be alike.
+        The hash is lowbias32 (C. Wellons, "Prospecting for Hash Functions", 2018) with two
+        differences. It adds instead of xor: int32 shifts copy the sign bit, and the xor of the sign
+        with itself would lose it. Its last factor is random: otherwise similar seeds would give
+        similar masks.
         """
         seed, odd = (int(number) for number in self._seeds.random_raw(1).view(np.int32))
         shifted = self._shifted[: len(out)]
@@ -77,10 +77,10 @@ class DropoutMasks:
 
 
 class FastDropout(nn.Module):
-    """``nn.Dropout`` with masks of :class:`DropoutMasks` on a CPU.
+    """``nn.Dropout`` that uses :class:`DropoutMasks` on a CPU.
 
     Args:
-        p: Probability of an element to be zeroed.
+        p: Probability that an element is set to zero.
         masks: Shared by the layers of one encoder.
     """
 
@@ -90,7 +90,7 @@ class FastDropout(nn.Module):
         self.masks = masks
 
     def forward(self, values: Tensor) -> Tensor:
-        """Zeroes elements and scales the others by 1 / (1 - p), in training."""
+        """In training, sets elements to zero and scales the others by 1 / (1 - p)."""
         if not self.training or self.p == 0:
             return values
         if values.device.type != "cpu":
@@ -99,7 +99,7 @@ class FastDropout(nn.Module):
 
 
 def replace_dropout(module: nn.Module, masks: DropoutMasks) -> None:
-    """Puts :class:`FastDropout` in the place of each ``nn.Dropout`` below a module."""
+    """Replaces each ``nn.Dropout`` within a module by :class:`FastDropout`."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Dropout:
@@ -107,9 +107,9 @@ def replace_dropout(module: nn.Module, masks: DropoutMasks) -> None:
 
 
 def set_dropout(module: nn.Module, p: float) -> None:
-    """Gives each dropout below a module this probability.
+    """Sets the probability of each dropout within a module.
 
-    Some attentions keep theirs as a plain number in place of an ``nn.Dropout``.
+    Some attention modules hold it as a plain number instead of an ``nn.Dropout``.
     """
     for part in module.modules():
         if isinstance(part, nn.Dropout):

@@ -1,7 +1,7 @@
 """Backbone, pooling and normalisation: packed token ids in, embeddings out.
 
-Shape suffixes: T tokens of a packed batch, B texts, L tokens of the longest of a group,
-D embedding.
+Shape suffixes: T tokens of a packed batch, B texts, L tokens of the longest text of a group,
+H hidden size, D embedding.
 """
 
 from __future__ import annotations
@@ -24,36 +24,40 @@ from embedft.encoder.loading import (
 )
 from embedft.encoder.lora import add_lora, merged_weights, without_adapters
 from embedft.encoder.mpnet import packed_mpnet
-from embedft.encoder.packing import PackedLayout
+from embedft.encoder.packing import PackedLayout, pad_to_multiple
 from embedft.encoder.pooling import Pooling, pool, pool_packed
 from embedft.encoder.token_embedding import TokenEmbedding
 from embedft.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# Families whose forward passes a layout on to the attention; MPNet has a path of its own.
+# Families whose forward hands its keyword arguments to the attention; MPNet is handled apart.
 _PACKED = {"bert", "xlm-roberta", "roberta", "distilbert", "modernbert"}
 
-# Texts that are padded together are none shorter than this share of the longest.
-_SHORTEST_OF_RUN = 0.75
+# In other families, texts are padded together if each has at least this share of the longest's
+# tokens.
+_SHORTEST_SHARE = 0.75
 
 
 class Encoder(nn.Module):
-    """A Hugging Face encoder without its pooler, with pooling and normalisation of its own.
+    """A Hugging Face encoder with pooling and normalisation; its own pooler is not used.
+
+    For each argument with a default of None, None takes the setting of the base model's folder.
 
     Args:
         base_model: Folder, hub id, or an id whose weights an installed package ships.
-        pooling: ``mean`` or ``cls``; None takes what the base model's folder says, else ``mean``.
-        normalize: Scale embeddings to length 1; None takes what the folder says, else False.
-        max_seq_length: Tokens a text at most, special tokens included; None takes what the folder
-            says, else the most that the backbone's positions allow.
-        query_prompt: What stands before a question; None takes what the folder says.
-        document_prompt: What stands before a passage; None takes what the folder says.
-        lora: Settings of the adapters that are trained in place of the weights; None for none.
-        dropout: Probability of each dropout but the adapters'; None takes what the folder says.
+        pooling: ``mean`` or ``cls``; without a setting in the folder ``mean``.
+        normalize: Scale embeddings to unit length; without a setting in the folder False.
+        max_seq_length: Maximum tokens per text, special tokens included; without a setting in the
+            folder all of the backbone's positions.
+        query_prompt: Prefix of questions.
+        document_prompt: Prefix of passages.
+        lora: Settings of the adapters, which are then trained instead of the weights; None trains
+            the weights.
+        dropout: Probability of each dropout except the adapters'.
 
     Raises:
-        InputError: The model can't be found, loaded or used so.
+        InputError: The model can't be found or loaded, or a setting does not fit it.
     """
 
     def __init__(
@@ -76,7 +80,7 @@ class Encoder(nn.Module):
         if dropout is not None:
             set_dropout(self.backbone, dropout)
         self.max_seq_length = resolve_max_seq_length(self.base, self.tokenizer, max_seq_length)
-        # Unused by our pooling, so not part of the trained model; kept for the export alone.
+        # Not part of the trained model; kept only for the export. A tuple hides it from PyTorch.
         self.base_pooler = (getattr(self.backbone, "pooler", None),)
         if self.base_pooler[0] is not None:
             self.backbone.register_module("pooler", None)
@@ -87,47 +91,52 @@ class Encoder(nn.Module):
         self.masks = DropoutMasks()
         self._prepare()
         log.info(
-            "encoder %s: %.1f M parameters, %d dimensions, up to %d tokens a text, %s pooling, %s",
+            "encoder %s: %.1f M parameters, %d dimensions, at most %d tokens per text, "
+            "%s pooling, %s",
             base_model,
             sum(parameter.numel() for parameter in self.parameters()) / 1e6,
             self.embedding_dim,
             self.max_seq_length,
             self.pooling,
-            "length 1" if self.normalize else "any length",
+            "unit-length embeddings" if self.normalize else "embeddings of any length",
         )
         if lora is not None:
             trained = sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
-            log.info("lora: %.2f M parameters are trained", trained / 1e6)
+            log.info("lora: %.2f M parameters are trainable", trained / 1e6)
 
     def _prepare(self) -> None:
-        """Puts faster parts into the backbone, with the same parameters under the same names."""
+        """Replaces parts of the backbone by faster ones; parameters and their names stay."""
         if not self._packs:
             return
         if self.base.config.model_type != "mpnet":
             self.backbone.set_attn_implementation(PACKED_ATTENTION)
         replace_dropout(self.backbone, self.masks)
-        words = self.backbone.get_input_embeddings()
-        if type(words) is nn.Embedding:
-            self.backbone.set_input_embeddings(TokenEmbedding(words))
+        table = self.backbone.get_input_embeddings()
+        if type(table) is nn.Embedding:
+            self.backbone.set_input_embeddings(TokenEmbedding(table))
         embeddings: nn.Module = self.backbone.embeddings  # type: ignore[assignment]
         embeddings.register_forward_hook(_to_autocast_dtype)
 
     def freeze(self, layers: int) -> None:
-        """The embeddings and so many of the lowest layers get no gradient.
+        """Freezes the embeddings and the lowest ``layers`` layers.
+
+        Args:
+            layers: From 0 to one less than the number of layers.
 
         Raises:
-            InputError: There are not so many layers above which something is left to train.
+            InputError: ``layers`` is out of its range, adapters are trained, or the layers of the
+                backbone are not known.
         """
         if self.lora is not None:
             raise InputError(
-                "freeze_layers: lora freezes all of the base model; leave one of them out (for "
-                "adapters in some layers alone give lora layers_to_transform)"
+                "freeze_layers: lora already freezes the whole base model. Remove one of them; for "
+                "adapters only in some layers, set layers_to_transform of lora"
             )
         total = int(self.base.config.num_hidden_layers)
         if not 0 <= layers < total:
             raise InputError(
-                f"freeze_layers: is {layers}, must lie from 0 (the embeddings alone) to "
-                f"{total - 1}: {self.base.name} has {total} layers"
+                f"freeze_layers: is {layers}, must be from 0 (only the embeddings) to {total - 1}: "
+                f"{self.base.name} has {total} layers"
             )
         stacks = [
             module
@@ -136,7 +145,9 @@ class Encoder(nn.Module):
         ]
         embeddings = getattr(self.backbone, "embeddings", None)
         if embeddings is None or not stacks:
-            raise InputError(f"freeze_layers: {self.base.name} has no layers known to embedft")
+            raise InputError(
+                f"freeze_layers: the layers of {self.base.name} are not known. Remove this setting"
+            )
         for module in (embeddings, *stacks[0][:layers]):
             module.requires_grad_(False)
         log.info(
@@ -149,27 +160,28 @@ class Encoder(nn.Module):
         return {name: weight.cpu().clone() for name, weight in self.state_dict().items()}
 
     def base_weights(self) -> dict[str, Tensor]:
-        """Those of the base model's files, under the names of :meth:`weights`."""
+        """The weights of the base model's files, by the names of :meth:`weights`."""
         base = load_backbone(self.base).state_dict()
-        own = {name: weight.cpu() for name, weight in self.backbone.state_dict().items()}
-        return {f"backbone.{name}": weight for name, weight in without_adapters(own, base).items()}
+        state = {name: weight.cpu() for name, weight in self.backbone.state_dict().items()}
+        restored = without_adapters(state, base)
+        return {f"backbone.{name}": weight for name, weight in restored.items()}
 
     def plain_weights(self) -> dict[str, Tensor]:
-        """The backbone's weights by the names of the base model's files, adapters merged."""
+        """The backbone's weights by the names of the base model's files, with adapters merged."""
         return self.backbone.state_dict() if self.lora is None else merged_weights(self.backbone)
 
     def restore_base_weights(self) -> None:
-        """Undoes all training: the weights are again those of the base model's files."""
+        """Undoes all training: reloads the weights of the base model's files."""
         self.load_state_dict(self.base_weights())
 
     @property
     def token_embedding(self) -> TokenEmbedding | None:
-        """The table of word vectors; None where it is the backbone's own."""
-        words = self.backbone.get_input_embeddings()
-        return words if isinstance(words, TokenEmbedding) else None
+        """The table of token embeddings; None if the backbone keeps its own."""
+        table = self.backbone.get_input_embeddings()
+        return table if isinstance(table, TokenEmbedding) else None
 
     def shared_token_gradient(self) -> AbstractContextManager[None]:
-        """For several forward passes that one backward pass follows."""
+        """Context for several forward passes that one backward pass follows."""
         return (
             nullcontext()
             if self.token_embedding is None
@@ -177,17 +189,17 @@ class Encoder(nn.Module):
         )
 
     def reclaim_gradients(self) -> None:
-        """Before gradients are dropped: lets the largest one's memory serve the next step."""
+        """Drops the largest gradient and keeps its memory for the next step."""
         if self.token_embedding is not None:
             self.token_embedding.reclaim_gradient()
 
     @property
     def embedding_dim(self) -> int:
-        """D, the length of an embedding."""
+        """D, the number of dimensions of an embedding."""
         return int(self.base.config.hidden_size)
 
     def query_text(self, text: str) -> str:
-        """A question as the tokenizer gets it: with the ``query`` prompt, if the model has one."""
+        """A question as the tokenizer gets it: with the model's prompt for queries, if any."""
         return self._text(text, "query")
 
     def document_text(self, text: str) -> str:
@@ -204,9 +216,9 @@ class Encoder(nn.Module):
         """Embeds packed texts.
 
         Args:
-            input_ids_T: (T,) int64, the texts' ids one after the other.
-            lengths_B: (B,) int64, tokens a text, each at least 1; their sum is T. Best left on the
-                CPU, where it steers the computation.
+            input_ids_T: (T,) int64, the concatenated ids of the texts.
+            lengths_B: (B,) int64, tokens per text, each at least 1; their sum is T. Keep them on
+                the CPU: they steer the computation.
 
         Returns:
             (B, D) embeddings, float32 or better.
@@ -214,7 +226,8 @@ class Encoder(nn.Module):
         device = input_ids_T.device
         texts = len(lengths_B)
         if self._packs:
-            input_ids_T, lengths_B = self._rounded(input_ids_T, lengths_B)
+            pad = self.tokenizer.pad_token_id
+            input_ids_T, lengths_B = pad_to_multiple(input_ids_T, lengths_B, pad)
         layout = PackedLayout.from_lengths(lengths_B.cpu(), device)
         ids_T = input_ids_T[layout.token_index]
         if self._packs:
@@ -225,22 +238,6 @@ class Encoder(nn.Module):
             pooled_BD = self._embed_padded(ids_T, layout)
         embeddings_BD = pooled_BD[layout.index_of_text[:texts]]
         return nn.functional.normalize(embeddings_BD, dim=-1) if self.normalize else embeddings_BD
-
-    def _rounded(self, input_ids_T: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """With texts of padding at the end, that make the number of tokens a round one.
-
-        Each number of tokens that is new costs a CPU's library 7 ms and 10 MB, to compile its
-        matrix products, and a GPU's 0.1 to 0.2 ms a product, to choose among its kernels.
-        """
-        missing = -len(input_ids_T) % _round_number(len(input_ids_T), input_ids_T.device)
-        if not missing:
-            return input_ids_T, lengths_B
-        longest = int(lengths_B.max())
-        padding = [longest] * (missing // longest) + [missing % longest] * (missing % longest > 0)
-        pad_T = input_ids_T.new_full((missing,), self.tokenizer.pad_token_id)
-        return torch.cat([input_ids_T, pad_T]), torch.cat(
-            [lengths_B, lengths_B.new_tensor(padding)]
-        )
 
     def _hidden(self, ids_T: Tensor, layout: PackedLayout) -> Tensor:
         """(T, H) the last hidden state of packed texts."""
@@ -254,42 +251,34 @@ class Encoder(nn.Module):
         return output.last_hidden_state.squeeze(0)  # type: ignore[no-any-return]
 
     def _embed_padded(self, ids_T: Tensor, layout: PackedLayout) -> Tensor:
-        """(B, D): texts of like length are padded to the longest of them."""
+        """(B, D) embeddings; texts of similar length are padded to the longest of them."""
         parts = list(torch.split(ids_T, layout.lengths.tolist()))
         pad = self.tokenizer.pad_token_id
         pooled = []
-        for first, last in _like_lengths(layout.lengths.tolist()):
-            ids_BL = nn.utils.rnn.pad_sequence(parts[first:last], True, pad)
-            lengths_B1 = layout.lengths[first:last].unsqueeze(1).to(ids_T.device)
+        for start, end in _similar_lengths(layout.lengths.tolist()):
+            ids_BL = nn.utils.rnn.pad_sequence(parts[start:end], True, pad)
+            lengths_B1 = layout.lengths[start:end].unsqueeze(1).to(ids_T.device)
             mask_BL = torch.arange(ids_BL.shape[1], device=ids_T.device) < lengths_B1
             output = self.backbone(input_ids=ids_BL, attention_mask=mask_BL.long())
             pooled.append(pool(output.last_hidden_state, mask_BL, self.pooling))
         return torch.cat(pooled)
 
 
-def _round_number(tokens: int, device: torch.device) -> int:
-    """What a number of tokens is filled up to a multiple of.
-
-    On a GPU so that few numbers are left: a 32nd to a 16th of the tokens.
-    """
-    return 32 if device.type == "cpu" else 1 << max(6, tokens.bit_length() - 5)
-
-
-def _like_lengths(lengths: list[int]) -> list[tuple[int, int]]:
-    """Cuts descending lengths into runs of like length: (first, end) each."""
-    runs = []
-    first = 0
-    for place, length in enumerate(lengths):
-        if length < _SHORTEST_OF_RUN * lengths[first]:
-            runs.append((first, place))
-            first = place
-    runs.append((first, len(lengths)))
-    return runs
+def _similar_lengths(lengths: list[int]) -> list[tuple[int, int]]:
+    """Splits descending lengths into groups of similar lengths: (start, end) of each."""
+    groups = []
+    start = 0
+    for index, length in enumerate(lengths):
+        if length < _SHORTEST_SHARE * lengths[start]:
+            groups.append((start, index))
+            start = index
+    groups.append((start, len(lengths)))
+    return groups
 
 
 def _to_autocast_dtype(module: nn.Module, args: Any, hidden: Tensor) -> Tensor:
-    """Under autocast all layers compute in its dtype, the sums between them too: no casts."""
-    kind = hidden.device.type
-    if not torch.is_autocast_enabled(kind):
+    """Under autocast, lets the sums between layers stay in its dtype: saves casts."""
+    device_type = hidden.device.type
+    if not torch.is_autocast_enabled(device_type):
         return hidden
-    return hidden.to(torch.get_autocast_dtype(kind))
+    return hidden.to(torch.get_autocast_dtype(device_type))

@@ -1,4 +1,4 @@
-"""Low-rank adapters by peft: put beside a backbone's matrices, and added to them at the end.
+"""Low-rank adapters (LoRA) by peft: trained beside a backbone's matrices, merged for the export.
 
 Hu et al., 2021, arXiv:2106.09685.
 """
@@ -16,7 +16,7 @@ from embedft.tools.text import error_line
 
 _ADAPTER = "default"
 
-# The settings of peft's LoraConfig that leave the base model's own weights as they are.
+# The settings of peft's LoraConfig that do not change the base model's own weights.
 _SETTINGS = (
     "r",
     "lora_alpha",
@@ -28,21 +28,25 @@ _SETTINGS = (
 
 
 def add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
-    """Puts adapters into a backbone, in place, and freezes all else.
+    """Adds adapters to a backbone, in place, and freezes all other weights.
 
     Args:
-        backbone: Its matrices get a part that is zero at first.
-        settings: Of ``peft.LoraConfig``; ``target_modules`` is ``all-linear`` unless given.
+        backbone: Its matrices get adapters whose product is zero at first.
+        settings: Settings of ``peft.LoraConfig``; ``target_modules`` is ``all-linear`` by default.
 
     Raises:
-        InputError: peft is not installed, or does not take the settings.
+        InputError: peft is not installed, or refuses the settings.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise InputError("lora: needs peft; install it with: pip install 'embedft[lora]'") from None
+        raise InputError(
+            "lora: peft is not installed. Install it with: pip install 'embedft[lora]'"
+        ) from None
     if unknown := settings.keys() - set(_SETTINGS):
-        raise InputError(f"lora: has {sorted(unknown)[0]}; the settings are {', '.join(_SETTINGS)}")
+        raise InputError(
+            f"lora: there is no setting {sorted(unknown)[0]}. Use {', '.join(_SETTINGS)}"
+        )
     try:
         config = LoraConfig(**{"target_modules": "all-linear"} | settings)
         inject_adapter_in_model(config, backbone, adapter_name=_ADAPTER)
@@ -51,7 +55,7 @@ def add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
 
 
 def merged_weights(backbone: PreTrainedModel) -> dict[str, Tensor]:
-    """The weights that do without adapters what the backbone does with them, by its own names."""
+    """The weights of the equivalent backbone without adapters, by the base model's names."""
     state = backbone.state_dict()
     merged = {plain_name(name): weight for name, weight in state.items() if ".lora_" not in name}
     for name, module in backbone.named_modules():
@@ -63,19 +67,19 @@ def merged_weights(backbone: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def plain_name(name: str) -> str:
-    """What a weight of a backbone with adapters is called without them."""
+    """The base model's name of a weight of a backbone with adapters."""
     return name.replace(".base_layer.", ".")
 
 
 def without_adapters(state: dict[str, Tensor], base: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state with adapters that does what the base model does.
+    """A state with adapters that is equivalent to the base model.
 
-    Only the second factor of each adapter is zero. So a mean of this and the state is, in what it
-    does, the mean of the base model and of the tuned one.
+    Only the second factor of each adapter is zero. A mean of ``state`` and this result is therefore
+    equivalent to the same mean of the tuned model and the base model.
 
     Args:
-        state: Weights of a backbone with adapters, or without.
-        base: Those of the base model.
+        state: Weights of a backbone, with or without adapters.
+        base: Weights of the base model.
     """
     return {
         name: weight

@@ -1,4 +1,4 @@
-"""MPNet over packed texts: its attention has a bias of relative places, and no interface.
+"""MPNet over packed texts: its attention has a relative position bias and no attention interface.
 
 Shape suffixes: T tokens, H heads, L length of the longest text.
 """
@@ -20,10 +20,10 @@ def packed_mpnet(
     """The last hidden state of transformers' ``MPNetModel``, (1, T, hidden size).
 
     Args:
-        backbone: The model; its own layers do all but the attention.
+        backbone: The model; its own layers compute everything but the attention.
         input_ids_1T: (1, T) ids, in the order of the layout.
         layout: Where texts begin and end.
-        masks: For the attention's dropout.
+        masks: Draws the masks of the attention's dropout.
     """
     positions_1T = (layout.position_ids + backbone.embeddings.padding_idx + 1).unsqueeze(0)
     hidden = backbone.embeddings(input_ids=input_ids_1T, position_ids=positions_1T)

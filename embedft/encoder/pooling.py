@@ -1,6 +1,6 @@
-"""From token vectors to one vector a text.
+"""Pooling: from token vectors to one vector per text.
 
-Shape suffixes: B texts, L tokens of the longest, T tokens of a packed batch, H hidden size.
+Shape suffixes: B texts, L tokens of the longest text, T tokens of a packed batch, H hidden size.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def pool(hidden_BLH: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
 
     Args:
         hidden_BLH: Token vectors.
-        mask_BL: True at tokens, False at padding; at least one token a text.
+        mask_BL: True at tokens, False at padding; at least one token per text.
         pooling: ``mean`` of all tokens (Reimers and Gurevych, 2019, arXiv:1908.10084), or ``cls``,
             the first token.
 
     Returns:
-        (B, H) one vector a text.
+        (B, H) one vector per text.
     """
     hidden_BLH = hidden_BLH.to(torch.promote_types(hidden_BLH.dtype, torch.float32))
     if pooling == "cls":
@@ -35,7 +35,7 @@ def pool(hidden_BLH: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
 
 
 def pool_packed(hidden_TH: Tensor, layout: PackedLayout, pooling: Pooling) -> Tensor:
-    """The same for packed texts.
+    """Pools token vectors of packed texts; otherwise as :func:`pool`.
 
     Args:
         hidden_TH: Token vectors in the order of the layout.
@@ -43,12 +43,12 @@ def pool_packed(hidden_TH: Tensor, layout: PackedLayout, pooling: Pooling) -> Te
         pooling: ``mean`` or ``cls``.
 
     Returns:
-        (B, H) one vector a text, in the order of the layout.
+        (B, H) one vector per text, in the order of the layout.
     """
     hidden_TH = hidden_TH.to(torch.promote_types(hidden_TH.dtype, torch.float32))
     if pooling == "cls":
         return hidden_TH[layout.cu_seqlens[:-1]]
-    if hidden_TH.device.type != "cpu":  # index_add would add in another order each time
+    if hidden_TH.device.type != "cpu":  # index_add is not deterministic there
         return torch.segment_reduce(
             hidden_TH, "mean", lengths=layout.device_lengths, axis=0, unsafe=True
         )

@@ -1,9 +1,9 @@
-"""The table of word vectors, whose gradient keeps its memory from step to step.
+"""The table of token embeddings, whose gradient reuses its memory from step to step.
 
-A step touches a few of its rows, yet its gradient is as large as the table. On a CPU, fetching that
-much fresh memory from the system each step costs more than the look-up and its gradient together.
+A step uses few rows of the table, yet its gradient is as large as the table. On a CPU, allocating
+that much memory in each step costs more than the look-up and its gradient together.
 
-Shape suffixes: V words, T tokens, H hidden size.
+Shape suffixes: V vocabulary, T tokens, H hidden size.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 
 class TokenEmbedding(nn.Embedding):
-    """``nn.Embedding`` that can be given its last gradient's memory for the next one.
+    """``nn.Embedding`` that can reuse the memory of its last gradient for the next one.
 
     Args:
-        table: What it replaces; the parameter is shared.
+        table: The embedding that this replaces; both share the parameter.
 
     Attributes:
-        average: Called with each backward pass's gradient, (V, H), and the ids that it is of, (T,):
-            makes it in place the mean over ranks. None leaves it as it is.
+        average: Called after each backward pass with the gradient, (V, H), and the looked-up ids,
+            (T,). Averages the gradient over the ranks in place. None leaves it as it is.
     """
 
     def __init__(self, table: nn.Embedding) -> None:
@@ -37,45 +37,51 @@ class TokenEmbedding(nn.Embedding):
         self.weight = table.weight
         self.average: Callable[[Tensor, Tensor], None] | None = None
         self._spare: Tensor | None = None
-        self._together: _SharedGradient | None = None
+        self._shared: _SharedGradient | None = None
 
     def forward(self, input: Tensor) -> Tensor:
-        """The rows of some ids."""
+        """Looks up ids; any shape."""
         if input.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(input)
-        rows: Tensor = _Rows.apply(input, self.weight, self, self._together)  # type: ignore[no-untyped-call]
+        rows: Tensor = _Lookup.apply(input, self.weight, self, self._shared)  # type: ignore[no-untyped-call]
         return rows
 
     @contextmanager
     def shared_gradient(self) -> Iterator[None]:
-        """Look-ups whose gradients one backward pass computes: they share one table's memory."""
-        self._together = _SharedGradient()
+        """Look-ups within this context share one gradient; a single backward pass must follow."""
+        self._shared = _SharedGradient()
         try:
             yield
         finally:
-            self._together = None
+            self._shared = None
 
     def reclaim_gradient(self) -> None:
-        """Drops the gradient, whose memory the next backward pass uses again."""
+        """Drops the gradient and keeps its memory for the next backward pass."""
         self._spare, self.weight.grad = self.weight.grad, None
 
     def take_zeros(self) -> Tensor:
-        """(V, H) zeros, that nobody else holds."""
+        """(V, H) zeros, in reclaimed memory if there is any."""
         zeros, self._spare = self._spare, None
         return torch.zeros_like(self.weight) if zeros is None else zeros.zero_()
 
 
 class _SharedGradient:
-    """The gradient that some look-ups add up, of which ids, and how many are still to come."""
+    """The gradient that several look-ups add to.
+
+    Attributes:
+        n_lookups: How many look-ups take part.
+        added_ids: The ids of those that the backward pass has added so far.
+        grad_VH: Their sum; None before the first.
+    """
 
     def __init__(self) -> None:
-        self.looked_up = 0
-        self.added: list[Tensor] = []
+        self.n_lookups = 0
+        self.added_ids: list[Tensor] = []
         self.grad_VH: Tensor | None = None
 
 
-class _Rows(torch.autograd.Function):
-    """A look-up, with the memory of its gradient from the module."""
+class _Lookup(torch.autograd.Function):
+    """A look-up whose gradient gets its memory from the module."""
 
     @staticmethod
     def forward(
@@ -83,27 +89,27 @@ class _Rows(torch.autograd.Function):
         ids: Tensor,
         weight_VH: Tensor,
         module: TokenEmbedding,
-        together: _SharedGradient | None,
+        shared: _SharedGradient | None,
     ) -> Tensor:
         ctx.save_for_backward(ids)
-        ctx.module, ctx.together = module, together or _SharedGradient()
-        ctx.together.looked_up += 1
+        ctx.module, ctx.shared = module, shared or _SharedGradient()
+        ctx.shared.n_lookups += 1
         return nn.functional.embedding(ids, weight_VH)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor | None, None, None]:
         (ids,) = ctx.saved_tensors
-        together = ctx.together
-        grad_VH, first = together.grad_VH, together.grad_VH is None
+        shared = ctx.shared
+        grad_VH, is_first = shared.grad_VH, shared.grad_VH is None
         if grad_VH is None:
-            grad_VH = together.grad_VH = ctx.module.take_zeros()
+            grad_VH = shared.grad_VH = ctx.module.take_zeros()
         grad_VH.index_add_(0, ids.flatten(), grad_outputs[0].flatten(0, -2))
         if ctx.module.padding_idx is not None:
             grad_VH[ctx.module.padding_idx] = 0
-        together.added.append(ids.flatten())
-        if len(together.added) == together.looked_up:
+        shared.added_ids.append(ids.flatten())
+        if len(shared.added_ids) == shared.n_lookups:
             if ctx.module.average is not None:
-                ctx.module.average(grad_VH, torch.cat(together.added))
-            together.grad_VH, together.added = None, []
-        # Autograd holds what the first one returned, and sees what the others add to it.
-        return None, grad_VH if first else None, None, None
+                ctx.module.average(grad_VH, torch.cat(shared.added_ids))
+            shared.grad_VH, shared.added_ids = None, []
+        # Autograd keeps the tensor that the first look-up returned; the others add to it in place.
+        return None, grad_VH if is_first else None, None, None

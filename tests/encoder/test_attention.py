@@ -69,12 +69,12 @@ def test_values_and_gradients(
     window: int | None, with_bias: bool, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout, tables, bias = inputs()
-    monkeypatch.setattr(block_attention, "_LONG", 9 if way == "long texts" else 99)
+    monkeypatch.setattr(block_attention, "_FUSED_LENGTH", 9 if way == "long texts" else 99)
     if way == "other devices":  # which a CPU can walk too
 
         def without_masks(*args: Any) -> Tensor:
             *inputs, _, window = args
-            return attention._fused(*inputs, window)  # type: ignore[call-arg]
+            return attention._blockwise_attention(*inputs, window)  # type: ignore[call-arg]
 
         monkeypatch.setattr(block_attention.BlockAttention, "apply", without_masks)
     used = (*tables, bias) if with_bias else tables
@@ -138,7 +138,7 @@ def test_texts_do_not_see_each_other() -> None:
 
 @pytest.mark.parametrize("long", [9, 99])
 def test_bf16_softmax_is_computed_in_float32(long: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block_attention, "_LONG", long)
+    monkeypatch.setattr(block_attention, "_FUSED_LENGTH", long)
     layout, tables, _ = inputs()
     exact = packed_attention(*tables, layout, scale=0.5)
     query, key, value = (table.bfloat16() for table in tables)
@@ -153,7 +153,7 @@ def test_bf16_softmax_is_computed_in_float32(long: int, monkeypatch: pytest.Monk
 
 def test_dropout_reaches_long_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch's fused kernel knows none."""
-    monkeypatch.setattr(block_attention, "_LONG", 9)
+    monkeypatch.setattr(block_attention, "_FUSED_LENGTH", 9)
     layout, tables, _ = inputs()
     plain = packed_attention(*tables, layout, scale=0.5)
     kept = packed_attention(*tables, layout, scale=0.5, dropout=0.5, masks=Ones())

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, ElectraConfig, ElectraModel
 
 from embedft.encoder.dropout import FastDropout
-from embedft.encoder.encoder import Encoder, _like_lengths
+from embedft.encoder.encoder import Encoder, _similar_lengths
 from embedft.encoder.pooling import pool
 from embedft.errors import InputError
 
@@ -222,9 +222,9 @@ def test_prompts(tmp_path: Path) -> None:
     torch.testing.assert_close(embed(encoder, [encoder.document_text("So.")]), expected)
 
 
-def test_runs_of_like_length() -> None:
-    assert _like_lengths([100, 80, 75, 74, 60, 10]) == [(0, 3), (3, 5), (5, 6)]
-    assert _like_lengths([5]) == [(0, 1)]
+def test_groups_of_similar_length() -> None:
+    assert _similar_lengths([100, 80, 75, 74, 60, 10]) == [(0, 3), (3, 5), (5, 6)]
+    assert _similar_lengths([5]) == [(0, 1)]
 
 
 def test_pooling_by_hand() -> None:

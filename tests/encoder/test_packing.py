@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedft.encoder.packing import _BLOCK, PackedLayout, _merged, block_length
+from embedft.encoder.packing import _BLOCK_COST, PackedLayout, _merge_groups, block_length
 
 text_lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
@@ -66,13 +66,13 @@ def test_lengths_of_blocks_are_few() -> None:
 def test_few_texts_share_a_block(
     lengths: list[int], blocks: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedft.encoder.packing._MOST", 1 << 30)
+    monkeypatch.setattr("embedft.encoder.packing._MAX_SCORES", 1 << 30)
     assert [(block.texts, block.length) for block in layout_of(lengths).blocks] == blocks
 
 
 def test_blocks_are_not_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.get_num_threads", lambda: 2)
-    monkeypatch.setattr("embedft.encoder.packing._MOST", 1 << 16)
+    monkeypatch.setattr("embedft.encoder.packing._MAX_SCORES", 1 << 16)
     layout = layout_of([256] * 7 + [40, 40, 600])
     sizes = [(block.texts, block.length) for block in layout.blocks]
     assert sizes == [(1, 608), (2, 256), (2, 256), (2, 256), (1, 256), (2, 40)]
@@ -91,7 +91,7 @@ def test_blocks_cost_least(lengths: list[int]) -> None:
     ]
 
     def cost(blocks: list[tuple[int, int]]) -> int:
-        return sum(_BLOCK + texts * length**2 for length, texts in blocks)
+        return sum(_BLOCK_COST + texts * length**2 for length, texts in blocks)
 
     def merged(cuts: tuple[bool, ...]) -> list[tuple[int, int]]:
         blocks = [runs[0]]
@@ -103,7 +103,7 @@ def test_blocks_cost_least(lengths: list[int]) -> None:
         return blocks
 
     ways = itertools.product([False, True], repeat=len(runs) - 1)
-    assert cost(_merged(runs)) == min(cost(merged(cuts)) for cuts in ways)
+    assert cost(_merge_groups(runs)) == min(cost(merged(cuts)) for cuts in ways)
 
 
 @given(text_lengths)
