@@ -180,7 +180,7 @@ def test_too_many_layers(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         fit("--model.freeze_layers=2")
     assert error.value.code == 2
     assert (
-        "freeze_layers: is 2, must lie from 0 (the embeddings alone) to 1"
+        "freeze_layers: is 2, must be from 0 (only the embeddings) to 1: "
         in capsys.readouterr().err
     )
 
@@ -287,10 +287,13 @@ def test_adapters_from_fit_to_export(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--model.lora.rank=4"], "lora: has rank; the settings are r, lora_alpha"),
+        (["--model.lora.rank=4"], "lora: there is no setting rank. Use r, lora_alpha"),
         (["--model.lora.r=0"], "lora: `r` should be a positive integer"),
         (["--model.lora.target_modules=nowhere"], "lora: Target modules"),
-        (["--model.lora.r=4", "--model.freeze_layers=0"], "freeze_layers: lora freezes all of"),
+        (
+            ["--model.lora.r=4", "--model.freeze_layers=0"],
+            "freeze_layers: lora already freezes the whole base model",
+        ),
         (["--model.matryoshka_dims=[64]"], "matryoshka_dims: has 64, the model has 32 dimensions"),
         (["--model.matryoshka_dims=[]"], "matryoshka_dims: is [], must be some different numbers"),
         (["--model.matryoshka_weights=[1]"], "matryoshka_weights: need matryoshka_dims"),

@@ -546,7 +546,7 @@ def test_a_bad_last_makes_do_with_an_earlier(
     fit(*save, "--ckpt_path=last", *recorder_flags(tmp_path / "rest"))
     said = capsys.readouterr().out
     assert f"{last}: " in said
-    assert "going on from" in said
+    assert "; resuming from " in said
     assert "step-4.ckpt, step 4" in said
     assert recorded(tmp_path / "rest") == recorded(tmp_path / "whole")[4:]
     assert not (tmp_path / "marker").exists()

