@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import signal
@@ -15,6 +14,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 import tiny
+from runs import FinishedRun, finish, log_restored, short_fit
 from safetensors.torch import load_file, save_file
 from tiny import sample_rows, write_jsonl
 
@@ -23,8 +23,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long comes first, so that no process has it to itself at the end."""
+    """Runs slow tests first, so that no process is left alone with one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--accelerator", default="cpu", help="where test_resume.py and test_fit.py fit"
+    )
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -34,21 +40,9 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _log_as_found() -> Iterator[None]:
-    """What a command within the process sets up for its log doesn't reach the next test."""
-    log = logging.getLogger("embedft")
-    level, handlers = log.level, list(log.handlers)
-    yield
-    log.setLevel(level)
-    for handler in set(log.handlers) - set(handlers):
-        handler.close()
-    log.handlers[:] = handlers
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--accelerator", default="cpu", help="where test_resume.py and test_fit.py fit"
-    )
+def _log_restored() -> Iterator[None]:
+    with log_restored():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +53,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def telling_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny BERT with longer word vectors: all texts are alike to it else, and none is wrong."""
+    """The tiny BERT with longer word vectors.
+
+    To the tiny BERT itself all texts are alike, so no answer would count as a hard negative.
+    """
     folder = tmp_path_factory.mktemp("models") / "telling-bert"
     shutil.copytree(tiny_model, folder)
     weights = load_file(folder / "model.safetensors")
@@ -76,22 +73,8 @@ def pairs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fit_flags(tiny_model: Path, pairs: Path, pytestconfig: pytest.Config) -> list[str]:
-    """A short fit of the tiny model: 50 training rows, 7 batches an epoch, 2 epochs."""
-    accelerator = pytestconfig.getoption("accelerator")
-    exact = [] if accelerator == "cpu" else ["--trainer.deterministic=true"]
-    return [
-        *exact,
-        f"--input_jsonl={pairs}",
-        f"--base_model={tiny_model}",
-        "--epochs=2",
-        "--batch_size=8",
-        "--learning_rate=1e-3",
-        "--train_split=0.8",
-        f"--accelerator={accelerator}",
-        "--precision=32-true",
-        "--trainer.enable_progress_bar=false",
-        "--trainer.log_every_n_steps=1",
-    ]
+    """The short fit of the tiny model."""
+    return short_fit(pairs, tiny_model, pytestconfig)
 
 
 @pytest.fixture
@@ -107,9 +90,38 @@ def fit(fit_flags: list[str], tmp_path: Path) -> Callable[..., Path]:
     return run
 
 
+@pytest.fixture(scope="session")
+def finished_run(
+    tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> FinishedRun:
+    """The short fit of the tiny model, to read only. To change its files, take ``run_copy``."""
+    return finish(tmp_path_factory.mktemp("finished"), tiny_model, pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def finished_minilm_run(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> FinishedRun:
+    """Three steps with real weights, to read only.
+
+    The cosines of a random model lie so close together that rounding swaps ranks.
+    """
+    flags = ["--trainer.max_steps=3", "--learning_rate=2e-5"]
+    return finish(tmp_path_factory.mktemp("minilm"), tiny.MINILM, pytestconfig, *flags)
+
+
+@pytest.fixture
+def run_copy(finished_run: FinishedRun, tmp_path: Path) -> Path:
+    """A copy of the finished run in the folder of ``fit``: as after ``fit()``, to change freely.
+
+    To resume a run, call ``fit``: this checkpoint still names the folder that it was copied from.
+    """
+    return Path(shutil.copytree(finished_run.folder, tmp_path / "out"))
+
+
 @pytest.fixture
 def without_dropout(tiny_model: Path, tmp_path: Path) -> list[str]:
-    """Each rank draws its own masks, so without them alone is one process the same."""
+    """A base model without dropout: each rank draws its own masks, unlike one process."""
     folder = tmp_path / "without-dropout"
     shutil.copytree(tiny_model, folder)
     config = json.loads((folder / "config.json").read_text())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 import yaml
+from runs import FinishedRun
 from sentence_transformers import SentenceTransformer
 from tiny import sample_rows, write_jsonl
 
@@ -224,9 +225,9 @@ def test_wrong_settings(
 
 
 def test_a_used_folder_is_refused_until_told(
-    fit: Callable[..., Path], fit_flags: list[str], tmp_path: Path, capsys: Capture
+    fit: Callable[..., Path], fit_flags: list[str], run_copy: Path, capsys: Capture
 ) -> None:
-    out = fit("--epochs=1")
+    out = run_copy
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     said = fails(["fit", f"--output_dir={out}", *fit_flags], capsys)
     assert "holds another run" in said
@@ -278,9 +279,9 @@ def test_a_share_out_of_range_is_refused_before_reading(
 
 
 def test_overwrite_deletes_nothing_while_the_input_is_bad(
-    fit: Callable[..., Path], fit_flags: list[str], pairs: Path, capsys: Capture
+    run_copy: Path, fit_flags: list[str], pairs: Path, capsys: Capture
 ) -> None:
-    out = fit("--epochs=1")
+    out = run_copy
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     pairs.write_text("{")
     fails(["fit", f"--output_dir={out}", *fit_flags, "--overwrite"], capsys)
@@ -303,9 +304,9 @@ def shows(lines: list[str], *values: float) -> bool:
 
 @pytest.mark.parametrize("command", ["test", "validate"])
 def test_measuring_says_first_which_weights(
-    fit: Callable[..., Path], fit_flags: list[str], tiny_model: Path, command: str, capsys: Capture
+    run_copy: Path, fit_flags: list[str], tiny_model: Path, command: str, capsys: Capture
 ) -> None:
-    out = fit()
+    out = run_copy
     metrics = json.loads((out / "metrics.json").read_text())
     base_args = [command, f"--output_dir={out}", *fit_flags]
     before = sorted(out.rglob("*"))
@@ -351,9 +352,9 @@ def test_predict(fit_flags: list[str], tiny_model: Path, pairs: Path, tmp_path: 
 
 
 def test_predict_with_a_checkpoint(
-    fit: Callable[..., Path], fit_flags: list[str], tmp_path: Path
+    finished_run: FinishedRun, fit_flags: list[str], tmp_path: Path
 ) -> None:
-    out = fit("--epochs=1")
+    out = finished_run.folder
     emb = tmp_path / "emb"
     main(["predict", f"--output_dir={emb}", *fit_flags, f"--ckpt_path={out}/checkpoints/best.ckpt"])
     table = np.load(emb / "question_embeddings.npy")
@@ -365,9 +366,9 @@ def test_predict_with_a_checkpoint(
 
 @pytest.mark.parametrize("command", ["fit", "test"])
 def test_checkpoint_of_another_model(
-    fit: Callable[..., Path], fit_flags: list[str], command: str, tmp_path: Path, capsys: Capture
+    run_copy: Path, fit_flags: list[str], command: str, tmp_path: Path, capsys: Capture
 ) -> None:
-    out = fit("--epochs=1")
+    out = run_copy
     other = tiny.build(tmp_path / "other", "distilbert")
     said = fails(
         [command, f"--output_dir={out}", *fit_flags, f"--base_model={other}", "--ckpt_path=last"],

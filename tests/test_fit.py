@@ -14,6 +14,7 @@ import pytest
 import tiny
 import torch
 import yaml
+from runs import FinishedRun
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
@@ -140,7 +141,7 @@ def test_wrong_held_out_pairs_are_not_to_be_alike(fit: Callable[..., Path], pair
     [([], 10, 0), (["--train_split=0"], 60, 50), (["--data.split_seed=7"], None, None)],
 )
 def test_what_was_trained_on_is_not_held_out(
-    fit: Callable[..., Path],
+    run_copy: Path,
     fit_flags: list[str],
     capsys: Capture,
     flags: list[str],
@@ -148,8 +149,7 @@ def test_what_was_trained_on_is_not_held_out(
     known: int | None,
 ) -> None:
     """Of a test of a checkpoint, by whatever split or file, there is a verdict on new ones alone."""
-    out = fit("--epochs=1")
-    capsys.readouterr()
+    out = run_copy
     main(["test", *fit_flags, f"--output_dir={out}", "--ckpt_path=last", *flags])
     said = capsys.readouterr().out
     found = re.search(r"warning: ([0-9]+) of the ([0-9]+) questions were trained on", said)
@@ -166,12 +166,12 @@ def test_what_was_trained_on_is_not_held_out(
     assert "No verdict" in (out / "test_report.html").read_text()
 
 
-def test_metrics_by_question_and_file(fit: Callable[..., Path], pairs: Path) -> None:
+def test_metrics_by_question_and_file(finished_run: FinishedRun) -> None:
     """They are of the held-out rows, and their means are the metrics of the run."""
-    out = fit()
+    out = finished_run.folder
     metrics = json.loads((out / "metrics.json").read_text())
     questions = read_lines(out / "metrics_by_question.jsonl")
-    given = {row["id"]: row for row in read_lines(pairs)}
+    given = {row["id"]: row for row in read_lines(finished_run.pairs)}
     assert len(questions) == 10
     for line in questions:
         row = given[line["id"]]
@@ -186,11 +186,8 @@ def test_metrics_by_question_and_file(fit: Callable[..., Path], pairs: Path) -> 
         assert sum(weighted) / 10 == expected
 
 
-def test_files_of_a_run(
-    fit: Callable[..., Path], tiny_model: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = fit()
-    said = capsys.readouterr().out
+def test_files_of_a_run(finished_run: FinishedRun, tiny_model: Path) -> None:
+    out, said = finished_run.folder, finished_run.printed
     for line in ("60 rows read", "split: 50 rows to train on", "schedule: 14 steps", "best - base"):
         assert line in said
 
@@ -339,8 +336,10 @@ def test_no_clipping_below_zero(fit: Callable[..., Path]) -> None:
     torch.testing.assert_close(*weights, rtol=0, atol=0)
 
 
-def test_the_base_model_is_not_deleted(fit: Callable[..., Path], capsys: Capture) -> None:
-    out = fit("--epochs=1")
+def test_the_base_model_is_not_deleted(
+    fit: Callable[..., Path], run_copy: Path, capsys: Capture
+) -> None:
+    out = run_copy
     with pytest.raises(SystemExit) as stop:
         fit("--epochs=1", f"--base_model={out}/best_model", "--overwrite")
     assert stop.value.code == 2
@@ -348,10 +347,12 @@ def test_the_base_model_is_not_deleted(fit: Callable[..., Path], capsys: Capture
     assert (out / "best_model" / "model.safetensors").is_file()
 
 
-def test_config_of_a_run_deletes_nothing(fit: Callable[..., Path], capsys: Capture) -> None:
+def test_config_of_a_run_deletes_nothing(
+    fit: Callable[..., Path], run_copy: Path, capsys: Capture
+) -> None:
     """Whether an earlier run may be deleted, or is gone on with, is asked for each time."""
-    fit("--epochs=1")
     out = fit("--epochs=1", "--overwrite")
+    assert out == run_copy
     fit("--epochs=2", "--ckpt_path=last", f"--report={out}.html")
     saved = yaml.safe_load((out / "config.yaml").read_text())
     assert (saved["overwrite"], saved["ckpt_path"], saved["report"]) == (False, None, None)
@@ -417,15 +418,12 @@ def test_nothing_to_train_on(fit: Callable[..., Path], capsys: pytest.CaptureFix
     assert "train_split: is 0" in capsys.readouterr().err
 
 
-def test_metrics_are_those_of_the_peers_evaluator(fit: Callable[..., Path], pairs: Path) -> None:
-    """End to end: base and tuned folders, judged by sentence-transformers on the same split.
-
-    With real weights: the cosines of a random model lie so close that rounding swaps ranks.
-    """
-    out = fit(f"--base_model={tiny.MINILM}", "--trainer.max_steps=3", "--learning_rate=2e-5")
+def test_metrics_equal_those_of_sentence_transformers(finished_minilm_run: FinishedRun) -> None:
+    """End to end: its evaluator measures the base and tuned folders on the same split."""
+    out = finished_minilm_run.folder
     metrics = json.loads((out / "metrics.json").read_text())
     base = find_base_model(tiny.MINILM).folder
-    records, _ = read_records(pairs)
+    records, _ = read_records(finished_minilm_run.pairs)
     held_out = split_records(records, 0.8, seed=42).validation
     evaluator = InformationRetrievalEvaluator(
         {str(row): records[row].question for row in held_out},

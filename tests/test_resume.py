@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ import programs
 import pytest
 import torch
 from recorder import recorded
+from runs import FinishedRun, finish
 from safetensors.torch import load_file
 from tiny import Command, sample_rows, with_negatives, write_jsonl
 
@@ -431,6 +434,19 @@ def test_resume_of_a_finished_run_trains_nothing(fit: Callable[..., Path], tmp_p
     assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
 
 
+@pytest.fixture(scope="module")
+def stopped_run(
+    tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Callable[..., FinishedRun]:
+    """Short fits with these flags, each made once: tests only read them."""
+
+    @cache
+    def run(*flags: str) -> FinishedRun:
+        return finish(tmp_path_factory.mktemp("stopped"), tiny_model, pytestconfig, *flags)
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
@@ -441,12 +457,13 @@ def test_resume_of_a_finished_run_trains_nothing(fit: Callable[..., Path], tmp_p
 )
 def test_other_batches_can_not_be_continued(
     fit: Callable[..., Path],
+    stopped_run: Callable[..., FinishedRun],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     flag: str,
     message: str,
 ) -> None:
-    folder = fit("--trainer.max_steps=4")
+    folder = stopped_run("--trainer.max_steps=4").folder
     with pytest.raises(SystemExit) as error:
         fit(f"--ckpt_path={folder}/checkpoints/last.ckpt", flag, output_dir=tmp_path / "n")
     assert error.value.code == 2
@@ -482,18 +499,19 @@ def own_set(pairs: Path) -> list[str]:
 )
 def test_a_run_of_other_rows_is_not_gone_on_with(
     fit: Callable[..., Path],
-    pairs: Path,
+    stopped_run: Callable[..., FinishedRun],
     capsys: pytest.CaptureFixture[str],
     steps: int,
     change: Callable[[Path], list[str]],
     message: str,
 ) -> None:
     """Within an epoch, at its end, and with nothing left to train; nothing is written."""
-    folder = fit(f"--trainer.max_steps={steps}")
+    folder, pairs, _ = stopped_run(f"--trainer.max_steps={steps}")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    capsys.readouterr()
+    rows = pairs.read_bytes()
     with pytest.raises(SystemExit) as error:
-        fit("--ckpt_path=last", *change(pairs))
+        fit("--ckpt_path=last", f"--input_jsonl={pairs}", *change(pairs), output_dir=folder)
+    pairs.write_bytes(rows)
     assert error.value.code == 2
     said = capsys.readouterr().err
     assert message.format(pairs=pairs) in said
@@ -518,10 +536,16 @@ def test_a_validation_set_is_kept(
     "damage", ["truncated", "empty", "flipped", "removed", "nan", "other", "command"]
 )
 def test_a_bad_last_makes_do_with_an_earlier(
-    fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+    fit: Callable[..., Path],
+    stopped_run: Callable[..., FinishedRun],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+    damage: str,
 ) -> None:
     save = ("--save_steps=2", "--trainer.max_steps=6")
-    folder = fit(*save, *recorder_flags(tmp_path / "whole"))
+    whole = tmp_path_factory.getbasetemp() / "batches-of-6-steps"
+    folder = shutil.copytree(stopped_run(*save, *recorder_flags(whole)).folder, tmp_path / "out")
     last = folder / "checkpoints" / "last.ckpt"
     (folder / "checkpoints" / "best.ckpt").unlink()
     content = bytearray(last.read_bytes())
@@ -548,7 +572,7 @@ def test_a_bad_last_makes_do_with_an_earlier(
     assert f"{last}: " in said
     assert "; resuming from " in said
     assert "step-4.ckpt, step 4" in said
-    assert recorded(tmp_path / "rest") == recorded(tmp_path / "whole")[4:]
+    assert recorded(tmp_path / "rest") == recorded(whole)[4:]
     assert not (tmp_path / "marker").exists()
 
 

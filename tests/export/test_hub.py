@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import tiny
 from hub_server import TOKEN, HubServer
 from huggingface_hub import constants
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from runs import FinishedRun
 
 from embedft.cli.main import main
 from embedft.encoder.base_model import find_base_model
@@ -126,11 +127,10 @@ def test_dry_run_needs_no_network_and_no_token(
 
 
 def test_dry_run_of_a_checkpoint_writes_nothing(
-    fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished_run: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = fit("--epochs=1")
+    out = finished_run.folder
     target = tmp_path / "exported"
-    capsys.readouterr()
     flags = [f"--ckpt_path={out}/checkpoints/best.ckpt", "--push_to_hub=org/name"]
     main(["export", *flags, f"--output_dir={target}", "--dry_run"])
     said = capsys.readouterr().out
@@ -161,10 +161,9 @@ def test_upload_of_a_folder(
 
 
 def test_upload_of_a_checkpoint(
-    fit: Callable[..., Path], hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished_run: FinishedRun, hub: HubServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = fit("--epochs=1")
-    capsys.readouterr()
+    out = finished_run.folder
     main(["export", f"--ckpt_path={out}/checkpoints/last.ckpt", "--push_to_hub=me/model"])
     assert capsys.readouterr().out.endswith(f"uploaded: {hub.url}/me/model\n")
     files = hub.repos["me/model"]["files"]
@@ -258,14 +257,12 @@ def test_flags_that_do_not_fit(
 @pytest.mark.parametrize("name", ["best", "last"])
 def test_best_and_last_are_those_of_the_run_in_out(
     name: str,
-    fit: Callable[..., Path],
+    run_copy: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out = fit("--epochs=2")
-    assert out.name == "out"
-    monkeypatch.chdir(out.parent)
-    capsys.readouterr()
+    assert run_copy.name == "out"
+    monkeypatch.chdir(run_copy.parent)
     main(["export", f"--ckpt_path={name}", "--output_dir=named"])
     assert f"checkpoint out/checkpoints/{name}.ckpt, step " in capsys.readouterr().out
     main(["export", f"--ckpt_path=out/checkpoints/{name}.ckpt", "--output_dir=file", "--quiet"])

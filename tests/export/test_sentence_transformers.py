@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from runs import FinishedRun
 from sentence_transformers import SentenceTransformer
 from tiny import FAMILIES, MULTILINGUAL, sample_rows
 from transformers import AutoModel, AutoTokenizer
@@ -193,10 +193,8 @@ def test_comparison_table() -> None:
     assert "best - base" not in comparison({"base": BASE, "best": None})
 
 
-def test_export_command(
-    fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = fit()
+def test_export_command(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = run_copy
     target = tmp_path / "exported"
     args = [
         "export",
@@ -237,9 +235,9 @@ def test_export_command(
         assert sorted(folder.rglob("*")) == before
 
 
-def test_export_into_a_link(fit: Callable[..., Path], tmp_path: Path) -> None:
+def test_export_into_a_link(finished_run: FinishedRun, tmp_path: Path) -> None:
     """The folder that it leads to is written."""
-    out = fit("--trainer.max_steps=1")
+    out = finished_run.folder
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to("there")
     args = ["export", f"--ckpt_path={out}/checkpoints/last.ckpt", f"--output_dir={tmp_path}/link"]
@@ -266,9 +264,9 @@ def test_unreadable_checkpoints(tmp_path: Path) -> None:
 
 
 def test_checkpoint_of_another_architecture(
-    fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished_run: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = fit("--epochs=1")
+    out = finished_run.folder
     other = tiny.build(tmp_path / "other", "distilbert")
     with pytest.raises(SystemExit):
         main(

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 import yaml
+from runs import FinishedRun
 from sentence_transformers import SentenceTransformer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import sample_rows, write_jsonl
@@ -121,9 +121,9 @@ def stored_results(out: Path, name: str) -> QueryResults:
     return QueryResults.from_state_dict(saved["callbacks"]["RunFiles"]["findings"][name])
 
 
-def test_stored_query_results_are_the_metrics(fit: Callable[..., Path]) -> None:
+def test_stored_query_results_are_the_metrics(finished_run: FinishedRun) -> None:
     """Ranks, top answers and embeddings agree with each other and with what was logged."""
-    out = fit()
+    out = finished_run.folder
     metrics = json.loads((out / "metrics.json").read_text())
     for name in ("base", "last"):
         found = stored_results(out, name)
@@ -208,15 +208,14 @@ def test_overwrite_knows_the_report(fit: Callable[..., Path], tmp_path: Path) ->
 
 @pytest.mark.parametrize("subcommand", ["test", "validate"])
 def test_report_of_a_test(
-    fit: Callable[..., Path],
+    run_copy: Path,
     fit_flags: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     subcommand: str,
 ) -> None:
     """A checkpoint beside its base model, measured now; the figures are those of the fit."""
-    out = fit("--epochs=1")
-    capsys.readouterr()
+    out = run_copy
     measure = [subcommand, *fit_flags, f"--output_dir={out}", f"--report={tmp_path}/t.html"]
     main([*measure, "--ckpt_path=last"])
     said = capsys.readouterr().out
@@ -243,10 +242,10 @@ def test_report_of_a_test(
 
 
 def test_a_test_of_a_run_writes_its_page_there(
-    fit: Callable[..., Path], fit_flags: list[str], capsys: pytest.CaptureFixture[str]
+    run_copy: Path, fit_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Anew at each test; not of a base model, which is no run's, nor by validate."""
-    out = fit("--epochs=1")
+    out = run_copy
     of_fit = (out / "report.html").read_bytes()
     page = out / "test_report.html"
     measure = [*fit_flags, f"--output_dir={out}"]
@@ -411,9 +410,8 @@ def test_two_dimensions_keep_a_plane() -> None:
     )
 
 
-def test_top_scores_are_the_exported_models(fit: Callable[..., Path]) -> None:
-    """With real weights: those of a random model lie too close together."""
-    out = fit(f"--base_model={tiny.MINILM}", "--trainer.max_steps=3", "--learning_rate=2e-5")
+def test_top_scores_are_the_exported_models(finished_minilm_run: FinishedRun) -> None:
+    out = finished_minilm_run.folder
     model = SentenceTransformer(str(out / "final_model"), device="cpu")
     rows = sample_rows()[:60]
     answers = model.encode([row["answer"] for row in rows])
