@@ -1,4 +1,4 @@
-"""A server that speaks the chat completions of the OpenAI API, and can misbehave as real ones do."""
+"""A server with the chat completions of the OpenAI API; it can fail as real ones do."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class ChatServer:
     """Answers on 127.0.0.1 until it is closed.
 
     Args:
-        answer: From a request's number, from 0, and body to the reply; None drops the connection.
+        answer: Makes the reply from a request's number, counted from 0, and its body. None drops the
+            connection.
     """
 
     def __init__(self, answer: Callable[[int, dict[str, Any]], Reply | None]) -> None:
@@ -92,11 +93,11 @@ class ChatServer:
                 self.wfile.write(content)
 
             def log_message(self, *args: object) -> None:
-                """Says nothing."""
+                """Logs nothing."""
 
         class Server(ThreadingHTTPServer):
             def handle_error(self, *args: object) -> None:
-                """A client that has gone away is no error."""
+                """Ignores clients that have closed the connection."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"

