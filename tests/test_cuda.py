@@ -1,4 +1,4 @@
-"""What is another path on a GPU. Without one these are skipped; the rest of the suite runs there too:
+"""Code that runs only on a GPU; skipped without one. Other tests also run there:
 
 pytest tests/test_cuda.py
 pytest tests/test_resume.py tests/test_fit.py --accelerator gpu -k "not rank"
@@ -52,7 +52,7 @@ def pack(encoder: Encoder, device: str = "cuda") -> tuple[torch.Tensor, torch.Te
 def trained_by(
     encoder: Encoder, device: str, chunk: int | None = None
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Embeddings and gradients, on the CPU."""
+    """Embeddings and gradients, moved to the CPU."""
     encoder = copy.deepcopy(encoder).to(device)
     embeddings = embed_with_grad_cache(encoder, *pack(encoder, device), chunk)
     weights = torch.randn(embeddings.shape, generator=torch.manual_seed(0))
@@ -82,16 +82,16 @@ def test_bf16_is_near_float32(encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_drops_the_wanted_share(dtype: torch.dtype) -> None:
-    """Values are places, one-hot: the output shows which were kept."""
+def test_attention_drops_the_given_share(dtype: torch.dtype) -> None:
+    """Values are one-hot positions: the output shows which weights were kept."""
     lengths = torch.tensor([32, 5, 32, 17])
     layout = PackedLayout.from_lengths(lengths, torch.device("cuda"))
-    alike = torch.zeros(int(lengths.sum()), 2, 32, device="cuda", dtype=dtype)
-    places = torch.nn.functional.one_hot(layout.position_ids, 32).to(dtype)
-    value = places.unsqueeze(1).expand_as(alike).contiguous()
+    equal = torch.zeros(int(lengths.sum()), 2, 32, device="cuda", dtype=dtype)
+    positions = torch.nn.functional.one_hot(layout.position_ids, 32).to(dtype)
+    value = positions.unsqueeze(1).expand_as(equal).contiguous()
     weights = torch.cat(
         [
-            packed_attention(alike, alike, value, layout, scale=1.0, dropout=0.25).float()
+            packed_attention(equal, equal, value, layout, scale=1.0, dropout=0.25).float()
             for _ in range(50)
         ]
     )
@@ -128,7 +128,7 @@ def trainer_of(callback: Callback, **settings: Any) -> EmbedftTrainer:
 
 
 class NoWait(Callback):
-    """Within these steps whatever waits for the GPU raises."""
+    """Makes whatever waits for the GPU raise, from step 3 to step 9."""
 
     def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
         if trainer.global_step == 3:
@@ -159,8 +159,8 @@ def test_a_step_does_not_wait_for_the_gpu(
     assert trainer.global_step > 9
 
 
-def test_nan_ends_the_run_one_look_later(tiny_model: Path, tmp_path: Path) -> None:
-    """The ids named are those of the batch that was NaN, not of the one that runs by then."""
+def test_nan_ends_the_run_at_the_next_check(tiny_model: Path, tmp_path: Path) -> None:
+    """The error names ids of the batch that was NaN, not of the one that runs when it is found."""
     from embedft.errors import RunFailedError
 
     class Poison(Callback):

@@ -1,4 +1,4 @@
-"""The documentation site builds without a warning, asks nothing of the network, and doesn't rot."""
+"""The documentation site builds without warnings, loads nothing from the network, and stays true."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_page_is_there(site: Path) -> None:
 
 @pytest.mark.slow
 def test_nothing_is_fetched(site: Path) -> None:
-    """A page's own links may lead elsewhere; what it loads lies in the folder."""
+    """Links may lead to other sites; what a page loads is in the site's folder."""
     for name, page in pages(site).items():
         loads = [
             *re.findall(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"?([^\" >]+)", page),
@@ -130,7 +130,7 @@ def test_commands_of_the_how_tos_are_accepted(
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_are_explained(name: str) -> None:
-    """Each has a section, with the very formula of its docstring."""
+    """Each has a section with the formula of its docstring."""
     page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
     docstring = getattr(losses, name).__doc__
     (formula,) = re.findall(
@@ -144,12 +144,12 @@ def test_losses_are_explained(name: str) -> None:
 
 @pytest.mark.skipif(
     f"matplotlib=={version('matplotlib')}" not in (ROOT / "constraints.txt").read_text().split(),
-    reason="another matplotlib lays figures out by other numbers",
+    reason="another matplotlib computes another layout",
 )
 def test_loss_figures_are_those_of_the_losses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Drawn again they are the same, numbers but for the last digits of a processor."""
+    """Drawn again, they have the same texts and, up to rounding, the same numbers."""
     shown = loss_figures.IMAGES
     monkeypatch.setattr(loss_figures, "IMAGES", tmp_path)
     loss_figures.main()

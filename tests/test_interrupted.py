@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment: a word or a line, never a traceback; exit status 130."""
+"""Ctrl-C at any moment: one line, never a traceback, and exit status 130."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 ENTRIES = {
     "module": ["-m", "embedft"],
-    "script": ["-c", "import sys; from {0} import {1}; sys.exit({1}())"],  # as pip writes it
+    "script": ["-c", "import sys; from {0} import {1}; sys.exit({1}())"],  # what pip installs
 }
 
 
@@ -33,7 +33,7 @@ def entry(name: str) -> list[str]:
 
 @contextmanager
 def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process in a group of its own, as a terminal starts it."""
+    """A process in its own process group, as a terminal starts it."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -58,20 +58,20 @@ def test_while_the_packages_are_imported(name: str, seconds: float) -> None:
 
 
 def interrupted(process: subprocess.Popen[str]) -> str:
-    """What it says on standard error, Ctrl-C included."""
+    """What it writes to standard error after Ctrl-C."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGINT)
     return process.communicate(timeout=60)[1]
 
 
 def ends_with_one_word(process: subprocess.Popen[str]) -> None:
-    """After Ctrl-C."""
+    """Presses Ctrl-C and expects a single word."""
     said = interrupted(process)
     assert (process.returncode, said) == (130, "interrupted\n")
 
 
 def handler_is_there(process: subprocess.Popen[str]) -> None:
-    """Waits until the process has begun to import torch: Python itself has started by then."""
+    """Waits until the process imports torch: by then Python has started."""
     maps = Path(f"/proc/{process.pid}/maps")
     while process.poll() is None and "torch" not in maps.read_text():
         time.sleep(0.01)
@@ -80,15 +80,15 @@ def handler_is_there(process: subprocess.Popen[str]) -> None:
 def test_a_check_says_one_word(fit_flags: list[str]) -> None:
     with started([*entry("module"), "check", *fit_flags]) as process:
         assert process.stdout is not None
-        process.stdout.readline()  # of the file; then it times steps
+        process.stdout.readline()  # about the file; after it, steps are timed
         ends_with_one_word(process)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_fit_says_one_line_more(
+def test_a_fit_prints_a_line_at_once_and_one_at_its_end(
     fit_flags: list[str], tmp_path: Path, signum: signal.Signals
 ) -> None:
-    """At once, and at the end; no class, the advice once."""
+    """Neither names a class, and only the last says how to resume."""
     flags = ["fit", f"--output_dir={tmp_path}/out", *fit_flags]
     said = interrupted_at("batch:4", flags, tmp_path, signum)
     again = "Ctrl-C again" if signum == signal.SIGINT else "a second SIGTERM"
@@ -103,7 +103,7 @@ def test_a_fit_says_one_line_more(
 
 
 def test_a_second_signal_ends_at_once(fit_flags: list[str], tmp_path: Path) -> None:
-    """In the middle of a step, too, in which Python runs no handler."""
+    """Also during a step, while Python runs no signal handler."""
     flags = ["fit", f"--output_dir={tmp_path}/out", *fit_flags]
     said = interrupted_at("busy:2", flags, tmp_path)
     assert said.returncode == 130
@@ -125,7 +125,7 @@ def test_before_the_first_step(
 
 
 def test_after_the_last_step(fit_flags: list[str], tmp_path: Path) -> None:
-    """While mixtures with the base model are measured: at once, since the training is saved."""
+    """While mixed weights are measured: at once, since the training is saved."""
     flags = ["fit", f"--output_dir={tmp_path}/out", *fit_flags, "--model.base_share=0.4"]
     said = interrupted_at("validation:3", flags, tmp_path, signal.SIGTERM)
     assert said.returncode == 128 + signal.SIGTERM
@@ -138,7 +138,7 @@ def test_after_the_last_step(fit_flags: list[str], tmp_path: Path) -> None:
 
 
 def interrupted_at(
-    place: str, flags: list[str], folder: Path, signum: int = signal.SIGINT
+    event: str, flags: list[str], folder: Path, signum: int = signal.SIGINT
 ) -> subprocess.CompletedProcess[Any]:
-    options = {"kill": place, "with_signal": int(signum)}
+    options = {"kill": event, "with_signal": int(signum)}
     return run([*flags, *recorder_flags(folder / "note", **options)])

@@ -1,4 +1,4 @@
-"""Every command and every piece of Python in the README and in CONTRIBUTING is run."""
+"""Runs every command and every Python block of the README and of CONTRIBUTING."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PERFORMANCE = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
 
-# What makes the commands short, or fit a machine without four GPUs.
+# Changes that make the commands short, or let them run on a machine without four GPUs.
 SHORT = "--trainer.max_steps=3 --trainer.enable_progress_bar=false --max_seq_length=48"
 INSTEAD = {
     "--devices 4": "--accelerator cpu --devices 2",
@@ -68,7 +68,7 @@ def run(command: str, folder: Path) -> str:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
-    """A folder as a reader has it: the repository's files and a pairs.jsonl."""
+    """A folder as a reader has it: files of the repository and a pairs.jsonl."""
     for name in ("configs", "scripts"):
         shutil.copytree(ROOT / name, tmp_path / name)
     write_jsonl(tmp_path / "pairs.jsonl", sample_rows()[:100])
@@ -92,7 +92,7 @@ def test_commands_and_python_in_their_order(desk: Path) -> None:
             assert "learning_rate: 2.0e-05" in said
         if command.startswith("python -m embedft test"):
             assert said.startswith("test: the weights of ")
-    # Each for itself, in one process: sentence-transformers takes seconds to import.
+    # One after the other in one process: sentence-transformers takes seconds to import.
     codes = blocks(README, "python")
     (desk / "blocks.py").write_text(
         f"for code in {codes!r}:\n    exec(code, {{}})\n    print('<end>')\n", encoding="utf-8"
@@ -117,7 +117,7 @@ def test_comparison_script(desk: Path) -> None:
 
 @pytest.mark.slow
 def test_study_script(desk: Path) -> None:
-    """The peer and a recipe, each beside the base model; a second run only prints."""
+    """sentence-transformers and a recipe, compared with the base model; a second run only prints."""
     (command,) = STUDY
     (desk / "study.yaml").write_text(
         """
@@ -134,7 +134,7 @@ recipes:
     assert [row[1] for row in rows[:1] + rows[2:]] == ["recipe", "recommended", "peer"]
     assert rows[2][2] == rows[3][2]  # one base model
     assert all(0 < float(row[3]) < 1 for row in rows[2:])
-    for row in rows[2:]:  # the guard is the set itself here: measured alike
+    for row in rows[2:]:  # here the other set is the same file, so both changes are equal
         assert float(row[6]) == pytest.approx(float(row[3]) - float(row[2]), abs=2e-4)
     assert said.endswith(run(command, desk).split("\n\n")[-1])
     with (desk / "configs" / "recommended.yaml").open("a") as config:
@@ -154,7 +154,7 @@ recipes:
 
 
 def test_set_up_commands_exist() -> None:
-    """They are run from a bare clone, not from inside the tests that they start."""
+    """They run in a bare clone, not inside the tests that they start."""
     assert SET_UP == ["bash scripts/quickstart", "bash scripts/test"]
     for command in SET_UP:
         script = ROOT / command.split()[1]
@@ -169,7 +169,7 @@ def test_set_up_commands_exist() -> None:
 
 @pytest.mark.slow
 def test_a_loss_in_one_file(tmp_path: Path) -> None:
-    """The example of CONTRIBUTING, as it stands there."""
+    """Runs the example of CONTRIBUTING unchanged."""
     (code,) = blocks(CONTRIBUTING, "python")
     (tmp_path / "my_losses.py").write_text(code, encoding="utf-8")
     write_jsonl(tmp_path / "pairs.jsonl", sample_rows()[:60])

@@ -1,4 +1,4 @@
-"""A run that is killed, anywhere and more than once, ends where it would have ended, bit for bit."""
+"""A run that is killed at any step, even several times, ends with the same bits as one that is not."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def recorder_flags(path: Path, **options: object) -> list[str]:
 
 
 def run(flags: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
-    """A fit in a process of its own."""
+    """A fit in its own process."""
     return programs.run(["fit", *flags], variables=variables)
 
 
 def complete(flags: list[str]) -> None:
-    """A fit that nothing stops: here, or with two ranks in processes of their own."""
+    """A fit that nothing stops: in this process, or in one process for each of two ranks."""
     if "--strategy=ddp" in flags:
         result = run(flags)
         assert result.returncode == 0, result.stderr
@@ -54,7 +54,7 @@ def complete(flags: list[str]) -> None:
 
 
 class Case(NamedTuple):
-    """One line of the matrix: where a run is killed, one place after the other, and how it runs."""
+    """A row of the matrix: when a run and its resumed runs are killed, and their flags."""
 
     kills: tuple[str, ...]
     flags: tuple[str, ...] = ()
@@ -82,8 +82,10 @@ CASES = {
     "evaluation within a window": Case(("batch:5",), (ACCUMULATE, "--evaluation_steps=3")),
     "during an evaluation": Case(("validation:1",)),
     "during the second evaluation": Case(("validation:2",)),
-    "evaluation and checkpoint coincide": Case(("batch:4",), ("--evaluation_steps=3",)),
-    "during an evaluation where they coincide": Case(("validation:2",), ("--evaluation_steps=3",)),
+    "evaluation and checkpoint at one step": Case(("batch:4",), ("--evaluation_steps=3",)),
+    "during an evaluation at a checkpoint's step": Case(
+        ("validation:2",), ("--evaluation_steps=3",)
+    ),
     "while a checkpoint is written": Case(("saving:3",)),
     "while the best is written": Case(("saving:4",)),
     "twice": Case(("batch:5", "batch:4")),
@@ -117,7 +119,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def wholes() -> dict[tuple[str, ...], tuple[Path, list[Any]]]:
-    """Runs without a stop, by their flags."""
+    """Uninterrupted runs by their flags."""
     return {}
 
 
@@ -171,17 +173,17 @@ def test_resume_matrix(
     log = (out / "logs" / "embedding_finetuning.log").read_text(encoding="utf-8")
     assert "not the run that was stopped" not in log
     with capsys.disabled():
-        print(f"\nresume: {name}: goes on at batch {done} of 14, bit-identical", end=" ")
+        print(f"\nresume: {name}: from batch {done} of 14, bit-identical", end=" ")
 
 
 def position(out: Path) -> int:
-    """Batches that the newest checkpoint has behind it."""
+    """Number of batches trained on before the newest checkpoint."""
     state = read_checkpoint(out / "checkpoints" / "last.ckpt")["EmbeddingDataModule"]
     return 7 * int(state["epoch"]) + int(state["batch"])
 
 
 def same(one: Path, other: Path) -> None:
-    """Weights, optimiser, schedule, measures and the metrics file, times and speeds aside."""
+    """Compares weights, optimiser, schedule, metrics and their file; not times and speeds."""
     for name in ("final_model", "best_model"):
         assert_equal(*(load_file(folder / name / "model.safetensors") for folder in (one, other)))
     last = [read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (one, other)]
@@ -192,7 +194,7 @@ def same(one: Path, other: Path) -> None:
             {
                 key: value.tolist() if isinstance(value, torch.Tensor) else value
                 for key, value in checkpoint[name].items()
-                if key != "files"  # where the input lies: another folder a test
+                if key != "files"  # paths of the input: each test has its own folder
             }
             for checkpoint in last
         ]
@@ -204,7 +206,7 @@ def same(one: Path, other: Path) -> None:
 
 
 def lines_of(out: Path) -> list[dict[str, Any]]:
-    """The metrics file without what depends on the clock."""
+    """The lines of the metrics file, without times and speeds."""
     lines = [json.loads(line) for line in (out / "training_metrics.jsonl").read_text().splitlines()]
     return [
         {
@@ -232,7 +234,7 @@ def assert_equal(one: Any, other: Any) -> None:
 
 
 def test_killed_before_the_first_checkpoint(fit_flags: list[str], tmp_path: Path) -> None:
-    """Nothing to go on from is said so; started anew, the run is the one that was meant."""
+    """Resume reports that there is no checkpoint; a new run ends as an uninterrupted one."""
     flags = [*fit_flags, f"--output_dir={tmp_path}/out"]
     killed = run([*flags, *recorder_flags(tmp_path / "killed", kill="batch:2")])
     assert killed.returncode == -9
@@ -248,7 +250,7 @@ def test_killed_before_the_first_checkpoint(fit_flags: list[str], tmp_path: Path
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint(fit_flags: list[str], tmp_path: Path) -> None:
-    """The run stops at the save that fails, and is the one that was meant after space was made."""
+    """The run stops at the save that fails. Resumed with space, it ends as an uninterrupted one."""
     flags = [*fit_flags, "--save_steps=3", f"--output_dir={tmp_path}/out"]
     full = run([*flags, *recorder_flags(tmp_path / "full", kill="full:4")])
     assert full.returncode == 1, full.stderr
@@ -262,7 +264,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(fit_flags: list[str], tmp_pat
 
 
 def test_a_dead_rank_ends_the_job(fit_flags: list[str], tmp_path: Path) -> None:
-    """docs/reliability.md says within a minute."""
+    """Within a minute, as docs/reliability.md says."""
     flags = [*fit_flags, *TWO_RANKS, f"--output_dir={tmp_path}/out", "--epochs=500"]
     started = time.monotonic()
     result = run([*flags, *recorder_flags(tmp_path / "dead", kill="batch:5", rank=1)])
@@ -276,7 +278,7 @@ def test_a_dead_rank_ends_the_job(fit_flags: list[str], tmp_path: Path) -> None:
 
 
 def test_slurm_requeues(fit_flags: list[str], tmp_path: Path) -> None:
-    """SIGUSR1 saves at a step's end and calls scontrol; the requeued job goes on by itself."""
+    """SIGUSR1 saves at the end of a step and calls scontrol; the requeued job resumes by itself."""
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()
     scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nkill -9 $PPID\n')
@@ -299,7 +301,7 @@ def test_slurm_requeues(fit_flags: list[str], tmp_path: Path) -> None:
     assert first.returncode == -9, first.stderr
     assert (tmp_path / "asked").read_text().split() == ["requeue", "17"]
     fresh = run([*flags, "--trainer.max_steps=9"], **slurm)
-    assert "holds another run" in fresh.stderr  # a job of its own, not the requeued one
+    assert "holds another run" in fresh.stderr  # another job, not the requeued one
     slurm["SLURM_RESTART_COUNT"] = "1"
     again = run([*flags, *recorder_flags(tmp_path / "again")], **slurm)
     assert again.returncode == 0, again.stderr
@@ -310,7 +312,7 @@ def test_slurm_requeues(fit_flags: list[str], tmp_path: Path) -> None:
     same(tmp_path / "out", tmp_path / "whole")
 
 
-def test_a_run_stopped_within_an_epoch_goes_on(fit: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_run_stopped_within_an_epoch_is_resumed(fit: Callable[..., Path], tmp_path: Path) -> None:
     whole = fit(*recorder_flags(tmp_path / "whole"), output_dir=tmp_path / "a")
     warmup = "--warmup_steps=0"
     folder = fit("--trainer.max_steps=5", warmup)
@@ -326,7 +328,7 @@ def test_a_run_stopped_within_an_epoch_goes_on(fit: Callable[..., Path], tmp_pat
 def test_a_checkpoint_from_before_topics(
     fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says nothing of them, and goes on as a run without."""
+    """It has no settings of topics, and is resumed as a run without topic batches."""
     folder = fit("--trainer.max_steps=5", "--warmup_steps=0")
     last = folder / "checkpoints" / "last.ckpt"
     checkpoint = read_checkpoint(last)
@@ -342,7 +344,7 @@ def test_a_checkpoint_from_before_topics(
     assert begun == [[0, 5], [0, 6], *([1, batch] for batch in range(7))]
 
 
-def test_the_best_checkpoint_can_be_gone_on_from(fit: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_best_checkpoint_can_be_resumed(fit: Callable[..., Path], tmp_path: Path) -> None:
     folder = fit(*recorder_flags(tmp_path / "whole"))
     step = json.loads((folder / "metrics.json").read_text())["best"]["step"]
     best = folder / "checkpoints" / "best.ckpt"
@@ -360,7 +362,9 @@ def test_a_finished_run_can_be_made_longer(
     assert [entry[:2] for entry in recorded(tmp_path / "more")] == [[2, i] for i in range(7)]
     assert json.loads((folder / "metrics.json").read_text())["last"]["step"] == 21
     rates = [line["train/learning_rate"] for line in lines_of(folder) if line["step"] == 15]
-    assert rates[0] == pytest.approx(1e-3 * (21 - 14) / (21 - 2))  # not the end of the first run
+    assert rates[0] == pytest.approx(
+        1e-3 * (21 - 14) / (21 - 2)
+    )  # not the zero at which the first run ended
     said = capsys.readouterr().out
     assert "\nwarning: resume: not the run that was stopped, the settings of now hold: " in said
     assert "the settings of now hold: max_epochs (was 2, is 3)\n" in said
@@ -372,7 +376,7 @@ def test_a_finished_run_can_be_made_longer(
 def test_the_base_model_is_measured_once(
     fit: Callable[..., Path], uneven: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Lightning would take a run whose last epoch is done for a new one, and measure it as base."""
+    """Lightning would measure again as base model when the last epoch of a run is complete."""
     folder = fit(*uneven)
     base = json.loads((folder / "metrics.json").read_text())["base"]
     assert base["step"] == 0
@@ -389,8 +393,10 @@ def test_the_base_model_is_measured_once(
     assert (folder / "training_progress.json").read_text() == progress
 
 
-def test_settings_of_now_hold(fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """A checkpoint never overrides the command line, and what changed is said by name."""
+def test_new_settings_are_used(
+    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint never overrides the command line; the log names what changed."""
     fit("--trainer.max_steps=4", "--model.weight_decay=0.1")
     now = ["--learning_rate=5e-4", "--model.weight_decay=0", "--model.loss.scale=10"]
     folder = fit("--ckpt_path=last", *now)
@@ -455,7 +461,7 @@ def stopped_run(
         ("--model.freeze_layers=0", "was made with freeze_layers None, now 0: its optimiser"),
     ],
 )
-def test_other_batches_can_not_be_continued(
+def test_other_batches_are_not_resumed(
     fit: Callable[..., Path],
     stopped_run: Callable[..., FinishedRun],
     tmp_path: Path,
@@ -471,7 +477,7 @@ def test_other_batches_can_not_be_continued(
 
 
 def other_file(pairs: Path) -> list[str]:
-    """As many rows, in a file of another name."""
+    """The same number of rows in a file with another name."""
     other = write_jsonl(pairs.with_name("other.jsonl"), sample_rows()[60:120])
     return [f"--input_jsonl={other}"]
 
@@ -497,7 +503,7 @@ def own_set(pairs: Path) -> list[str]:
         (lambda _: ["--train_split=0.7"], "train_split: was 0.8, is 0.7;"),
     ],
 )
-def test_a_run_of_other_rows_is_not_gone_on_with(
+def test_a_run_of_other_rows_is_not_resumed(
     fit: Callable[..., Path],
     stopped_run: Callable[..., FinishedRun],
     capsys: pytest.CaptureFixture[str],
@@ -505,7 +511,7 @@ def test_a_run_of_other_rows_is_not_gone_on_with(
     change: Callable[[Path], list[str]],
     message: str,
 ) -> None:
-    """Within an epoch, at its end, and with nothing left to train; nothing is written."""
+    """Within an epoch, at its end, and with no step left; nothing is written."""
     folder, pairs, _ = stopped_run(f"--trainer.max_steps={steps}")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     rows = pairs.read_bytes()
@@ -519,7 +525,7 @@ def test_a_run_of_other_rows_is_not_gone_on_with(
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_a_validation_set_is_kept(
+def test_a_validation_file_must_stay(
     fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = own_set(pairs)
@@ -529,13 +535,13 @@ def test_a_validation_set_is_kept(
         fit("--ckpt_path=last")
     path = own[0].partition("=")[2]
     assert f"validation_jsonl: was {path}, is left out;" in capsys.readouterr().err
-    fit("--ckpt_path=last", "--train_split=0.5", *own)  # which divides nothing here
+    fit("--ckpt_path=last", "--train_split=0.5", *own)  # not used with a validation file
 
 
 @pytest.mark.parametrize(
     "damage", ["truncated", "empty", "flipped", "removed", "nan", "other", "command"]
 )
-def test_a_bad_last_makes_do_with_an_earlier(
+def test_an_earlier_checkpoint_replaces_a_damaged_last(
     fit: Callable[..., Path],
     stopped_run: Callable[..., FinishedRun],
     tmp_path: Path,
@@ -595,7 +601,7 @@ def test_checkpoints_are_kept_by_count(fit: Callable[..., Path]) -> None:
 
 
 def test_best_and_last_are_two_files(fit: Callable[..., Path]) -> None:
-    """They hold the same where the last is the best; damage to one leaves the other."""
+    """If the last is the best, they are equal; damage to one does not reach the other."""
     folder = fit("--trainer.max_steps=2") / "checkpoints"
     best, last = folder / "best.ckpt", folder / "last.ckpt"
     assert_equal(read_checkpoint(best), read_checkpoint(last))

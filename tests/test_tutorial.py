@@ -1,4 +1,4 @@
-"""The first hour of docs/tutorial.md, typed again: what is printed is what stands on the page."""
+"""Runs docs/tutorial.md again: it prints what the page shows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEPS = steps(PAGE.read_text(encoding="utf-8"))
 
 
 def run(command: list[str], folder: Path, variables: dict[str, str]) -> str:
-    """As a program of its own; Python code here, where its imports are made already."""
+    """As a new program; Python code runs in this process, which has its imports."""
     if command[:3] == ["python", "-m", "embedft"]:
         result = programs.run(command[3:], folder=folder, variables=variables)
         assert result.returncode == 0, result.stdout + result.stderr
@@ -54,8 +54,8 @@ def test_prints_what_the_page_says(printed: list[tuple[Step, str]], desk: Path) 
 
 
 @pytest.mark.slow
-def test_tells_what_the_page_tells(printed: list[tuple[Step, str]]) -> None:
-    """The page's words about the figures hold here, too."""
+def test_the_pages_claims_hold(printed: list[tuple[Step, str]]) -> None:
+    """What the page says about the metrics is true of this run."""
     said = {step.code.split("embedft ")[-1].split()[0]: text for step, text in printed}
     assert "The tuned model is better than the base model" in said["fit"]
     measured = re.search(r"ndcg@10 +\| ([\d.]+)", said["test"])
@@ -76,8 +76,8 @@ def test_tells_what_the_page_tells(printed: list[tuple[Step, str]]) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_pairs_of_ones_own(tmp_path: Path, tiny_model: Path) -> None:
-    """The same commands, on a file of another size and without file names: not a word on stderr."""
+def test_the_same_commands_on_another_file(tmp_path: Path, tiny_model: Path) -> None:
+    """1,000 pairs without file names: every command works and writes nothing to stderr."""
     rows = [
         {
             "question": f"{row['question']} (Site {site})",
@@ -129,5 +129,5 @@ def test_under_ten_commands() -> None:
         ("  1   0.336  (-)  a  b", "", False),
     ],
 )  # fmt: skip
-def test_how_loosely_they_are_compared(one: str, other: str, same: bool) -> None:
+def test_which_differences_are_ignored(one: str, other: str, same: bool) -> None:
     assert (loosened(one) == loosened(other)) is same

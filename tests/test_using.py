@@ -1,4 +1,4 @@
-"""Every example of docs/using.md is run, and all of them find the same answers."""
+"""Runs every example of docs/using.md: all find the same answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Found = list[tuple[float, str]]
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the page's reader has it."""
+    """A folder as a reader of the page has it."""
     folder = tmp_path_factory.mktemp("desk")
     write_jsonl(folder / "pairs.jsonl", sample_rows()[:60])
     shutil.copytree(find_base_model(MINILM).folder, folder / "out" / "best_model")
@@ -46,14 +46,14 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def said(desk: Path) -> list[str]:
-    """What each command prints, in their order."""
+    """What each command prints."""
     to_run = [command for command in COMMANDS if not command.startswith("pip install")]
     assert len(to_run) == len(COMMANDS) - 1
     return [run_here(f"{command} --precision 32-true", desk) for command in to_run]
 
 
 def run_here(command: str, folder: Path) -> str:
-    """What ``python -m embedft ...`` prints, without the seconds that a new process takes."""
+    """What ``python -m embedft ...`` prints; a new process would take seconds to start."""
     command, _, questions = re.sub(r" < (\S+)(.*)", r"\2 < \1", command).partition(" < ")
     python, dash_m, package, *args = shlex.split(command)
     assert [python, dash_m, package] == ["python", "-m", "embedft"]
@@ -71,7 +71,7 @@ def run_here(command: str, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def printed(desk: Path, said: list[str]) -> dict[str, dict[str, str]]:
-    """What each block prints: all in one process, for the imports take longest."""
+    """What each block prints: all run in one process, because imports take longest."""
     (desk / "blocks.json").write_text(json.dumps(PYTHON), encoding="utf-8")
     run(f"python {ROOT}/tests/run_blocks.py blocks.json printed.json", desk)
     results = json.loads((desk / "printed.json").read_text(encoding="utf-8"))
@@ -90,7 +90,7 @@ def test_commands(said: list[str], desk: Path) -> None:
     assert one.startswith("Why do silicon anodes lose capacity?\n  1   0.")
     assert compared.count("by out/best_model\n  1   0.") == 2
     assert compared.count("by sentence-transformers/all-MiniLM-L6-v2\n  1   0.") == 2
-    assert nothing == ""  # standard input is no terminal here, and empty
+    assert nothing == ""  # standard input is empty and not a terminal
     assert "60 embeddings" in predicted
 
 
@@ -112,9 +112,9 @@ def test_all_find_the_same(title: str, printed: dict[str, dict[str, str]]) -> No
 @pytest.mark.slow
 def test_fit_evaluate_search(printed: dict[str, dict[str, str]]) -> None:
     lines = printed[OWN]["said"].splitlines()
-    (place,) = [i for i, line in enumerate(lines) if line.startswith("out-python/best_model ")]
-    after = float(lines[place].split()[1])
-    (measured,) = [line for line in lines[place + 1 :] if re.fullmatch(r"[01]\.\d+", line)]
+    (index,) = [i for i, line in enumerate(lines) if line.startswith("out-python/best_model ")]
+    after = float(lines[index].split()[1])
+    (measured,) = [line for line in lines[index + 1 :] if re.fullmatch(r"[01]\.\d+", line)]
     assert float(measured) == pytest.approx(after, abs=1e-6)
     assert len(found_in("\n".join(lines))) == 5
 
