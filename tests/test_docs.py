@@ -161,6 +161,23 @@ def test_loss_figures_are_those_of_the_losses(
         assert numbers_of(drawn) == pytest.approx(numbers_of(kept), abs=0.01)
 
 
+def test_tests_named_in_the_docs_exist() -> None:
+    tests = {path.name: path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    functions = {
+        name
+        for source in tests.values()
+        for name in re.findall(r"^def (test_\w+)", source, re.MULTILINE)
+    }
+    pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    named = {
+        name
+        for page in pages
+        for name in re.findall(r"(?<![\w-])test_\w+(?:\.py)?\b(?!\.html)", page.read_text("utf-8"))
+    }
+    assert "test_resume_matrix" in named
+    assert named <= functions | tests.keys()
+
+
 def texts_of(figure: str) -> list[str]:
     return re.findall(r"<text[^>]*>(.*?)</text>", figure)
 
