@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from embedft.data.pairs import RELEVANT
 from embedft.data.split import split_records
+from embedft.recipe import warmup_length
 from embedft.table.jsonl import read_records
 from embedft.table.record import Record, normalize_text
-from embedft.training.optimizer import warmup_length
 from scripts.benchmark_common import model_root
 
 METRICS = ("ndcg@10", "mrr@10", "accuracy@1", "recall@10", "map@100")

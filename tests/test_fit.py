@@ -19,12 +19,11 @@ from sentence_transformers import SentenceTransformer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import MULTILINGUAL, read_jsonl, sample_rows, write_jsonl
 
+from embedft import recipe
 from embedft.cli.main import main
-from embedft.data import datamodule
 from embedft.data.split import split_records
 from embedft.encoder.base_model import find_base_model
 from embedft.table.jsonl import read_records
-from embedft.training import auto
 from embedft.training.module import EmbeddingModule
 
 Capture = pytest.CaptureFixture[str]
@@ -435,10 +434,10 @@ def test_auto_topics(
     capsys: Capture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As ``true``, to the bit; when it is, is in data/test_datamodule.py."""
-    monkeypatch.setattr(datamodule, "ENOUGH_ROWS", 50)
+    """As ``true``, to the bit; when it is, is in test_recipe.py."""
+    monkeypatch.setattr(recipe, "TOPIC_PAIRS", 50)
     out = fit("--data.topic_batches=auto", "--epochs=1")
-    assert "topic_batches auto: batches by topic: 50 " in capsys.readouterr().out
+    assert "topic_batches auto: on (50 training pairs, " in capsys.readouterr().out
     same, other = (
         fit(f"--data.topic_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
         for value in (True, False)
@@ -449,7 +448,7 @@ def test_auto_topics(
 def test_auto_files(fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture) -> None:
     """As ``true``, to the bit."""
     out = fit("--data.file_batches=auto", "--epochs=1")
-    said = "file_batches auto: a file's rows keep together: 100% of the training pairs"
+    said = "file_batches auto: on (100% of the pairs share their file with another pair)"
     assert said in capsys.readouterr().out
     same, other = (
         fit(f"--data.file_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
@@ -517,7 +516,7 @@ def test_nothing_to_mine(
 def test_auto_is_what_it_says(
     fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    """What is chosen, and that it is trained with; the cases are in data/test_datamodule.py."""
+    """What is chosen, and that it is trained with; the cases are in test_recipe.py."""
     rows = [row | {"file_name": f"{row['id']}.pdf"} for row in sample_rows()[:60]]
     write_jsonl(pairs, rows)
     margin, smoothing, share = 0.2, 0.1, 0.4
@@ -534,11 +533,10 @@ def test_auto_is_what_it_says(
 
     out = run("auto", "auto", "auto")
     said = capsys.readouterr().out
-    assert (
-        "\nlabel_smoothing auto: 0.1, additive_margin auto: 0.2, base_share auto: 0.4: 0.00% of the "
-        "questions have several answers, 0% of the pairs another of their file, batches are by "
-        "topic\n" in said
-    )
+    answers = "0.00% of the questions have several answers"
+    files = "0% of the pairs share their file with another pair"
+    assert f"\nlabel_smoothing auto: 0.1 ({answers}, {files}, batches are by topic)\n" in said
+    assert f"\nadditive_margin auto: 0.2 ({answers})\nbase_share auto: 0.4 ({answers})\n" in said
     assert f"\nbase_share {share}: nDCG@10" in said
     same = run(margin, smoothing)
     assert_trained_as(same, run(0.3, smoothing), out)
@@ -551,10 +549,10 @@ def test_auto_epochs_and_rate_of_a_large_set(
     fit: Callable[..., Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The epochs and the rate that are said are trained with, on few pairs called large."""
-    monkeypatch.setattr(auto, "LARGE", 30)
+    monkeypatch.setattr(recipe, "LARGE_SET", 30)
     out = fit("--epochs=auto", "--learning_rate=auto")
     said = capsys.readouterr().out
-    assert "\nmax_epochs auto: 2 for 50 training pairs\n" in said
+    assert "\nmax_epochs auto: 2 (50 training pairs)\n" in said
     assert " warm-up to 0.000125\n" in said
     assert json.loads((out / "training_progress.json").read_text())["num_epochs"] == 2
     assert "max_epochs: auto\n" in (out / "config.yaml").read_text()

@@ -22,9 +22,9 @@ from runs import FinishedRun, finish
 from safetensors.torch import load_file
 from tiny import Command, sample_rows, with_negatives, write_jsonl
 
+from embedft import recipe
 from embedft.cli.main import main
 from embedft.encoder.checkpoint import read_checkpoint
-from embedft.training import auto
 
 pytestmark = pytest.mark.slow
 
@@ -426,7 +426,7 @@ def test_what_auto_was_is_kept(
     """A resumed run says where ``auto`` is something else by now, in a later version for example."""
     share = "--model.base_share=auto"
     fit("--trainer.max_steps=4", share)
-    monkeypatch.setattr(auto, "ONE_ANSWER_SHARE", 0.2)
+    monkeypatch.setattr(recipe, "SHARE_ONE_ANSWER", 0.2)
     fit("--ckpt_path=last", share)
     assert "base_share (was 0.4, is 0.2)" in capsys.readouterr().out
 

@@ -16,10 +16,9 @@ from embedft.check.measures import DataIssue, DataMeasures
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.pairs import target_names
 from embedft.encoder.loading import max_positions
+from embedft.recipe import AUTO, LARGE_SET, warmup_length
 from embedft.table.tokens import describe_truncation
-from embedft.training.auto import LARGE
 from embedft.training.module import EmbeddingModule
-from embedft.training.optimizer import warmup_length
 
 LIMITS = (128, 256, 384, 512)
 """Tokens at which models are usually cut."""
@@ -82,19 +81,19 @@ def about_run(
 
 def _size(run: RunEstimate, module: EmbeddingModule, trainer: Trainer) -> Iterator[str]:
     pairs = len(run.train)
-    size = "small" if pairs < SMALL else "large" if pairs >= LARGE else "medium"
+    size = "small" if pairs < SMALL else "large" if pairs >= LARGE_SET else "medium"
     said = f"{size} set ({pairs:,} rows to train on): "
     epochs = trainer.max_epochs or 0
     changes = []
     if pairs < SMALL and float(module.learning_rate) < 5e-5:
         changes.append("--config configs/recommended.yaml, whose rate of 1e-4 suits few steps")
-    if pairs < LARGE and epochs > 4:
+    if pairs < LARGE_SET and epochs > 4:
         changes.append("--epochs 3, more found no more")
     if pairs < TINY and 32 < run.batch_size <= pairs:
         changes.append("--batch_size 32, for more steps")
     if pairs >= SMALL and run.batch_size < 32:
         changes.append("--batch_size 64, for more wrong answers to learn from")
-    if pairs >= LARGE and epochs > 1 and trainer.check_val_every_n_epoch is not None:
+    if pairs >= LARGE_SET and epochs > 1 and trainer.check_val_every_n_epoch is not None:
         changes.append("--evaluation_steps 500, to see when one epoch is enough")
     yield said + ("; ".join(changes) or "the settings suit it")
 
@@ -110,7 +109,7 @@ def _steps(run: RunEstimate, module: EmbeddingModule) -> Iterator[str]:
     if run.warmup > run.steps / 2:
         yield (
             f"warm-up of {run.warmup:,} steps is longer than half of the run's {run.steps:,}: "
-            f"--warmup_steps auto (it takes {warmup_length('auto', run.steps)})"
+            f"--warmup_steps auto (it takes {warmup_length(AUTO, run.steps)})"
         )
 
 

@@ -29,7 +29,6 @@ from embedft.run.predictions import PredictionWriter
 from embedft.run.signals import StopOnSignal
 from embedft.tools.files import replacing_file
 from embedft.tools.log import RESULT, log_to_file
-from embedft.training.auto import choose_epochs
 from embedft.training.module import EmbeddingModule
 from embedft.training.trainer import EmbedftTrainer
 
@@ -226,7 +225,7 @@ class EmbedftCLI(LightningCLI):
     def before_fit(self) -> None:
         """Reads the data and checks the run, then makes the folder."""
         self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
-        choose_epochs(self.trainer, len(self.datamodule.pairs))
+        self.model.settle_recipe(self.trainer, self.datamodule)
         self.datamodule.trainer = self.trainer  # it knows how many devices share a batch
         check_run(self.trainer, self.model, self.datamodule, self.checkpoint)
         if not self.trainer.is_global_zero:
@@ -327,23 +326,17 @@ class EmbedftCLI(LightningCLI):
         return {
             "loss": f"{type(self.model.loss).__name__} "
             f"{dict(self.settings.model.loss.get('init_args') or {})}",
-            "epochs": trainer.max_epochs,
+            **self.model.recipe.settings(),
             "batch_size": self.datamodule.batch_size * trainer.world_size,
             "accumulate_grad_batches": trainer.accumulate_grad_batches,
-            "learning_rate": self.model.learning_rate,
             "weight_decay": self.model.weight_decay,
-            "warmup_steps": self.model.warmup_steps,
-            "base_share": self.model.base_share,
             "gradient_clip_val": trainer.gradient_clip_val,
             "precision": trainer.precision,
             "seed": self.datamodule.seed,
             "split_seed": self.datamodule.split_seed,
             "train_split": self.datamodule.train_split,
             "positive": self.datamodule.positive,
-            "topic_batches": self.datamodule.by_topic,
-            "file_batches": self.datamodule.by_file,
             "hard_negatives": self.datamodule.n_hard_negatives,
-            "mine_negatives": self.datamodule.mines_negatives,
             **{
                 name: self.model.hparams[name]
                 for name in ("matryoshka_dims", "lora", "freeze_layers", "dropout")

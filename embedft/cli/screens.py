@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from embedft.recipe import RULES
+
 
 class HelpPage(NamedTuple):
     """The first help of a subcommand of the Trainer's."""
@@ -152,10 +154,10 @@ FLAGS = {
     "base_model": "Model to start from, or to measure: a hub id, or a folder.",
     "html": "A page to write, with charts and more examples.",
     "output_dir": "Folder of the run.",
-    "epochs": "Passes over the pairs, or auto: 3, and 2 from 10,000 pairs on.",
+    "epochs": f"Passes over the pairs, or auto: {RULES['max_epochs']}.",
     "batch_size": "Pairs a step, on each device; more make better negatives and take memory.",
     "eval_batch_size": "Texts embedded at a time.",
-    "learning_rate": "Peak rate, or auto: 1e-4, and 1.25e-4 from 10,000 pairs on.",
+    "learning_rate": f"Peak learning rate, or auto: {RULES['learning_rate']}.",
     "max_seq_length": "Tokens a text at most; longer ones are cut. null: what the model says.",
     "loss_function": "MultipleNegativesRanking, Contrastive, OnlineContrastive, CosineSimilarity.",
     "train_split": "Share of the rows to train on; the others are held out to measure.",

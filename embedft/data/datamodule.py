@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from embedft.data.task import retrieval_task
 from embedft.data.train_validation import Sides, labelled_right, sides_of_two, split_sides
 from embedft.errors import InputError
 from embedft.evaluation.query_results import task_name
-from embedft.recipe import ENOUGH_ROWS
+from embedft.recipe import Asked, Auto, Facts, Recipe, choose
 from embedft.table.jsonl import OnBadRows, refuse_pipe
 from embedft.table.keys import Hashes, Ints
 from embedft.table.negatives import MINED, Negatives
@@ -71,12 +71,13 @@ class EmbeddingDataModule(LightningDataModule):
             95% of its own positive. It embeds the training texts once.
         topic_batches: Batches of pairs about like things, by the base model, the most alike as a
             rule together: their in-batch negatives are harder. The base model embeds the training
-            texts once. ``auto`` makes them from 1,000 training pairs on where hardly any question
-            has several answers, which would be negatives there, and files are not asked for.
+            texts once. ``auto``: on from 1,000 training pairs on, if fewer than 0.2% of the
+            questions have several answers and file_batches is not true. Several answers would be
+            negatives of each other.
         file_batches: Batches that keep rows of a file together, in pieces of an eighth of a batch
             at most: a file's other answers are hard negatives, and less often right than those of
-            other files about the same thing. ``auto`` makes them where most training pairs have
-            another of their file, and batches are not by topic; with both, it is topics.
+            other files about the same thing. ``auto``: on if more than 50% of the pairs share their
+            file with another pair and topic_batches is off. If both are true, topics decide.
         num_workers: Processes that prepare batches. Batches are ready-made ids: 0 is fast.
         cache_dir: Folder of tokenised texts; default ``$XDG_CACHE_HOME/embedft`` or
             ``~/.cache/embedft``.
@@ -98,8 +99,8 @@ class EmbeddingDataModule(LightningDataModule):
         negatives_per_pair: int = 1,
         hard_negatives: int = 1,
         mine_negatives: bool = False,
-        topic_batches: bool | Literal["auto"] = False,
-        file_batches: bool | Literal["auto"] = False,
+        topic_batches: bool | Auto = False,
+        file_batches: bool | Auto = False,
         num_workers: int = 0,
         cache_dir: str | None = None,
         seed: int = 42,
@@ -131,16 +132,14 @@ class EmbeddingDataModule(LightningDataModule):
         self.mine_negatives = mine_negatives
         self.topic_batches = topic_batches
         self.file_batches = file_batches
-        self.mines_negatives = False
-        """Whether hard negatives are mined before training, once the data is read."""
         self.n_trained_on = 0
         """How many of the questions a checkpoint that is measured was trained on."""
         self.mined: Ints | None = None
         """(rows, N) rows whose positives are hard negatives of each, -1 for none; once mined."""
-        self.by_file = False
-        """Whether batches keep a file's rows together, once the data is read."""
-        self.by_topic = False
-        """Whether batches are made by topic, once the data is read."""
+        self.facts = Facts(pairs=0)
+        """What the training pairs are, once the data is read."""
+        self.recipe = choose(self.asked(), self.facts)
+        """What decides the batches; a fit replaces it by the recipe of the whole run."""
         self.topic_position: Ints | None = None
         """(rows,) place of each training row in an order of topics, for ``topic_batches``."""
         self.num_workers = num_workers
@@ -154,6 +153,7 @@ class EmbeddingDataModule(LightningDataModule):
         self._encoder: Encoder | None = None
         self._loaded_for: tuple[str, ...] = ()
         self._plan: tuple[tuple[int, int], BatchPlan] | None = None
+        self._most_negatives = 0
 
     # Reading, in the order of the road: tables of rows and tokens, split, pairs.
 
@@ -252,37 +252,25 @@ class EmbeddingDataModule(LightningDataModule):
         self.n_drawn_negatives = (
             self.negatives_per_pair if needs_labels and self.pairs.labels is None else 0
         )
-        self.mines_negatives = self.mine_negatives and negatives is None and self.hard_negatives > 0
-        if self.mine_negatives and negatives is not None:
-            some = np.count_nonzero(negatives.counts)
+        named = 0 if negatives is None else np.count_nonzero(negatives.counts)
+        if self.mine_negatives and named:
             log.log(
-                logging.WARNING if some < len(self.pairs) / 2 else logging.INFO,
+                logging.WARNING if named < len(self.pairs) / 2 else logging.INFO,
                 "mine_negatives: none are mined, as the file names negatives for %d of %d training "
                 "pairs",
-                some,
+                named,
                 len(self.pairs),
             )
-        most = 0 if negatives is None else int(negatives.counts.max())
-        self.n_hard_negatives = min(self.hard_negatives, MINED if self.mines_negatives else most)
-        self._plan = self.topic_position = self.mined = None
-        self.by_topic, self.by_file = self.topic_batches is True, self.file_batches is True
-        if self.topic_batches == "auto" and not (needs_labels or self.by_file):
-            self.by_topic = self.pairs.one_answer and len(self.pairs) >= ENOUGH_ROWS
-            log.info(
-                "topic_batches auto: batches %s: %d training pairs, %.2f%% of the questions have "
-                "several answers",
-                "by topic" if self.by_topic else "not by topic",
-                len(self.pairs),
-                100 * self.pairs.several_answers,
-            )
-        if self.file_batches == "auto" and not (needs_labels or self.by_topic):
-            self.by_file = self.pairs.of_whole_files
-            log.info(
-                "file_batches auto: a file's rows %s: %.0f%% of the training pairs have another of "
-                "their file",
-                "keep together" if self.by_file else "fall where they may",
-                100 * self.pairs.share_a_file,
-            )
+        self._most_negatives = 0 if negatives is None else int(negatives.counts.max())
+        self.facts = Facts(
+            pairs=len(self.pairs),
+            several_answers=self.pairs.several_answers,
+            share_a_file=self.pairs.share_a_file,
+            pairs_with_negatives=int(named),
+            needs_labels=needs_labels,
+        )
+        self.topic_position = self.mined = None
+        self.use_recipe(choose(self.asked(), self.facts))
         used = (self.pairs, self.validation_pairs)
         texts = {
             "questions": distinct_texts(*(rows.anchor for rows in used)),
@@ -310,6 +298,25 @@ class EmbeddingDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Reads and tokenises, on every rank."""
         self._load_for_trainer()
+
+    def asked(self) -> Asked:
+        """What the user asked for about the data."""
+        return Asked(
+            topic_batches=self.topic_batches,
+            file_batches=self.file_batches,
+            mine_negatives=self.mine_negatives,
+            hard_negatives=self.hard_negatives,
+        )
+
+    def use_recipe(self, recipe: Recipe) -> None:
+        """Makes the batches of a recipe."""
+        self.recipe, self._plan = recipe, None
+
+    @property
+    def n_hard_negatives(self) -> int:
+        """Hard negatives of a pair in a step."""
+        most = MINED if self.recipe.mine_negatives else self._most_negatives
+        return min(self.hard_negatives, most)
 
     def _load_for_trainer(self) -> None:
         assert self.trainer is not None
@@ -339,7 +346,7 @@ class EmbeddingDataModule(LightningDataModule):
                 seed=self.seed,
                 epoch=epoch,
                 topic_position=self.topic_position,
-                file=self.pairs.file_id if self.by_file else None,
+                file=self.pairs.file_id if self.recipe.file_batches else None,
                 max_left_out=self.max_left_out,
             )
             self._plan = (epoch, world_size), plan
@@ -477,10 +484,10 @@ class EmbeddingDataModule(LightningDataModule):
         self.refuse_other_run(state_dict)
         self.position = (state_dict["epoch"], state_dict["batch"])
         place = state_dict.get("topic_place")
-        if self.by_topic and place is not None and len(place) == len(self.pairs):
+        if self.recipe.topic_batches and place is not None and len(place) == len(self.pairs):
             self.order_by_topic(place.numpy())
         mined = state_dict.get("mined")
-        if self.mines_negatives and mined is not None and len(mined) == len(self.pairs):
+        if self.recipe.mine_negatives and mined is not None and len(mined) == len(self.pairs):
             self.take_mined(mined.numpy())
 
     def _look_for(self, trained_keys: Hashes) -> None:
@@ -513,7 +520,7 @@ class EmbeddingDataModule(LightningDataModule):
             "train_split": self.train_split,
             "split_seed": self.split_seed,
             "positive": self.positive,
-            "topic_batches": self.by_topic,
-            "file_batches": self.by_file,
-            "mine_negatives": self.mines_negatives,
+            "topic_batches": self.recipe.topic_batches,
+            "file_batches": self.recipe.file_batches,
+            "mine_negatives": self.recipe.mine_negatives,
         }

@@ -149,11 +149,6 @@ def train_rows(train: Pairs, validation: Pairs) -> tuple[TrainRows, TrainRows]:
     )
 
 
-FEW_SEVERAL_ANSWERS = 0.002
-"""Share of questions with several answers below which batches by topic and a margin find more:
-SciQAG has 0.001 and gains, MedQuAD 0.1, and 0.006 in draws of 500 pairs, and loses."""
-
-
 @dataclass(frozen=True)
 class TrainRows:
     """The training pairs as indices.
@@ -213,11 +208,6 @@ class TrainRows:
         _, answers = np.unique(self.pair_ids // self._width, return_counts=True)
         return int(answers.max(initial=0)) < len(np.unique(self.positive_id))
 
-    @property
-    def one_answer(self) -> bool:
-        """Whether hardly any question has several answers, which would be wrong to each other."""
-        return self.several_answers < FEW_SEVERAL_ANSWERS
-
     @cached_property
     def share_a_file(self) -> float:
         """The share of rows of the file whose ``file_name`` another names, too, from 0 to 1."""
@@ -226,11 +216,6 @@ class TrainRows:
         named = files[files >= 0]
         together = int((np.bincount(named)[named] > 1).sum()) if len(named) else 0
         return together / max(1, len(files))
-
-    @property
-    def of_whole_files(self) -> bool:
-        """Whether most rows have another of their file."""
-        return self.share_a_file > 0.5
 
     def relevant_in(self, batch: Ints) -> tuple[Ints, Ints]:
         """The right answers to some rows' questions: places in the batch, and keys."""

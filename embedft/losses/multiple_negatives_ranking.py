@@ -5,17 +5,14 @@ Shape suffixes: B anchors, C candidates, N negatives an anchor, D embedding.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from embedft.losses.loss import Loss
-
-AUTO_MARGIN, SMOOTHED_MARGIN, AUTO_SMOOTHING = 0.15, 0.2, 0.1
-"""What ``auto`` is where a question has one answer: labels are smoothed in batches by topic whose
-rows share no files, and the margin is the second where they are. See docs/quality.md."""
+from embedft.recipe import AUTO, Auto
 
 
 class MultipleNegativesRankingLoss(Loss):
@@ -44,12 +41,12 @@ class MultipleNegativesRankingLoss(Loss):
     Args:
         scale: s, the inverse temperature, above 0.
         symmetric: Also rank anchors for each positive.
-        additive_margin: m, the cosine by which a positive must lead, from 0 to below 2. ``auto`` is
-            0.15, or 0.2 where labels are smoothed, where hardly any training question has several
-            answers, which would be pushed apart, and else 0; outside a trainer 0.
-        label_smoothing: e, from 0 to below 1. ``auto`` is 0.1 in batches by topic, where hardly any
-            training question has several answers and most pairs have no other of their file, and
-            else 0; outside a trainer 0.
+        additive_margin: m, the cosine by which a positive must lead, from 0 to below 2. ``auto``:
+            0.15, or 0.2 with label smoothing, if fewer than 0.2% of the questions have several
+            answers; else 0. Without a trainer ``auto`` is 0.
+        label_smoothing: e, from 0 to below 1. ``auto``: 0.1 in batches by topic, if fewer than 0.2%
+            of the questions have several answers and at most 50% of the pairs share their file
+            with another pair; else 0. Without a trainer ``auto`` is 0.
 
     Raises:
         ValueError: The scale, the margin or the smoothing is out of its range.
@@ -61,44 +58,25 @@ class MultipleNegativesRankingLoss(Loss):
         self,
         scale: float = 20.0,
         symmetric: bool = False,
-        additive_margin: float | Literal["auto"] = 0.0,
-        label_smoothing: float | Literal["auto"] = 0.0,
+        additive_margin: float | Auto = 0.0,
+        label_smoothing: float | Auto = 0.0,
     ) -> None:
         super().__init__()
         if not scale > 0:
             raise ValueError(f"scale: is {scale}, must be above 0 (usual: 20)")
-        if additive_margin != "auto" and not 0 <= additive_margin < 2:
+        if additive_margin != AUTO and not 0 <= additive_margin < 2:
             raise ValueError(
                 f"additive_margin: is {additive_margin}, must be from 0 to below 2 (usual: 0.15)"
             )
-        if label_smoothing != "auto" and not 0 <= label_smoothing < 1:
+        if label_smoothing != AUTO and not 0 <= label_smoothing < 1:
             raise ValueError(
                 f"label_smoothing: is {label_smoothing}, must be from 0 to below 1 (usual: 0.1)"
             )
         self.scale = scale
         self.symmetric = symmetric
         # Not "margin": the command line carries an argument over to another loss that has its name.
-        self.additive_margin: float | Literal["auto"] = additive_margin
-        self.label_smoothing: float | Literal["auto"] = label_smoothing
-
-    def choose_auto(self, one_answer: bool, apart: bool) -> dict[str, float]:
-        """Replaces ``auto``.
-
-        Args:
-            one_answer: Hardly any training question has several answers.
-            apart: A batch holds pairs about like things, as a rule not of one file.
-
-        Returns:
-            What was ``auto``, and is now.
-        """
-        chosen: dict[str, float] = {}
-        if self.label_smoothing == "auto":
-            smoothing = AUTO_SMOOTHING if one_answer and apart else 0.0
-            self.label_smoothing = chosen["label_smoothing"] = smoothing
-        if self.additive_margin == "auto":
-            margin = SMOOTHED_MARGIN if self.label_smoothing else AUTO_MARGIN
-            self.additive_margin = chosen["additive_margin"] = margin if one_answer else 0.0
-        return chosen
+        self.additive_margin: float | Auto = additive_margin
+        self.label_smoothing: float | Auto = label_smoothing
 
     def forward(
         self,
@@ -139,7 +117,7 @@ class MultipleNegativesRankingLoss(Loss):
         anchor_BD = functional.normalize(anchor_BD, dim=-1)
         candidates_CD = functional.normalize(candidates_CD, dim=-1)
         scores_BC = self.scale * (anchor_BD @ candidates_CD.T)
-        if margin := 0.0 if self.additive_margin == "auto" else self.additive_margin:
+        if margin := _number(self.additive_margin):
             scores_BC.diagonal().sub_(self.scale * margin)
         if mask_BC is not None:
             scores_BC = scores_BC.masked_fill(~mask_BC, -torch.inf)
@@ -152,10 +130,15 @@ class MultipleNegativesRankingLoss(Loss):
         """Of rows whose i-th candidate is right; one of minus infinity is none."""
         target_B = torch.arange(len(scores_BC), device=scores_BC.device)
         loss = functional.cross_entropy(scores_BC, target_B)
-        if smoothing := 0.0 if self.label_smoothing == "auto" else self.label_smoothing:
+        if smoothing := _number(self.label_smoothing):
             # Not cross_entropy's own: it takes the mean over the minus infinities, too.
             is_none_BC = scores_BC.isneginf()
             mean_B = scores_BC.masked_fill(is_none_BC, 0).sum(1) / (~is_none_BC).sum(1)
             uniform = (scores_BC.logsumexp(1) - mean_B).mean()
             loss = loss.lerp(uniform, smoothing)
         return loss
+
+
+def _number(value: float | Auto) -> float:
+    """A setting as a number: without a trainer nobody has settled ``auto``."""
+    return 0.0 if value == AUTO else value

@@ -75,7 +75,7 @@ def finish_run(
         copy_checkpoint(last, best)
     weights = (
         interpolate_with_base(trainer, module, data, metrics_log, best)
-        if module.base_share
+        if module.recipe.base_share
         else None
     )
 

@@ -27,7 +27,7 @@ def interpolate_with_base(
 ) -> dict[str, Tensor] | None:
     """The best weights mixed with the base model's; None where every share surely costs some gain.
 
-    Shares are ``module.base_share``, its half and its quarter; the first is taken that
+    Shares are the recipe's ``base_share``, its half and its quarter; the first is taken that
     :func:`not_significantly_worse`. Its evaluation replaces the best one. Runs on all ranks.
 
     Wortsman et al., 2022, arXiv:2109.01903 (WiSE-FT); for embeddings Xiao et al., 2023,
@@ -58,8 +58,8 @@ def interpolate_with_base(
     mixed = None
     metrics_log.weights_name = "interpolated"
     loggers, trainer.loggers = trainer.loggers, []  # curves are of the weights in training
-    assert module.base_share != "auto"  # the module's setup chose
-    for share in (module.base_share, module.base_share / 2, module.base_share / 4):
+    asked = module.recipe.base_share
+    for share in (asked, asked / 2, asked / 4):
         weights = {
             name: weight.lerp(untrained[name].to(weight), share)
             if weight.is_floating_point()

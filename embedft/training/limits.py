@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from lightning.pytorch import Trainer
 
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError
-from embedft.training.optimizer import WarmupSteps
+from embedft.recipe import AUTO, Auto, WarmupSteps
 
 
 def check_numbers(
     chunk_size: int | None,
-    base_share: float | Literal["auto"],
-    learning_rate: float | Literal["auto"],
+    base_share: float | Auto,
+    learning_rate: float | Auto,
     warmup_steps: WarmupSteps,
     dropout: float | None,
     weight_decay: float,
@@ -26,11 +24,11 @@ def check_numbers(
     """
     if chunk_size is not None and chunk_size < 1:
         raise InputError(f"chunk_size: is {chunk_size}, must be at least 1 (usual: 32)")
-    if base_share != "auto" and not 0 <= base_share < 1:
+    if base_share != AUTO and not 0 <= base_share < 1:
         raise InputError(f"base_share: is {base_share}, must be at least 0 and below 1, or auto")
     if dropout is not None and not 0 <= dropout < 1:
         raise InputError(f"dropout: is {dropout}, must be at least 0 and below 1 (usual: 0.1)")
-    if learning_rate != "auto" and not learning_rate > 0:
+    if learning_rate != AUTO and not learning_rate > 0:
         raise InputError(f"learning_rate: is {learning_rate}, must be above 0, or auto")
     if not weight_decay >= 0:
         raise InputError(f"weight_decay: is {weight_decay}, must be 0 or more (usual: 0.01)")
@@ -60,7 +58,7 @@ def check_interval(trainer: Trainer, data: EmbeddingDataModule) -> None:
         )
 
 
-def check_end(max_epochs: int | Literal["auto"] | None, max_steps: int) -> None:
+def check_end(max_epochs: int | Auto | None, max_steps: int) -> None:
     """Refuses a run without an end, or without a step.
 
     Raises:

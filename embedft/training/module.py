@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -25,21 +25,20 @@ from embedft.errors import InputError
 from embedft.evaluation.metrics import RetrievalMetrics
 from embedft.evaluation.query_results import QueryResults
 from embedft.inference.embed import Embeddings
-from embedft.inference.hard_negatives import mine_negatives
-from embedft.inference.topics import pair_topic_positions
 from embedft.losses import (
     Loss,
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
     OnlineContrastiveLoss,
 )
-from embedft.training.auto import choose_auto, choose_epochs, choose_rate
+from embedft.recipe import AUTO, Asked, Auto, Recipe, WarmupSteps
 from embedft.training.divergence import NonFiniteWatch, require_finite_weights
 from embedft.training.gather import gather_rows
 from embedft.training.grad_cache import embed_with_grad_cache
 from embedft.training.limits import check_numbers
 from embedft.training.objective import batch_loss, in_batch_accuracy
-from embedft.training.optimizer import WarmupSteps, adamw, set_rate, steps_of_run
+from embedft.training.optimizer import adamw, set_rate, steps_of_run
+from embedft.training.prepare import prepare_batches, settle_recipe
 from embedft.training.resume import SETTINGS, differences, run_settings
 from embedft.training.sparse_gradients import exclude_from_ddp
 from embedft.training.validation import RetrievalEvaluation
@@ -54,10 +53,10 @@ class EmbeddingModule(LightningModule):
         base_model: Hub id or folder of the model to start from; ``sentence-transformers/`` may be
             left out.
         loss: The loss; None is :class:`~embedft.losses.MultipleNegativesRankingLoss`.
-        learning_rate: Peak rate of AdamW; ``auto`` is 1e-4, and 1.25e-4 from 10,000
-            training pairs on.
+        learning_rate: Peak rate of AdamW. ``auto``: 0.0001, or 0.000125 from 10,000 training pairs
+            on.
         weight_decay: Decay of weight matrices and embeddings; biases and norms have none.
-        warmup_steps: Steps of rising rate; ``auto`` is the smaller of 500 and a tenth of the run.
+        warmup_steps: Steps of rising rate. ``auto``: 1 step in 10 of the run, at most 500.
         max_seq_length: Tokens a text at most; None takes what the base model's folder says.
         pooling: ``mean`` or ``cls``; None takes what the base model's folder says.
         normalize: Scale embeddings to length 1; None takes what the base model's folder says.
@@ -66,10 +65,10 @@ class EmbeddingModule(LightningModule):
         chunk_size: Texts that are embedded at a time: a batch of any size then takes the memory of
             so many texts, computes each embedding twice, and has the same gradient (GradCache).
         base_share: Share of the base model's weights in ``best_model``, from 0 to below 1: a mean
-            of both models forgets less. ``auto`` is 0.4 where hardly any question has several
-            answers, else 0.3, and 0.35 from 10,000 training pairs on. It is halved, twice, and then
-            dropped, as long as surely (95% interval) less of the held-out questions' answers are
-            found with it.
+            of both models keeps more of what the base model knew. ``auto``: 0.4 if fewer than 0.2%
+            of the questions have several answers; else 0.3, or 0.35 from 10,000 training pairs on.
+            If nDCG@10 on the held-out questions is significantly lower with it (95% interval), half
+            of the share is tried, then a quarter, then none.
         query_prompt: What stands before each question, in training, measuring and the exported
             model (``query: `` for example); None takes what the base model's folder says.
         document_prompt: Likewise before each answer or context.
@@ -89,15 +88,15 @@ class EmbeddingModule(LightningModule):
         self,
         base_model: str = DEFAULT_BASE_MODEL,
         loss: Loss | None = None,
-        learning_rate: float | Literal["auto"] = 2e-5,
+        learning_rate: float | Auto = 2e-5,
         weight_decay: float = 0.01,
-        warmup_steps: WarmupSteps = "auto",
+        warmup_steps: WarmupSteps = AUTO,
         max_seq_length: int | None = None,
         pooling: Pooling | None = None,
         normalize: bool | None = None,
         dropout: float | None = None,
         chunk_size: int | None = None,
-        base_share: float | Literal["auto"] = 0.0,
+        base_share: float | Auto = 0.0,
         query_prompt: str | None = None,
         document_prompt: str | None = None,
         freeze_layers: int | None = None,
@@ -108,11 +107,11 @@ class EmbeddingModule(LightningModule):
         super().__init__()
         check_numbers(chunk_size, base_share, learning_rate, warmup_steps, dropout, weight_decay)
         self.save_hyperparameters(ignore=["loss"])
-        self.learning_rate: float | Literal["auto"] = learning_rate
+        self.learning_rate: float | Auto = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self.chunk_size = chunk_size
-        self.base_share: float | Literal["auto"] = base_share
+        self.base_share: float | Auto = base_share
         self.encoder = Encoder(
             base_model,
             pooling,
@@ -146,6 +145,7 @@ class EmbeddingModule(LightningModule):
         self.metrics = RetrievalMetrics()
         dims = [dim for dim in matryoshka_dims or () if dim < self.encoder.embedding_dim]
         self.metrics_at = nn.ModuleDict({str(dim): RetrievalMetrics() for dim in dims})
+        self._recipe: Recipe | None = None
         self._around_batches = ExitStack()
         self._watch = NonFiniteWatch()
         self._evaluation: RetrievalEvaluation
@@ -168,9 +168,33 @@ class EmbeddingModule(LightningModule):
         """Takes the word table's gradient from DDP, before that wraps this; settles ``auto``."""
         if stage == "fit":
             exclude_from_ddp(self, self.encoder)
-            choose_epochs(self.trainer, len(self.data.pairs))
-            self.learning_rate = choose_rate(self.learning_rate, len(self.data.pairs))
-            self.base_share = choose_auto(self.base_share, self.loss, self.data)
+            self.settle_recipe(self.trainer, self.data)
+
+    def settle_recipe(self, trainer: Trainer, data: EmbeddingDataModule) -> None:
+        """Settles every ``auto`` of a run, once; see :mod:`embedft.recipe`.
+
+        Args:
+            trainer: Of the run.
+            data: Has loaded its data.
+        """
+        if self._recipe is None or self._recipe is not data.recipe:
+            asked = Asked(
+                learning_rate=self.learning_rate,
+                warmup_steps=self.warmup_steps,
+                base_share=self.base_share,
+            )
+            self._recipe = settle_recipe(trainer, data, self.loss, asked)
+
+    def use_recipe(self, recipe: Recipe, data: EmbeddingDataModule) -> None:
+        """Takes a recipe in place of the one that :meth:`settle_recipe` would choose."""
+        self._recipe = recipe
+        data.use_recipe(recipe)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the run takes, once its data is read."""
+        assert self._recipe is not None, "settle_recipe has not been called"
+        return self._recipe
 
     def on_fit_start(self) -> None:
         """Warns of labels that the loss would leave out; refuses negatives that it can't take.
@@ -197,11 +221,12 @@ class EmbeddingModule(LightningModule):
 
     def on_train_start(self) -> None:
         """Gives the optimiser of a resumed run the rate and decay that were asked for now."""
-        assert self.learning_rate != "auto"  # setup chose
+        learning_rate = self.recipe.learning_rate
+        assert learning_rate is not None
         for optimizer, scheduler in zip(
             self.trainer.optimizers, self.trainer.lr_scheduler_configs, strict=True
         ):
-            set_rate(optimizer, scheduler.scheduler, self.learning_rate, self.weight_decay)
+            set_rate(optimizer, scheduler.scheduler, learning_rate, self.weight_decay)
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """One loss; reseeded, so a step does not depend on what ran before it."""
@@ -284,23 +309,11 @@ class EmbeddingModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with linear warm-up and decay over the exact number of steps."""
         trainer, data = self.trainer, self.data
-        if data.mines_negatives and data.mined is None:  # a resumed run has both
-            self._of_base = mine_negatives(self.encoder, data, trainer)
-        if data.by_topic and data.topic_position is None:
-            data.order_by_topic(pair_topic_positions(self.encoder, data, trainer, self._of_base))
-        if waiting := len(data.pairs) - len(data.train_batches(0).plan.pairs):
-            log.info(
-                "batches: of the %d training pairs %d wait for another epoch, in turn: more rows "
-                "share their question or answer than there are batches",
-                len(data.pairs),
-                waiting,
-            )
-        assert self.learning_rate != "auto"  # setup chose
+        self._of_base = prepare_batches(self.encoder, data, trainer)
         return adamw(
             self.encoder,
-            self.learning_rate,
+            self.recipe,
             self.weight_decay,
-            self.warmup_steps,
             steps_of_run(trainer, data),
             fused=trainer.precision != "16-mixed",  # there it would unscale after the clipping
         )
@@ -317,8 +330,8 @@ class EmbeddingModule(LightningModule):
         checkpoint[SETTINGS] = self._run_settings()
 
     def _run_settings(self) -> dict[str, Any]:
-        chosen = {"learning_rate": self.learning_rate, "base_share": self.base_share}
-        return run_settings(self.trainer, self.data, self.loss, {**self.hparams, **chosen})
+        settings = {**self.hparams, **self.recipe.settings()}
+        return run_settings(self.trainer, self.data, self.loss, settings)
 
     def refuse_other_layers(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to go on with an optimiser of other weights.

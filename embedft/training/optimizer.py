@@ -6,7 +6,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -14,15 +14,15 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.recipe import AUTO, Recipe, warmup_length
 
 log = logging.getLogger(__name__)
 
 
 def adamw(
     encoder: nn.Module,
-    learning_rate: float,
+    recipe: Recipe,
     weight_decay: float,
-    warmup_steps: WarmupSteps,
     total: int,
     fused: bool,
 ) -> OptimizerLRScheduler:
@@ -30,13 +30,14 @@ def adamw(
 
     Args:
         encoder: Weights that need no gradient are left out.
-        learning_rate: Peak rate.
+        recipe: Gives the peak learning rate, and the warm-up: a warning is logged if it is longer
+            than half of the run.
         weight_decay: Decay of matrices.
-        warmup_steps: Of rising rate; a warning is given if half of the run is not enough for them.
         total: Steps of the run.
         fused: All weights in one pass.
     """
-    warmup = warmup_length(warmup_steps, total)
+    assert recipe.learning_rate is not None
+    learning_rate, warmup = recipe.learning_rate, recipe.warmup(total)
     log.info("schedule: %d steps, %d of them warm-up to %g", total, warmup, learning_rate)
     if warmup > total / 2:
         log.warning(
@@ -45,7 +46,7 @@ def adamw(
             warmup,
             total,
             "never reaches" if warmup >= total else "has little time after",
-            warmup_length("auto", total),
+            warmup_length(AUTO, total),
         )
     groups = parameter_groups(encoder, weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=fused)
@@ -82,12 +83,6 @@ def set_rate(
     for group, factor in zip((decayed, plain), scheduler.lr_lambdas, strict=True):
         group["initial_lr"] = learning_rate
         group["lr"] = learning_rate * factor(scheduler.last_epoch)
-
-
-WarmupSteps = int | Literal["auto"]
-
-
-GUIDE_WARMUP = 500
 
 
 def total_steps(
@@ -130,11 +125,6 @@ def steps_of_run(trainer: Trainer, data: EmbeddingDataModule) -> int:
         trainer.max_steps,
         trainer.limit_train_batches,
     )
-
-
-def warmup_length(warmup_steps: WarmupSteps, total: int) -> int:
-    """Steps of rising rate: a number is kept, ``auto`` is the smaller of 500 and total / 10."""
-    return min(GUIDE_WARMUP, total // 10) if warmup_steps == "auto" else warmup_steps
 
 
 def linear_warmup_decay(warmup: int, total: int) -> Callable[[int], float]:

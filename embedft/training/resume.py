@@ -70,5 +70,5 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
         f"{name} (was {saved.get(name)}, is {value})"
         for name, value in now.items()
-        if saved.get(name) != value
+        if name in saved and saved[name] != value
     ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from embedft.errors import InputError
+from embedft.recipe import AUTO, Auto
 from embedft.tools.device import choose_precision, chooses_cuda, keep_freed_memory
 from embedft.tools.progress import shows_bars
 from embedft.training.limits import check_end
@@ -21,7 +22,7 @@ class EmbedftTrainer(Trainer):
     """A Trainer that picks its precision, and shows its bars on a terminal alone.
 
     Args:
-        max_epochs: Lightning's, or ``auto``: 3, and 2 from 10,000 training pairs on.
+        max_epochs: Lightning's, or ``auto``: 3, or 2 from 10,000 training pairs on.
         enable_progress_bar: None shows bars where somebody would see them.
         precision: Any precision of Lightning's, or ``auto``: ``bf16-mixed`` where the hardware
             computes bf16 natively, else ``32-true``.
@@ -30,12 +31,12 @@ class EmbedftTrainer(Trainer):
     def __init__(
         self,
         *args: Any,
-        max_epochs: int | Literal["auto"] | None = None,
-        precision: int | str | None = "auto",
+        max_epochs: int | Auto | None = None,
+        precision: int | str | None = AUTO,
         enable_progress_bar: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        accelerator = str(kwargs.get("accelerator", "auto"))
+        accelerator = str(kwargs.get("accelerator", AUTO))
         if enable_progress_bar is None:
             enable_progress_bar = shows_bars()
         if enable_progress_bar:
@@ -45,11 +46,11 @@ class EmbedftTrainer(Trainer):
                 on_gpu = chooses_cuda(accelerator)
                 bar = GpuProgressBar(refresh_rate=10) if on_gpu else RichBar()
                 kwargs["callbacks"] = [*callbacks, bar]
-        self.auto_epochs = max_epochs == "auto"
-        """Whether the training pairs, once they are known, choose the epochs."""
+        self.asked_epochs = max_epochs
+        """As they were asked for; the recipe settles ``auto`` once the pairs are known."""
         super().__init__(
             *args,
-            max_epochs=1 if max_epochs == "auto" else max_epochs,
+            max_epochs=1 if max_epochs == AUTO else max_epochs,
             precision=choose_precision(precision, accelerator),  # type: ignore[arg-type]
             enable_progress_bar=enable_progress_bar,
             **kwargs,

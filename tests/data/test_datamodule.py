@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,10 @@ import numpy as np
 import pytest
 from tiny import sample_rows, write_jsonl
 
-from embedft.data import datamodule
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.texts import documents, query_rows
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
-from embedft.losses import MultipleNegativesRankingLoss
-from embedft.training import auto
-from embedft.training.auto import choose_auto
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +128,7 @@ def test_two_pairs_of_a_row_share_no_file(tmp_path: Path, encoder: Encoder) -> N
     for whole_files in (False, True):
         path = some_rows(tmp_path, several=False, whole_files=whole_files)
         for positive in ("answer", "both"):
-            assert loaded(path, encoder, positive=positive).pairs.of_whole_files is whole_files
+            assert loaded(path, encoder, positive=positive).facts.by_file is whole_files
 
 
 @pytest.mark.parametrize(("answers", "can"), [(1, False), (2, False), (3, True)])
@@ -149,34 +144,20 @@ def test_whether_a_question_has_a_wrong_answer(
     assert np.unique(data.validation_pairs.positive_id).size == answers
 
 
-@pytest.mark.parametrize(
-    ("several", "enough", "whole_files", "batches"),
-    [
-        (False, True, False, "topic"),
-        (False, True, True, "topic"),
-        (False, False, True, "file"),
-        (False, False, False, ""),
-        (True, True, True, "file"),
-        (True, True, False, ""),
-    ],
-)
-def test_batches_by_topic_or_file(
-    tmp_path: Path,
-    encoder: Encoder,
-    monkeypatch: pytest.MonkeyPatch,
-    several: bool,
-    enough: bool,
-    whole_files: bool,
-    batches: str,
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("whole_files", [False, True])
+def test_facts_of_the_training_pairs(
+    tmp_path: Path, encoder: Encoder, several: bool, whole_files: bool
 ) -> None:
-    """Topics in a large set where a question has one answer; else files where they are whole."""
-    monkeypatch.setattr(datamodule, "ENOUGH_ROWS", 50 if enough else 61)
+    """What the recipe is chosen by; test_recipe.py has its rules."""
     path = some_rows(tmp_path, several, whole_files)
-    settings = {"topic_batches": "auto", "file_batches": "auto", "split_seed": 1}
-    data = loaded(path, encoder, **settings)
-    assert (data.by_topic, data.by_file) == (batches == "topic", batches == "file")
-    data = loaded(path, encoder, needs_labels=True, **settings)
-    assert (data.by_topic, data.by_file) == (False, False)
+    data = loaded(path, encoder, file_batches="auto", split_seed=1)
+    facts = data.facts
+    assert facts.pairs == len(data.pairs)
+    assert facts.one_answer is not several
+    assert facts.share_a_file == whole_files
+    assert data.recipe.file_batches is whole_files
+    assert not loaded(path, encoder, file_batches="auto", needs_labels=True).recipe.file_batches
 
 
 def some_rows(tmp_path: Path, several: bool, whole_files: bool) -> Path:
@@ -186,47 +167,3 @@ def some_rows(tmp_path: Path, several: bool, whole_files: bool) -> Path:
     if several:
         rows[1]["question"] = rows[0]["question"].upper()
     return write_jsonl(tmp_path / "rows.jsonl", rows)
-
-
-@pytest.mark.parametrize(
-    ("several", "by_topic", "whole_files", "large", "margin", "smoothing", "share"),
-    [
-        (False, True, False, False, 0.2, 0.1, 0.4),
-        (False, True, False, True, 0.2, 0.1, 0.4),
-        (False, True, True, False, 0.15, 0, 0.4),
-        (False, False, True, False, 0.15, 0, 0.4),
-        (False, False, False, False, 0.15, 0, 0.4),
-        (True, True, True, False, 0, 0, 0.3),
-        (True, False, True, False, 0, 0, 0.3),
-        (True, False, True, True, 0, 0, 0.35),
-    ],
-)
-def test_auto_margin_smoothing_and_share(
-    tmp_path: Path,
-    encoder: Encoder,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-    several: bool,
-    by_topic: bool,
-    whole_files: bool,
-    large: bool,
-    margin: float,
-    smoothing: float,
-    share: float,
-) -> None:
-    """A margin where no question has two answers; smoothing by topic, where rows share no file."""
-    monkeypatch.setattr(auto, "LARGE", 40 if large else 61)
-    path = some_rows(tmp_path, several, whole_files)
-    data = loaded(path, encoder, topic_batches=by_topic, train_split=0.8, split_seed=1)
-    loss = MultipleNegativesRankingLoss(additive_margin="auto", label_smoothing="auto")
-    with caplog.at_level("INFO"):
-        assert choose_auto("auto", loss, data) == share
-    assert (loss.additive_margin, loss.label_smoothing) == (margin, smoothing)
-    percent = "[1-9].[0-9]{2}" if several else "0.00"
-    assert re.search(
-        f"label_smoothing auto: {smoothing}, additive_margin auto: {margin}, base_share auto: "
-        f"{share}: {percent}% of the questions have several answers, {100 * whole_files}% of the "
-        f"pairs another of their file, batches are {'' if by_topic else 'not '}by topic",
-        caplog.text,
-    )
-    assert choose_auto(0.1, loss, data) == 0.1

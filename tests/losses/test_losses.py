@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -35,11 +35,6 @@ from embedft.losses import (
     MatryoshkaLoss,
     MultipleNegativesRankingLoss,
     OnlineContrastiveLoss,
-)
-from embedft.losses.multiple_negatives_ranking import (
-    AUTO_MARGIN,
-    AUTO_SMOOTHING,
-    SMOOTHED_MARGIN,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*expects binary labels")
@@ -146,37 +141,17 @@ def test_label_smoothing(
     assert_same(loss(columns[0], columns[1], extra), theirs, columns)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("additive_margin", AUTO_MARGIN), ("label_smoothing", AUTO_SMOOTHING)]
-)
-def test_auto_outside_a_trainer_is_none(name: str, value: float) -> None:
-    """Until the training questions say which margin or smoothing it is."""
+@pytest.mark.parametrize("name", ["additive_margin", "label_smoothing"])
+def test_auto_without_a_trainer_is_zero(name: str) -> None:
+    """Only a run knows the training questions that decide it."""
     anchor, positive = (vectors("random", 6, seed) for seed in range(2))
     auto = MultipleNegativesRankingLoss(**{name: "auto"})  # type: ignore[arg-type]
     plain = MultipleNegativesRankingLoss()(anchor, positive)
     assert torch.equal(auto(anchor, positive), plain)
-    assert auto.choose_auto(one_answer=True, apart=True) == {name: value}
-    assert auto.choose_auto(one_answer=False, apart=False) == {}  # it is no longer auto
-    fixed = MultipleNegativesRankingLoss(**{name: value})  # type: ignore[arg-type]
+    setattr(auto, name, 0.2)  # as a run does
+    fixed = MultipleNegativesRankingLoss(**{name: 0.2})  # type: ignore[arg-type]
     assert torch.equal(auto(anchor, positive), fixed(anchor, positive))
     assert not torch.equal(auto(anchor, positive), plain)
-
-
-@pytest.mark.parametrize(
-    ("smoothing", "apart", "margin"),
-    [
-        ("auto", True, SMOOTHED_MARGIN),
-        ("auto", False, AUTO_MARGIN),
-        (0.05, False, SMOOTHED_MARGIN),
-        (0.0, True, AUTO_MARGIN),
-    ],
-)
-def test_the_margin_follows_the_smoothing(
-    smoothing: float | Literal["auto"], apart: bool, margin: float
-) -> None:
-    """Also one that was asked for."""
-    loss = MultipleNegativesRankingLoss(additive_margin="auto", label_smoothing=smoothing)
-    assert loss.choose_auto(one_answer=True, apart=apart)["additive_margin"] == margin
 
 
 @pytest.mark.parametrize("symmetric", [False, True])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import get_linear_schedule_with_warmup
 
-from embedft.training.optimizer import linear_warmup_decay, total_steps, warmup_length
+from embedft.training.optimizer import linear_warmup_decay, total_steps
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,6 @@ def test_total_steps(
 
 def test_endless_epochs_stop_at_max_steps() -> None:
     assert total_steps(iter(lambda: 7, None), 1, 100) == 100
-
-
-def test_warmup() -> None:
-    assert warmup_length("auto", 1000) == 100
-    assert warmup_length("auto", 100_000) == 500
-    assert warmup_length("auto", 9) == 0
-    assert warmup_length(500, 100) == 500
 
 
 @pytest.mark.parametrize(("warmup", "total"), [(0, 10), (3, 10), (10, 10), (20, 10), (0, 0)])
