@@ -245,7 +245,7 @@ def test_a_used_folder_is_refused_until_told(
     [
         ("--input_jsonl=none.jsonl", "none.jsonl: no such file"),
         ("--validation_jsonl=none.jsonl", "none.jsonl: no such file"),
-        ("--epochs=-1", "epochs: no end is given"),
+        ("--epochs=-1", "epochs: the run has no end"),
         ("--batch_size=0", "batch_size: is 0"),
         ("--learning_rate=-1", "learning_rate: is -1"),
         ("--train_split=90", "train_split: is 90.0, must lie between 0 and 1"),

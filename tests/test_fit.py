@@ -218,7 +218,7 @@ def test_a_refused_resume_changes_nothing(fit: Callable[..., Path], capsys: Capt
     out = fit("--trainer.max_steps=3")
     before = {name: (out / name).read_bytes() for name in ("config.yaml", "training_progress.json")}
     for flag, message in (
-        ("--model.freeze_layers=0", "made with freeze_layers None, now 0"),
+        ("--model.freeze_layers=0", "freeze_layers was None and is now 0"),
         ("--batch_size=4", "inside an epoch and was made with batch_size 8, now 4"),
     ):
         with pytest.raises(SystemExit) as stop:
@@ -560,4 +560,4 @@ def test_auto_epochs_and_rate_of_a_large_set(
     weights = [load_file(folder / "final_model" / "model.safetensors") for folder in (out, same)]
     torch.testing.assert_close(*weights, rtol=0, atol=0)
     fit("--epochs=auto", "--learning_rate=auto", "--ckpt_path=last")
-    assert "the settings of now hold" not in capsys.readouterr().out
+    assert "the new values are used" not in capsys.readouterr().out

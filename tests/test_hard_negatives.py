@@ -284,8 +284,8 @@ def test_no_usable_negative_is_no_negative(fit: Callable[..., Path], pairs: Path
         (["--data.hard_negatives=-1"], "hard_negatives: is -1, must be 0 or more"),
         (
             ["--loss_function=my_loss.Plain"],
-            "loss Plain: takes no hard negatives; give its forward the parameters negatives_BND and "
-            "mask_BC, or leave them out with --data.hard_negatives 0",
+            "loss Plain: does not support hard negatives; add negatives_BND and mask_BC to its "
+            "forward(), or leave hard negatives out with --data.hard_negatives 0",
         ),
     ],
 )

@@ -218,7 +218,7 @@ def test_no_probability(fit: Fit, capsys: pytest.CaptureFixture[str], value: str
         fit(f"--model.dropout={value}")
     said = capsys.readouterr().err
     assert "dropout: is " in said
-    assert "must be at least 0 and below 1" in said
+    assert "must be from 0 to below 1" in said
 
 
 # Adapters.
@@ -294,7 +294,10 @@ def test_adapters_from_fit_to_export(
             ["--model.lora.r=4", "--model.freeze_layers=0"],
             "freeze_layers: lora already freezes the whole base model",
         ),
-        (["--model.matryoshka_dims=[64]"], "matryoshka_dims: has 64, the model has 32 dimensions"),
+        (
+            ["--model.matryoshka_dims=[64]"],
+            "matryoshka_dims: has 64, but the model has 32 dimensions",
+        ),
         (["--model.matryoshka_dims=[]"], "matryoshka_dims: is [], must be some different numbers"),
         (["--model.matryoshka_weights=[1]"], "matryoshka_weights: need matryoshka_dims"),
     ],

@@ -366,8 +366,11 @@ def test_a_finished_run_can_be_made_longer(
         1e-3 * (21 - 14) / (21 - 2)
     )  # not the zero at which the first run ended
     said = capsys.readouterr().out
-    assert "\nwarning: resume: not the run that was stopped, the settings of now hold: " in said
-    assert "the settings of now hold: max_epochs (was 2, is 3)\n" in said
+    assert (
+        "\nwarning: resume: settings differ from the interrupted run; the new values are used: "
+        in said
+    )
+    assert "the new values are used: max_epochs (was 2, is 3)\n" in said
 
 
 @pytest.mark.parametrize(
@@ -458,7 +461,10 @@ def stopped_run(
     [
         ("--batch_size=4", "was made with batch_size 8, now 4: its batches can't be continued"),
         ("--seed=7", "was made with seed 42, now 7: its batches"),
-        ("--model.freeze_layers=0", "was made with freeze_layers None, now 0: its optimiser"),
+        (
+            "--model.freeze_layers=0",
+            "cannot resume: freeze_layers was None and is now 0, so the optimiser",
+        ),
     ],
 )
 def test_other_batches_are_not_resumed(

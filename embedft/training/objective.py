@@ -5,12 +5,18 @@ Shape suffixes: B pairs of a batch, N negatives a pair, S = B·N, P labelled pai
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from embedft.data.batches import TrainBatch
 from embedft.data.candidates import Candidates
-from embedft.losses import Loss
+from embedft.errors import InputError
+from embedft.losses import Loss, MatryoshkaLoss
+
+log = logging.getLogger(__name__)
 
 
 def batch_loss(
@@ -64,3 +70,53 @@ def in_batch_accuracy(anchor_BD: Tensor, positive_BD: Tensor) -> Tensor:
         positive_BD = functional.normalize(positive_BD, dim=-1)
         nearest_B = (anchor_BD @ positive_BD.T).argmax(dim=1)
         return (nearest_B == torch.arange(len(nearest_B), device=nearest_B.device)).float().mean()
+
+
+def training_objective(
+    loss: Loss, embedding_dim: int, dims: list[int] | None, weights: list[float] | None
+) -> Loss:
+    """The loss itself, or with ``matryoshka_dims`` the sum of it over those dimensions.
+
+    Args:
+        loss: Of whole embeddings.
+        embedding_dim: D of the encoder.
+        dims: Numbers of first dimensions that are trained as embeddings; None for none.
+        weights: Weight of each of them in the loss; None is 1 for each.
+
+    Raises:
+        InputError: There are more dimensions than the encoder has, or weights without dimensions.
+    """
+    if dims is None:
+        if weights is not None:
+            raise InputError("matryoshka_weights: needs matryoshka_dims as well. Give both")
+        return loss
+    if max(dims, default=0) > embedding_dim:
+        raise InputError(
+            f"matryoshka_dims: has {max(dims)}, but the model has {embedding_dim} dimensions"
+        )
+    if embedding_dim not in dims:
+        log.warning(
+            "matryoshka_dims %s: the full dimension %d is not among them, so the full embedding "
+            "may not improve",
+            dims,
+            embedding_dim,
+        )
+    return MatryoshkaLoss(loss, dims, weights)
+
+
+def by_pair(embeddings: Tensor, batch: TrainBatch) -> Tensor:
+    """(B, 2 + N, D) anchor, positive and N negatives of each pair of a packed batch.
+
+    Args:
+        embeddings: (texts, D), first all anchors, then all positives, then the negatives.
+        batch: The texts' batch. A pair that has fewer negatives than others gets zeros.
+    """
+    count = max(1, len(batch.pairs))
+    anchor_BD, positive_BD = embeddings[:count], embeddings[count : 2 * count]
+    negatives_SD = embeddings[2 * count :]
+    if batch.candidates is not None:
+        slots = count * batch.candidates.present.shape[1]
+        empty_SD = negatives_SD.new_zeros(slots, negatives_SD.shape[1])
+        negatives_SD = empty_SD.index_copy(0, batch.candidates.filled_slots, negatives_SD)
+    negatives_BND = negatives_SD.view(count, -1, embeddings.shape[1])
+    return torch.cat([torch.stack([anchor_BD, positive_BD], dim=1), negatives_BND], dim=1)

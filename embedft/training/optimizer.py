@@ -1,4 +1,4 @@
-"""AdamW: what it decays, and its rate over the run."""
+"""AdamW: what it decays, and its learning rate over the run."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def adamw(
         encoder: Weights that need no gradient are left out.
         recipe: Gives the peak learning rate, and the warm-up: a warning is logged if it is longer
             than half of the run.
-        weight_decay: Decay of matrices.
-        total: Steps of the run.
-        fused: All weights in one pass.
+        weight_decay: Weight decay of matrices.
+        total: Optimiser steps of the run.
+        fused: Updates all weights in one pass.
     """
     assert recipe.learning_rate is not None
     learning_rate, warmup = recipe.learning_rate, recipe.warmup(total)
     log.info("schedule: %d steps, %d of them warm-up to %g", total, warmup, learning_rate)
     if warmup > total / 2:
         log.warning(
-            "warmup_steps %d is longer than half of the %d steps of this run: the rate %s its "
-            "peak; --warmup_steps auto would take %d",
+            "warmup_steps %d is longer than half of the %d steps of this run: the learning rate "
+            "%s its peak; --warmup_steps auto would take %d",
             warmup,
             total,
             "never reaches" if warmup >= total else "has little time after",
@@ -69,13 +69,13 @@ def parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, 
 def set_rate(
     optimizer: torch.optim.Optimizer, scheduler: Any, learning_rate: float, weight_decay: float
 ) -> None:
-    """Sets rate and decay to those of now, where a checkpoint brought others.
+    """Sets the new learning rate and weight decay after a checkpoint restored the old ones.
 
     Args:
         optimizer: With the groups of :func:`parameter_groups`.
         scheduler: Its ``LambdaLR``.
-        learning_rate: Peak rate.
-        weight_decay: Decay of the first group.
+        learning_rate: Peak learning rate.
+        weight_decay: Weight decay of the first group.
     """
     decayed, plain = optimizer.param_groups
     decayed["weight_decay"] = weight_decay
@@ -94,10 +94,11 @@ def total_steps(
     """Optimiser steps of a whole run.
 
     Args:
-        batches_per_epoch: Batches of each epoch; a last, incomplete window of accumulation steps.
-        accumulate: Batches a step.
-        max_steps: Steps at most; -1 for no limit.
-        limit_batches: Lightning's ``limit_train_batches``: a count (int) or a share (float).
+        batches_per_epoch: Batches of each epoch; an incomplete last accumulation window counts as
+            a step.
+        accumulate: Batches per step.
+        max_steps: Maximum number of steps; -1 for no limit.
+        limit_batches: Lightning's ``limit_train_batches``: a count (int) or a fraction (float).
     """
     total = 0
     for batches in batches_per_epoch:
@@ -112,7 +113,7 @@ def total_steps(
 
 
 def steps_of_run(trainer: Trainer, data: EmbeddingDataModule) -> int:
-    """Optimiser steps of a whole fit, exactly; epochs are planned as they are asked for."""
+    """Optimiser steps of a whole fit, exactly; each epoch is planned to count its batches."""
     epochs = trainer.max_epochs if trainer.max_epochs is not None else 1000
     batches = (
         count

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.errors import InputError
 from embedft.losses import Loss
 
 SETTINGS = "embedft_run_settings"
@@ -72,3 +73,22 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for name, value in now.items()
         if name in saved and saved[name] != value
     ]
+
+
+def refuse_other_layers(checkpoint: dict[str, Any], freeze_layers: int | None) -> None:
+    """Refuses to resume an optimiser of other weights.
+
+    Args:
+        checkpoint: That a run is resumed from.
+        freeze_layers: The module's setting.
+
+    Raises:
+        InputError: The checkpoint was made with other layers frozen.
+    """
+    was = checkpoint.get(SETTINGS, {}).get("freeze_layers")
+    if was != freeze_layers:
+        raise InputError(
+            f"cannot resume: freeze_layers was {was} and is now {freeze_layers}, so the "
+            "optimiser's state fits other weights. Restore the old value, or start a new run "
+            "without --ckpt_path last"
+        )

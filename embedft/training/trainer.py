@@ -1,4 +1,4 @@
-"""Lightning's Trainer, with ``precision: auto`` and checkpoints written in one piece."""
+"""Lightning's Trainer, with ``precision: auto`` and ``max_epochs: auto``."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 
 
 class EmbedftTrainer(Trainer):
-    """A Trainer that picks its precision, and shows its bars on a terminal alone.
+    """A Trainer that chooses its precision, and shows progress bars only on a terminal.
 
     Args:
         max_epochs: Lightning's, or ``auto``: 3, or 2 from 10,000 training pairs on.
-        enable_progress_bar: None shows bars where somebody would see them.
-        precision: Any precision of Lightning's, or ``auto``: ``bf16-mixed`` where the hardware
+        enable_progress_bar: None shows bars only if standard error is a terminal.
+        precision: Any precision of Lightning's, or ``auto``: ``bf16-mixed`` if the hardware
             computes bf16 natively, else ``32-true``.
     """
 
@@ -47,7 +47,7 @@ class EmbedftTrainer(Trainer):
                 bar = GpuProgressBar(refresh_rate=10) if on_gpu else RichBar()
                 kwargs["callbacks"] = [*callbacks, bar]
         self.asked_epochs = max_epochs
-        """As they were asked for; the recipe settles ``auto`` once the pairs are known."""
+        """What the user asked for; the recipe settles ``auto`` once the pairs are known."""
         super().__init__(
             *args,
             max_epochs=1 if max_epochs == AUTO else max_epochs,
@@ -57,40 +57,40 @@ class EmbedftTrainer(Trainer):
         )
         if getattr(self.strategy, "_start_method", "popen") != "popen":
             raise InputError(
-                "strategy: processes that are spawned or forked keep what they measure to "
-                "themselves; use ddp, which starts the command anew on each device"
+                "strategy: spawned or forked processes can't hand their metrics back; use ddp, "
+                "which starts the command once for each device"
             )
         if type(self.strategy) not in (SingleDeviceStrategy, DDPStrategy):
             raise InputError(
-                f"strategy: {type(self.strategy).__name__} is not supported: gradient norm, "
-                "checkpoints and export need whole weights on each device, and gradients averaged "
-                "over ranks; use ddp (docs/reliability.md says more)"
+                f"strategy: {type(self.strategy).__name__} is not supported, because gradient "
+                "norm, checkpoints and export need whole weights on each device and gradients "
+                "averaged over ranks; use ddp (see docs/reliability.md)"
             )
         check_end(self.max_epochs, self.max_steps)
         if self.strategy.root_device.type == "cpu":
             keep_freed_memory()
 
 
-class _SaysWhatIsMeasured:
-    """What Lightning calls a sanity check measures the base model here."""
+class _BaseModelDescription:
+    """Lightning's sanity check evaluates the base model here, so the bar says that."""
 
     @property
     def sanity_check_description(self) -> str:
-        """What stands before the first bar."""
-        return "Measuring the base model"
+        """Text before the first bar."""
+        return "Evaluating the base model"
 
 
-class RichBar(_SaysWhatIsMeasured, RichProgressBar):
+class RichBar(_BaseModelDescription, RichProgressBar):
     """Lightning's bar, the default where rich is installed."""
 
 
-class GpuProgressBar(_SaysWhatIsMeasured, TQDMProgressBar):
-    """Lightning's other bar; reads the loss, which waits for the GPU, only where it is shown."""
+class GpuProgressBar(_BaseModelDescription, TQDMProgressBar):
+    """Lightning's other bar; reads the loss, which waits for the GPU, only when it is shown."""
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """What stands behind the bar."""
+        """Metrics after the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         loss = trainer.callback_metrics.get("train/loss")
         return metrics if loss is None else metrics | {"train/loss": float(loss)}

@@ -83,7 +83,7 @@ def test_a_fit_has_bars(
     for step in (
         "reading and tokenising",
         "embedding for topics:",
-        "Measuring the base model",
+        "Evaluating the base model",
         "Epoch 0/1",
     ):
         assert any(BAR.search(part) for part in drawn.split(step)[1:]), step
