@@ -595,7 +595,7 @@ def test_no_good_checkpoint(fit: Callable[..., Path], capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as error:
         fit("--ckpt_path=last")
     assert error.value.code == 2
-    assert "there is no good checkpoint to go on from" in capsys.readouterr().err
+    assert "there is no good checkpoint to resume from" in capsys.readouterr().err
 
 
 def test_checkpoints_are_kept_by_count(fit: Callable[..., Path]) -> None:
