@@ -30,11 +30,10 @@ from sentence_transformers.sentence_transformer.training_args import BatchSample
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from embedft.data.pairs import RELEVANT
-from embedft.data.split import split_records
 from embedft.recipe import warmup_length
-from embedft.table.jsonl import read_records
 from embedft.table.record import Record, normalize_text
 from scripts.benchmark_common import model_root
+from scripts.split_file import split_file
 
 METRICS = ("ndcg@10", "mrr@10", "accuracy@1", "recall@10", "map@100")
 
@@ -158,10 +157,9 @@ def main() -> None:
     """Trains both, measures three models, prints a Markdown table."""
     args = parse_args()
     out = Path(args.output_dir)
-    records, _ = read_records(args.input_jsonl)
-    split = split_records(records, args.train_split, seed=42)
-    train = [records[row] for row in split.train]
-    held_out = [records[row] for row in split.validation]
+    records, train_rows, held_out_rows = split_file(args.input_jsonl, args.train_split, seed=42)
+    train = [records[row] for row in train_rows]
+    held_out = [records[row] for row in held_out_rows]
     root = model_root(args.base_model)
     seconds = {"base": 0.0}
     folders = {"base": root}

@@ -43,20 +43,18 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from embedft.data.split import split_records
 from embedft.encoder.base_model import DEFAULT_BASE_MODEL
 from embedft.evaluation.bootstrap import paired_bootstrap
-from embedft.table.jsonl import read_records
 from embedft.table.record import Record
 from embedft.tools.files import write_json
+from scripts.split_file import split_file
 
 SHARE = 0.9
 
 
 def training_rows(source: Path, pairs: int | None, seed: int, split_seed: int) -> list[Record]:
     """Some rows of the training side of a set; other seeds take others."""
-    records, _ = read_records(str(source))
-    train = split_records(records, SHARE, seed=split_seed).train
+    records, train, _ = split_file(str(source), SHARE, split_seed)
     if pairs is not None and pairs < len(train):
         train = np.sort(np.random.default_rng(seed).permutation(train)[:pairs])
     return [records[row] for row in train]

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from oracle import read_records
 
-from embedft.table.jsonl import read_records
 from scripts.docstring_pairs import main
 
 

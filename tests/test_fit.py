@@ -13,6 +13,7 @@ import pytest
 import tiny
 import torch
 import yaml
+from oracle import read_records, split_records
 from runs import METRICS, FinishedRun
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
@@ -21,9 +22,7 @@ from tiny import MULTILINGUAL, read_jsonl, sample_rows, write_jsonl
 
 from embedft import recipe
 from embedft.cli.main import main
-from embedft.data.split import split_records
 from embedft.encoder.base_model import find_base_model
-from embedft.table.jsonl import read_records
 from embedft.training.module import EmbeddingModule
 
 Capture = pytest.CaptureFixture[str]

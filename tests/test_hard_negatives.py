@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from oracle import read_records
 from recorder import recorded
 from tiny import sample_rows, with_negatives, write_jsonl
 from torch import Tensor
@@ -18,7 +19,6 @@ from torch import Tensor
 from embedft.cli.main import main
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.losses import ContrastiveLoss
-from embedft.table.jsonl import read_records
 from embedft.table.record import normalize_text
 from embedft.training.module import EmbeddingModule
 

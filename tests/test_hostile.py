@@ -104,7 +104,7 @@ LATIN = json.dumps(sample_rows()[40] | {"answer": "Zürich"}).encode().replace(b
 DATA = {
     "missing file": Case("{pairs}: no such file", removed),
     "folder as file": Case("{pairs}: ", a_folder),
-    "a pipe": Case("{pairs}: is a pipe or device, and rows are read again", a_pipe),
+    "a pipe": Case("{pairs}: is a pipe or device, but rows are read again", a_pipe),
     "empty file": Case("{pairs}: no rows: the file is empty", content(b"")),
     "blank lines alone": Case("{pairs}: no rows", content(b"\n\n  \n")),
     "not UTF-8": Case("{pairs}:2: row: not UTF-8", with_row(LATIN)),
@@ -132,7 +132,7 @@ DATA = {
     "only spaces": Case("{pairs}:2: answer: is empty", changed(answer=" \t ")),
     "missing question": Case("{pairs}:2: question: missing", with_row(b'{"answer": "a"}')),
     "duplicate keys": Case(
-        "{pairs}:2: answer: stands more than once",
+        "{pairs}:2: answer: occurs more than once",
         with_row(b'{"question": "q", "answer": "a", "answer": "b"}'),
     ),
     "lone surrogate": Case(

@@ -13,10 +13,8 @@ from pathlib import Path
 
 import programs
 import pytest
+from oracle import read_records, split_records
 from tiny import sample_rows, write_jsonl
-
-from embedft.data.split import split_records
-from embedft.table.jsonl import read_records
 
 pytestmark = pytest.mark.docs
 

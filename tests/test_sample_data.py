@@ -3,10 +3,9 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 
+from oracle import read_records, split_records
 from tiny import MULTILINGUAL, SAMPLE, sample_rows
 
-from embedft.data.split import split_records
-from embedft.table.jsonl import read_records
 from embedft.table.record import normalize_text
 
 

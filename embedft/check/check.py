@@ -15,9 +15,10 @@ from embedft.check.estimate import estimate_run
 from embedft.check.measures import DataIssue, DataMeasures, data_issues, measure_data
 from embedft.check.sections import data_section, example_lines, plain, run_section
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.load import read_settings
 from embedft.errors import InputError
 from embedft.report.page import HtmlText, Section, render
-from embedft.table.settings import Positive, read_settings
+from embedft.table.settings import Positive
 from embedft.tools.files import replacing_file
 from embedft.training.module import EmbeddingModule
 

@@ -44,7 +44,7 @@ def data_section(data: DataMeasures, found: dict[str, DataIssue], limit: int) ->
         if more := reading.skipped - len(reading.bad_rows):
             blocks.append(HtmlText(f"... and {more:,} more bad rows", "warning"))
     if reading.same_ids:
-        blocks.append(HtmlText(f"warning: {reading.same_ids_in_words}", "warning"))
+        blocks.append(HtmlText(f"warning: {reading.same_ids_problem}", "warning"))
     blocks.append(_findings_table(found))
     if data.tokens:
         blocks.append(_tokens_table(data, limit))

@@ -102,7 +102,7 @@ class EpochBatches(Dataset[TrainBatch]):
             tables.append((self.rows.positive[drawn], self.rows.positive_id[drawn]))
         if self.hard_negatives:
             assert self.rows.negatives is not None
-            tables.append(self.rows.negatives.turn(batch, self.hard_negatives, self.epoch))
+            tables.append(self.rows.negatives.of_epoch(batch, self.hard_negatives, self.epoch))
         texts_GN, keys_GN = (np.concatenate(parts, axis=1) for parts in zip(*tables, strict=True))
         candidates = Candidates.of(
             self.rows,

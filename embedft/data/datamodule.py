@@ -20,6 +20,7 @@ from embedft.data.batches import (
     TextBatches,
     TrainBatch,
 )
+from embedft.data.load import read_settings
 from embedft.data.negative_sampling import coded, train_negatives
 from embedft.data.pairs import target_names, train_rows
 from embedft.data.plan import MAX_LEFT_OUT, BatchPlan, plan_epoch
@@ -32,9 +33,9 @@ from embedft.evaluation.query_results import task_name
 from embedft.recipe import Asked, Auto, Facts, Recipe, choose
 from embedft.table.jsonl import OnBadRows, refuse_pipe
 from embedft.table.keys import Hashes, Ints
-from embedft.table.negatives import MINED, Negatives
+from embedft.table.negatives import N_MINED, Negatives
 from embedft.table.read_report import ReadCounts
-from embedft.table.settings import Positive, ReadSettings, default_cache_dir, read_settings
+from embedft.table.settings import Positive, ReadSettings, default_cache_dir
 from embedft.table.table import Table, read_table
 from embedft.table.tokens import describe_truncation, distinct_texts
 
@@ -315,7 +316,7 @@ class EmbeddingDataModule(LightningDataModule):
     @property
     def n_hard_negatives(self) -> int:
         """Hard negatives of a pair in a step."""
-        most = MINED if self.recipe.mine_negatives else self._most_negatives
+        most = N_MINED if self.recipe.mine_negatives else self._most_negatives
         return min(self.hard_negatives, most)
 
     def _load_for_trainer(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +15,7 @@ from embedft.table.keys import (
     combine_hashes,
     connected,
     dense_ids,
-    text_hashes,
 )
-from embedft.table.record import Record, normalize_name, normalize_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +53,6 @@ class Split:
             f"{len(self.validation)} held out ({self.validation_groups} groups); "
             "a group shares files, questions or answers, and lies on one side"
         )
-
-
-def row_hashes(records: Sequence[Record], with_context: bool) -> RowHashes:
-    """The keys that tie rows: question, answer, file name, and context if trained on."""
-
-    def normalized(name: str) -> Hashes:
-        return text_hashes(normalize_text(getattr(record, name)) for record in records)
-
-    return RowHashes(
-        normalized("question"),
-        normalized("answer"),
-        text_hashes(normalize_name(record.file_name) for record in records),
-        normalized("context") if with_context else None,
-    )
 
 
 def leak_groups(keys: RowHashes) -> Ints:
@@ -149,13 +132,6 @@ def all_held_out(rows: int) -> Split:
     if not rows:
         raise InputError("there is no row to measure; give a file of pairs as --input_jsonl")
     return Split(np.arange(0), np.arange(rows), train_groups=0, validation_groups=rows)
-
-
-def split_records(
-    records: Sequence[Record], train_split: float, seed: int, with_context: bool = False
-) -> Split:
-    """:func:`split_rows` of records."""
-    return split_rows(row_hashes(records, with_context), train_split, seed)
 
 
 def _group_hashes(keys: RowHashes, group: Ints, seed: int) -> Hashes:

@@ -21,7 +21,7 @@ from embedft.data.pairs import RELEVANT, TrainRows
 from embedft.encoder.encoder import Encoder
 from embedft.inference.embed import Embeddings, embed_distinct
 from embedft.table.keys import Hashes, Ints, connected, first_equal
-from embedft.table.negatives import MINED
+from embedft.table.negatives import N_MINED
 from embedft.tools.progress import progress
 
 BLOCK = 256
@@ -166,7 +166,7 @@ def _search(rows: TrainRows, embedded: Embeddings, device: torch.device) -> Ints
         lambda some: torch.from_numpy(embedded.lookup(rows.positive[some])).to(device),
         rows.positive_id,
         connected(rows.anchor_id, rows.positive_id, rows.file_id),
-        count=MINED,
+        count=N_MINED,
         relative_margin=RELATIVE_MARGIN,
     )
     if rows.labels is not None:

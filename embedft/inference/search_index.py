@@ -18,6 +18,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from embedft.data.batches import EvalBatch
+from embedft.data.load import read_settings
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
 from embedft.inference.embed import embed_texts, one_device_trainer
@@ -26,7 +27,7 @@ from embedft.table.jsonl import OnBadRows, refuse_pipe, stream_records
 from embedft.table.keys import Ints, first_equal
 from embedft.table.read_report import ReadCounts
 from embedft.table.record import Record
-from embedft.table.settings import default_cache_dir, read_settings
+from embedft.table.settings import default_cache_dir
 from embedft.table.table import Table, read_table
 from embedft.tools.files import replacing_folder, write_json
 

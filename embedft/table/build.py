@@ -21,8 +21,8 @@ from embedft.table.workers import read_blocks
 from embedft.tools.progress import progress
 
 META = "table.json"
-BLOCK_BYTES = 4 << 20  # some ten thousand rows: what a process holds as text at a time
-LARGE_FILE = 32 << 20  # from here on several processes are faster, their start included
+BLOCK_BYTES = 4 << 20  # about ten thousand rows: what a process holds as text at a time
+LARGE_FILE = 32 << 20  # bytes from which on several processes are faster, including their start
 
 _TEXTS: dict[Positive, list[str]] = {
     "answer": ["question", "answer", "negative"],
@@ -40,13 +40,13 @@ def build_table(
     block_bytes: int,
     workers: int | None,
 ) -> str:
-    """Reads a file into the columns of a folder.
+    """Reads a file into the columns in a folder.
 
     Args:
         path: The file.
         settings: What is read and how it is tokenised.
         folder: An empty folder.
-        refuse_bad_rows: One bad row is enough to refuse the file.
+        refuse_bad_rows: Refuse a file with a bad row.
         block_bytes: Bytes read at a time.
         workers: As for :func:`~embedft.table.table.read_table`.
 
@@ -61,19 +61,19 @@ def build_table(
         large = path.is_file() and path.stat().st_size >= LARGE_FILE
         workers = _cores() if large else 0
     digest = hashlib.sha256()
-    report = ReadCounts(str(path))
+    read = ReadCounts(str(path))
     columns = ColumnFiles(folder)
     try:
         blocks = _with_progress(byte_blocks(path, block_bytes, digest), path)
-        counts = _append_all(read_blocks(blocks, settings, workers), columns, report, settings)
-        report.check(counts["rows"], refuse_bad_rows=refuse_bad_rows)
+        counts = _append_all(read_blocks(blocks, settings, workers), columns, read, settings)
+        read.check(counts["rows"], refuse_bad_rows=refuse_bad_rows)
         counts |= _finish(columns, settings)
     finally:
         columns.close()
     counts |= {
-        "rows_read": report.rows,
-        "skipped": report.skipped,
-        "bad_rows": report.bad_rows,
+        "rows_read": read.rows,
+        "skipped": read.skipped,
+        "bad_rows": read.bad_rows,
         "columns": columns.layout,
     }
     (folder / META).write_text(json.dumps(counts), encoding="utf-8")
@@ -81,7 +81,7 @@ def build_table(
 
 
 def _with_progress(blocks: Iterable[bytes], path: Path) -> Iterator[bytes]:
-    total = path.stat().st_size if path.is_file() else None  # a pipe's is not known
+    total = path.stat().st_size if path.is_file() else None  # a pipe has no size
     name = f"reading and tokenising {path.name}"
     with progress(total=total, desc=name, unit="B", unit_scale=True) as bar:
         for block in blocks:
@@ -90,9 +90,9 @@ def _with_progress(blocks: Iterable[bytes], path: Path) -> Iterator[bytes]:
 
 
 def _append_all(
-    blocks: Iterable[Block], columns: ColumnFiles, report: ReadCounts, settings: ReadSettings
+    blocks: Iterable[Block], columns: ColumnFiles, read: ReadCounts, settings: ReadSettings
 ) -> dict[str, Any]:
-    """Appends block after block, whose lines and texts count on from those before."""
+    """Appends block after block; lines and texts are numbered through all blocks."""
     fields = ["question_hash", "answer_hash", "file_hash", "row_hash", "label", "text_hash", "cut"]
     fields += ["ids", "negatives", "negative_hash", "id_hash"]
     if settings.documents != "answer":
@@ -103,14 +103,14 @@ def _append_all(
         for field in fields:
             columns.append(stored_name(field), getattr(block, field))
         for name in _TEXTS[settings.documents]:
-            places: Ints = getattr(block, name)
-            columns.append(name, np.where(places < 0, -1, places + texts))
+            text: Ints = getattr(block, name)
+            columns.append(name, np.where(text < 0, -1, text + texts))
         columns.append("line", block.line + lines)
         columns.append("offsets", tokens + np.cumsum(block.lengths, dtype=np.int64))
-        report.rows += block.rows
-        report.skipped += block.skipped
-        space = MAX_REPORTED - len(report.bad_rows)
-        report.bad_rows += [(lines + line, what) for line, what in block.bad_rows[:space]]
+        read.rows += block.rows
+        read.skipped += block.skipped
+        space = MAX_REPORTED - len(read.bad_rows)
+        read.bad_rows += [(lines + line, what) for line, what in block.bad_rows[:space]]
         if block.first_without_label and not first_without_label:
             first_without_label = lines + block.first_without_label
         lines += block.lines
@@ -121,13 +121,13 @@ def _append_all(
 
 
 def _finish(columns: ColumnFiles, settings: ReadSettings) -> dict[str, Any]:
-    """Finds what is equal across blocks; the first of equal texts stands for all of them."""
+    """Finds what is equal across blocks; all equal texts get the index of the first one."""
     text_hash = columns.read("text_key")
     if repeats(text_hash).any():
         first = first_equal(text_hash)
         for name in _TEXTS[settings.documents]:
-            places = columns.read(name)
-            columns.replace(name, np.where(places < 0, -1, first[places]))
+            text = columns.read(name)
+            columns.replace(name, np.where(text < 0, -1, first[text]))
     duplicate = repeats(columns.read("row_key"))
     columns.append("duplicate", duplicate)
     same_ids = _same_ids(columns.read("id_key"), columns.read("line"), duplicate)
@@ -147,20 +147,21 @@ def _finish(columns: ColumnFiles, settings: ReadSettings) -> dict[str, Any]:
 
 
 def _same_ids(id_hash: Hashes, line: Ints, duplicate: Mask) -> list[int]:
-    """Rows whose id an earlier row has: how many, and the lines of the first and of that one.
+    """Rows with the id of an earlier row: how many, the line of the first, and of that earlier one.
 
-    Empty if there are none. A row without an id has its line number; exact duplicates don't count.
+    Empty if there are none. The id of a row without one is its line number. Exact duplicates don't
+    count.
     """
     without = id_hash == NO_HASH
     if without.all():
         return []
     ids = id_hash.copy()
     ids[without] = text_hashes(map(str, line[without].tolist()))
-    again = np.flatnonzero(repeats(ids) & ~duplicate)
-    if not len(again):
+    repeated = np.flatnonzero(repeats(ids) & ~duplicate)
+    if not len(repeated):
         return []
-    earlier = np.flatnonzero(ids == ids[again[0]])[0]
-    return [len(again), int(line[again[0]]), int(line[earlier])]
+    earlier = np.flatnonzero(ids == ids[repeated[0]])[0]
+    return [len(repeated), int(line[repeated[0]]), int(line[earlier])]
 
 
 def _cores() -> int:

@@ -17,7 +17,7 @@ class ColumnFiles:
     """Columns in a folder, each appended to block by block.
 
     Args:
-        folder: An existing folder of their own.
+        folder: An existing folder that holds nothing else.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,7 +26,7 @@ class ColumnFiles:
         self._streams: dict[str, BufferedWriter] = {}
 
     def append(self, name: str, entries: NDArray[Any]) -> None:
-        """Adds (entries,) numbers to a column; the first ones decide its type."""
+        """Adds (entries,) numbers to a column; the first entries decide its type."""
         if name not in self._streams:
             self._streams[name] = column_path(self.folder, name).open("wb")
             self.layout[name] = (entries.dtype.str, 0)
@@ -35,7 +35,7 @@ class ColumnFiles:
         self.layout[name] = (dtype, length + len(entries))
 
     def replace(self, name: str, entries: NDArray[Any]) -> None:
-        """Writes a whole column, in place of an earlier one of the name if there is one."""
+        """Writes a whole column; it replaces an earlier one of this name."""
         if name in self._streams:
             self.remove(name)
         self.append(name, entries)
@@ -47,18 +47,18 @@ class ColumnFiles:
         del self.layout[name]
 
     def read(self, name: str) -> NDArray[Any]:
-        """(entries,) a column so far."""
+        """(entries,) a column as it is so far."""
         self._streams[name].flush()
         return open_column(self.folder, name, *self.layout[name])
 
     def close(self) -> None:
-        """Ends the writing."""
+        """Closes the files."""
         for stream in self._streams.values():
             stream.close()
 
 
 def stored_name(field: str) -> str:
-    """The name of a field's column on disk, where a hash is called a key since the first caches."""
+    """The name of a field's column on disk: caches have always called a hash a key."""
     return field.replace("_hash", "_key")
 
 

@@ -1,4 +1,4 @@
-"""JSONL to validated records: every bad row is named by file, line and field."""
+"""A JSONL file as bytes, lines and valid records."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Literal, Protocol
 
 from embedft.errors import InputError
 from embedft.table.read_report import ReadCounts
-from embedft.table.record import Record as Record
-from embedft.table.record import RowError, parse_row
-from embedft.table.record import normalize_text as normalize_text
+from embedft.table.record import Record, RowError, parse_row
 
 OnBadRows = Literal["error", "skip"]
 
@@ -22,91 +20,48 @@ class Digest(Protocol):
     """The part of a hash object of ``hashlib`` that reading needs."""
 
     def update(self, data: bytes, /) -> None:
-        """Goes on with more bytes."""
+        """Adds bytes."""
 
 
 def stream_records(
     path: str | Path,
-    report: ReadCounts,
+    counts: ReadCounts,
     *,
     context_required: bool = False,
     digest: Digest | None = None,
 ) -> Iterator[Record]:
-    """Yields the good rows of a file in its order, and counts all of them in ``report``.
+    """Yields the valid rows of a file in its order, and counts all rows in ``counts``.
 
     Args:
         path: The file.
-        report: Counts.
+        counts: Gets the numbers of rows and the first bad rows.
         context_required: A row without a context is a bad row.
         digest: Gets every byte of the file.
     """
-    for number, line, is_cut in numbered_lines(Path(path), digest):
-        report.rows += 1
+    for number, line, is_unfinished in numbered_lines(Path(path), digest):
+        counts.rows += 1
         try:
-            yield parse_row(line, number, context_required, is_cut)
+            yield parse_row(line, number, context_required, is_unfinished)
         except RowError as bad:
-            report.add_problem(number, str(bad))
+            counts.add_problem(number, str(bad))
 
 
 def numbered_lines(path: Path, digest: Digest | None = None) -> Iterator[tuple[int, bytes, bool]]:
-    """Yields the lines of a file that are not blank: number from 1, bytes, and if it has no end.
+    """Yields the lines that are not blank: number from 1, bytes, and whether it is unfinished.
 
     Raises:
         InputError: The file can't be read.
     """
     number = 0
     for block in byte_blocks(path, _CHUNK, digest):
-        for line, is_cut in lines_of(block):
+        for line, is_unfinished in lines_of(block):
             number += 1
             if line is not None:
-                yield number, line, is_cut
-
-
-def read_records(
-    path: str | Path,
-    on_bad_rows: OnBadRows = "error",
-    *,
-    drop_duplicates: bool = True,
-    context_required: bool = False,
-) -> tuple[list[Record], ReadCounts]:
-    r"""Reads and validates a JSONL file of question/answer pairs into a list.
-
-    The file is a stream of bytes split on ``\n`` alone (RFC 8259 texts may hold U+2028). A UTF-8
-    byte order mark, ``\r\n`` and blank lines are accepted. For files of any size see
-    :func:`embedft.table.table.read_table`.
-
-    Args:
-        path: The file.
-        on_bad_rows: ``error`` refuses a file with bad rows, ``skip`` leaves them out.
-        drop_duplicates: Keep the first of rows that agree in every field but ``id``.
-        context_required: A row without a context is a bad row.
-
-    Returns:
-        The records in file order, and the report.
-
-    Raises:
-        InputError: The file can't be read, has bad rows under ``error``, or no good row.
-    """
-    report = ReadCounts(str(path))
-    records = list(stream_records(path, report, context_required=context_required))
-    report.check(len(records), refuse_bad_rows=on_bad_rows == "error")
-    if drop_duplicates:
-        kept = {record[2:-1]: record for record in reversed(records)}  # the first of each stays
-        report.duplicates = len(records) - len(kept)
-        records = sorted(kept.values(), key=lambda record: record.line)
-    labelled = sum(record.label is not None for record in records)
-    if labelled < len(records):
-        first = next(record.line for record in records if record.label is None)
-        report.check_labels(labelled, len(records), first)
-    questions = {normalize_text(record.question) for record in records}
-    answers = {normalize_text(record.answer) for record in records}
-    report.repeated_questions = len(records) - len(questions)
-    report.repeated_answers = len(records) - len(answers)
-    return records, report
+                yield number, line, is_unfinished
 
 
 def byte_blocks(path: Path, size: int, digest: Digest | None = None) -> Iterator[bytes]:
-    r"""Yields a file in blocks of about ``size`` bytes, each but the last ending with a ``\n``.
+    r"""Yields a file in blocks of about ``size`` bytes; all but the last end with a ``\n``.
 
     Args:
         path: The file.
@@ -138,19 +93,19 @@ def byte_blocks(path: Path, size: int, digest: Digest | None = None) -> Iterator
 
 
 def refuse_pipe(path: str) -> None:
-    """Refuses what can be read but once.
+    """Refuses a file that can be read only once.
 
     Raises:
         InputError: It is a pipe or a device.
     """
     if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
         raise InputError(
-            f"{path}: is a pipe or device, and rows are read again later; write them into a file"
+            f"{path}: is a pipe or device, but rows are read again later. Write them into a file"
         )
 
 
 def unreadable_error(path: Path, error: OSError, flag: str = "--input_jsonl") -> InputError:
-    """Why the file of a flag can't be read, in words."""
+    """The error that says why the file of a flag can't be read."""
     match error:
         case FileNotFoundError():
             return InputError(f"{path}: no such file; check {flag}")
@@ -161,7 +116,7 @@ def unreadable_error(path: Path, error: OSError, flag: str = "--input_jsonl") ->
 
 
 def lines_of(block: bytes) -> Iterator[tuple[bytes | None, bool]]:
-    """Yields of each line its bytes without the line end, None if blank, and if it has no end."""
+    """Yields the bytes of each line, None if blank, and whether the line has no line end."""
     lines = block.split(b"\n")
     last = lines.pop()
     for line in lines:

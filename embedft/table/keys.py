@@ -1,8 +1,8 @@
 """Equal texts as equal numbers, and what follows from them for rows.
 
-A key is a 64-bit hash of a text, 0 where there is none. Among 100 million texts two different ones
-share a key with a probability of 1 in 3,700. A code is a small number that stands for a key, from
-0, and -1 where there is none.
+A hash has 64 bits, and is 0 for an empty text. Among 100 million texts, two different ones share a
+hash with a probability of 1 in 3,700. A dense id is a small number for a hash: from 0, or -1 for an
+empty text.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ NO_HASH = 0
 
 
 def text_hashes(texts: Iterable[str]) -> Hashes:
-    """(texts,) the keys of some texts; an empty one has none."""
+    """(texts,) their hashes; 0 for an empty text."""
     digest = hashlib.blake2b
     parts = [digest(text.encode(), digest_size=8).digest() if text else bytes(8) for text in texts]
     return np.frombuffer(b"".join(parts), dtype="<u8").astype(np.uint64)
 
 
 def combine_hashes(*columns: Hashes | int) -> Hashes:
-    """(rows,) one key of several columns, in which the order of the columns counts.
+    """(rows,) one hash of several columns; the order of the columns counts.
 
-    Splitmix64 (Steele et al., 2014, doi:10.1145/2660193.2660195) of each column in turn.
+    Splitmix64 (Steele et al., 2014, doi:10.1145/2660193.2660195) of one column after the other.
     """
     state = np.zeros(1, dtype=np.uint64)
     for column in columns:
@@ -42,7 +42,7 @@ def combine_hashes(*columns: Hashes | int) -> Hashes:
 
 
 def repeats(values: Ints | Hashes) -> Mask:
-    """(values,) True where an equal value stands before."""
+    """(values,) True if an earlier value is equal."""
     in_order = np.sort(values)
     if not (in_order[1:] == in_order[:-1]).any():  # the usual case costs one fast sort
         return np.zeros(len(values), dtype=np.bool_)
@@ -50,7 +50,7 @@ def repeats(values: Ints | Hashes) -> Mask:
 
 
 def first_equal(values: Ints | Hashes) -> Ints:
-    """(values,) for each value the place of the first one that equals it."""
+    """(values,) the index of the first value that equals each."""
     order, starts, lengths = _runs(values)
     first = np.empty(len(values), dtype=np.int64)
     if len(values):
@@ -58,19 +58,19 @@ def first_equal(values: Ints | Hashes) -> Ints:
     return first
 
 
-def dense_ids(keys: Hashes) -> Ints:
-    """(keys,) equal codes for equal keys."""
-    if not keys.any():  # no row names a file
-        return np.full(len(keys), -1)
-    order, starts, lengths = _runs(keys)
-    numbers = np.empty(len(keys), dtype=np.int64)
+def dense_ids(hashes: Hashes) -> Ints:
+    """(hashes,) ids from 0 in the order of the hashes, equal for equal ones; -1 for 0."""
+    if not hashes.any():  # no row names a file
+        return np.full(len(hashes), -1)
+    order, starts, lengths = _runs(hashes)
+    numbers = np.empty(len(hashes), dtype=np.int64)
     numbers[order] = np.repeat(np.arange(len(starts)), lengths)
-    numbers[keys == NO_HASH] = -1
+    numbers[hashes == NO_HASH] = -1
     return numbers
 
 
 def _runs(values: Ints | Hashes) -> tuple[Ints, Ints, Ints]:
-    """An order in which equal values are neighbours; start and length of each run of them."""
+    """An order in which equal values are neighbours, and the start and length of each run."""
     order = np.argsort(values)
     in_order = values[order]
     is_start = np.ones(len(values), dtype=np.bool_)
@@ -80,33 +80,34 @@ def _runs(values: Ints | Hashes) -> tuple[Ints, Ints, Ints]:
 
 
 def connected(*columns: Ints) -> Ints:
-    """(rows,) the smallest row reachable over shared codes.
+    """(rows,) the smallest row that is reachable over shared ids: the connected components.
 
-    Each round hangs the tree of a row below the smallest of its neighbours and halves the paths
-    (Zhang et al., 2020, arXiv:1910.05971); the rounds grow like the logarithm of the rows.
+    Each round attaches the tree of a row to the smallest of its neighbours and halves the paths
+    (Zhang et al., 2020, arXiv:1910.05971). The number of rounds grows with the logarithm of the
+    number of rows.
 
     Args:
-        columns: (rows,) codes each; rows with the same code in the same column are neighbours, a
-            negative one ties nothing.
+        columns: (rows,) dense ids each. Rows with the same id in the same column are neighbours; a
+            negative id has no neighbours.
     """
     component = np.arange(len(columns[0]))
     ties = [tie for column in columns if len((tie := _ties(column))[0])]
     while ties:
-        hung = component.copy()
+        attached = component.copy()
         for rows, starts, lengths in ties:
             roots = component[rows]
             least = np.repeat(np.minimum.reduceat(roots, starts), lengths)
-            np.minimum.at(hung, roots, least)
-            hung[rows] = np.minimum(hung[rows], least)
-        hung = hung[hung]
-        if np.array_equal(hung, component):
+            np.minimum.at(attached, roots, least)
+            attached[rows] = np.minimum(attached[rows], least)
+        attached = attached[attached]
+        if np.array_equal(attached, component):
             break
-        component = hung
+        component = attached
     return component
 
 
 def _ties(column: Ints) -> tuple[Ints, Ints, Ints]:
-    """The rows whose code another row has, those of one code together; starts and lengths."""
+    """The rows whose id another row has, grouped by id; starts and lengths of the groups."""
     present = np.flatnonzero(column >= 0)
     counts = np.bincount(column[present])
     tied = present[counts[column[present]] > 1]

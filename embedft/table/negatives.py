@@ -1,4 +1,4 @@
-"""Hard negatives: wrong answers that the file names or a model mined."""
+"""Hard negatives: wrong answers that the file names or that a model mined."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from embedft.table.keys import Ints, Mask
 
-MINED = 4
-"""Hard negatives that are mined a pair; each epoch goes on in the list."""
+N_MINED = 4
+"""Hard negatives that are mined for each pair; each epoch takes the next ones of the list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Negatives:
-    """The negatives of some rows, those of one row together.
+    """The negatives of rows or pairs, grouped by row.
 
     Attributes:
-        text: (total,) int64 which text each is.
-        key: (total,) keys, or codes, equal where two are the same text (normalised).
-        offsets: (rows + 1,) int64, those of row i lie at ``text[offsets[i]:offsets[i + 1]]``.
+        text: (total,) int64, index of each text.
+        key: (total,) equal if two normalised texts are equal: hashes in a table, ids among pairs.
+        offsets: (rows + 1,) int64; the negatives of row i are ``text[offsets[i]:offsets[i + 1]]``.
     """
 
     text: Ints
@@ -29,52 +29,52 @@ class Negatives:
     offsets: Ints
 
     @classmethod
-    def of_pairs(cls, found_RN: Ints, text: Ints, key: NDArray[Any]) -> Negatives:
-        """Those that are positives of other rows.
+    def of_pairs(cls, mined_RN: Ints, text: Ints, key: NDArray[Any]) -> Negatives:
+        """Negatives that are positives of other rows.
 
         Args:
-            found_RN: (rows, N) whose, -1 for none.
+            mined_RN: (rows, N) the rows whose positives they are, -1 for none.
             text: (rows,) text of each row's positive.
             key: (rows,) its key.
         """
-        some = found_RN >= 0
-        offsets = np.append(0, np.cumsum(some.sum(axis=1)))
-        return cls(text[found_RN[some]], key[found_RN[some]], offsets)
+        exists = mined_RN >= 0
+        offsets = np.append(0, np.cumsum(exists.sum(axis=1)))
+        return cls(text[mined_RN[exists]], key[mined_RN[exists]], offsets)
 
     @property
     def counts(self) -> Ints:
-        """(rows,) how many each row has."""
+        """(rows,) number of negatives of each row."""
         return np.diff(self.offsets)
 
     @property
     def owner(self) -> Ints:
-        """(total,) the row that each is of."""
+        """(total,) the row of each negative."""
         return np.repeat(np.arange(len(self.offsets) - 1), self.counts)
 
     def of(self, rows: Ints) -> Negatives:
-        """Those of some rows, in their order."""
+        """The negatives of these rows, in their order."""
         counts = self.counts[rows]
         offsets = np.append(0, np.cumsum(counts))
-        places = np.repeat(self.offsets[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
-        return Negatives(self.text[places], self.key[places], offsets)
+        index = np.repeat(self.offsets[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
+        return Negatives(self.text[index], self.key[index], offsets)
 
     def only(self, keep: Mask) -> Negatives:
-        """Those that a (total,) mask keeps."""
+        """The negatives that a (total,) mask keeps."""
         counts = np.bincount(self.owner[keep], minlength=len(self.offsets) - 1)
         return Negatives(self.text[keep], self.key[keep], np.append(0, np.cumsum(counts)))
 
     def with_keys(self, key: Ints) -> Negatives:
-        """The same under other keys."""
+        """The same negatives with other keys."""
         return replace(self, key=key)
 
-    def turn(self, rows: Ints, count: int, epoch: int) -> tuple[Ints, Ints]:
-        """Some negatives of some rows; each epoch goes on in a row's list, and round again.
+    def of_epoch(self, rows: Ints, count: int, epoch: int) -> tuple[Ints, Ints]:
+        """``count`` negatives of each row; each epoch takes the next ones of the list, cyclically.
 
         Returns:
-            (rows, count) int64, their texts and keys; -1 and 0 where a row has fewer.
+            (rows, count) int64, their texts and keys; -1 and 0 if a row has fewer.
         """
         have = self.counts[rows, None]
-        places = (epoch * count + np.arange(count)) % np.maximum(have, 1)
-        some = np.arange(count) < have
-        places = np.where(some, self.offsets[rows, None] + places, 0)
-        return np.where(some, self.text[places], -1), np.where(some, self.key[places], 0)
+        index = (epoch * count + np.arange(count)) % np.maximum(have, 1)
+        exists = np.arange(count) < have
+        index = np.where(exists, self.offsets[rows, None] + index, 0)
+        return np.where(exists, self.text[index], -1), np.where(exists, self.key[index], 0)

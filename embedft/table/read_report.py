@@ -1,4 +1,4 @@
-"""What reading a file found, and the one message of a file that can't be used."""
+"""What reading a file counted, and the error for a file that can't be used."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from dataclasses import dataclass, field
 from embedft.errors import InputError
 
 MAX_REPORTED = 20
+"""Bad rows that are named; of the rest, only the number is."""
 
 
 @dataclass(slots=True)
 class ReadCounts:
-    """What reading a file found; counts of rows, or of texts where it says so.
+    """What reading a file counted: rows, or texts if it says so.
 
     Attributes:
         path: The file.
         rows: Lines that are not blank.
         skipped: Bad rows.
-        duplicates: Rows dropped because an earlier one agrees in every field but ``id``.
-        repeated_questions: Questions whose text (normalised) stands in an earlier row.
-        repeated_answers: Answers whose text (normalised) stands in an earlier row.
-        bad_rows: Line number and what is wrong, of the first bad rows.
-        same_ids: How many rows have the id of an earlier one, the line of the first of them and of
-            that earlier one; empty if none has.
+        duplicates: Rows dropped because an earlier one is equal in every field but ``id``.
+        repeated_questions: Questions whose normalised text occurs in an earlier row.
+        repeated_answers: Answers whose normalised text occurs in an earlier row.
+        bad_rows: Line number of each of the first bad rows, and what is wrong.
+        same_ids: How many rows have the id of an earlier row, the line of the first of them, and
+            the line of that earlier row; empty if none has.
     """
 
     path: str
@@ -36,24 +37,25 @@ class ReadCounts:
 
     @property
     def valid(self) -> int:
-        """Rows that are used: read, neither bad nor dropped as duplicates."""
+        """Rows that are used: neither bad nor dropped as duplicates."""
         return self.rows - self.skipped - self.duplicates
 
     @property
     def problems(self) -> list[str]:
-        """The first bad rows in words: file, line, field, what is wrong."""
+        """One line for each of the first bad rows: file, line, field, what is wrong."""
         return [f"{self.path}:{line}: {what}" for line, what in self.bad_rows]
 
     @property
-    def same_ids_in_words(self) -> str:
-        """That rows share an id, by line; empty if none do."""
+    def same_ids_problem(self) -> str:
+        """Which rows share an id; empty if none do."""
         if not self.same_ids:
             return ""
         count, line, earlier = self.same_ids
-        more = f", and {count - 1} more have that of another" if count > 1 else ""
+        more = f"; {count - 1} more duplicates" if count > 1 else ""
         return (
-            f"{self.path}:{line}: id: is that of line {earlier}{more} (a row without an id has its "
-            "line number); give each an id of its own, ids.jsonl tells them apart by line alone"
+            f"{self.path}:{line}: id: duplicate id (same as line {earlier}{more}; the id of a row "
+            "without one is its line number). Make ids unique; otherwise only the line number "
+            "identifies a row"
         )
 
     def __str__(self) -> str:
@@ -65,26 +67,26 @@ class ReadCounts:
         )
 
     def add_problem(self, line: int, what: str) -> None:
-        """Counts a bad row, and keeps what is wrong with it if it is among the first."""
+        """Counts a bad row, and keeps what is wrong with the first ones."""
         self.skipped += 1
         if len(self.bad_rows) < MAX_REPORTED:
             self.bad_rows.append((line, what))
 
-    def check(self, good: int, *, refuse_bad_rows: bool) -> None:
-        """Refuses a file without rows, without good rows, or with bad ones.
+    def check(self, n_valid: int, *, refuse_bad_rows: bool) -> None:
+        """Refuses a file without rows, without valid rows, or with bad ones.
 
         Args:
-            good: Good rows.
-            refuse_bad_rows: One bad row is enough.
+            n_valid: Valid rows.
+            refuse_bad_rows: Refuse a file with a bad row. If not, one valid row is enough.
 
         Raises:
             InputError: The file can't be used.
         """
         if self.rows == 0:
             raise InputError(
-                f"{self.path}: no rows: the file is empty; give one JSON object a line"
+                f"{self.path}: no rows: the file is empty. Give one JSON object per line"
             )
-        if not self.skipped or (good and not refuse_bad_rows):
+        if not self.skipped or (n_valid and not refuse_bad_rows):
             return
         lines = self.problems
         if self.skipped > len(lines):
@@ -92,15 +94,15 @@ class ReadCounts:
         if self.skipped > 1:
             lines.append(f"{self.path}: {self.skipped} of {self.rows} rows are bad")
         if refuse_bad_rows and self.skipped < self.rows:
-            lines[-1] += "; mend them or leave them out with --on_bad_rows skip"
+            lines[-1] += ". Fix them, or leave them out with --on_bad_rows skip"
         raise InputError("\n".join(lines))
 
     def check_labels(self, labelled: int, rows: int, first_without: int) -> None:
-        """Refuses a file in which some rows have a label and others none.
+        """Refuses a file in which only a part of the rows has a label.
 
         Args:
             labelled: Rows with a label.
-            rows: Rows in all.
+            rows: All rows.
             first_without: Line of the first row without a label.
 
         Raises:
@@ -109,5 +111,5 @@ class ReadCounts:
         if 0 < labelled < rows:
             raise InputError(
                 f"{self.path}:{first_without}: label: missing, while {labelled} of {rows} rows "
-                "have one; label all rows or none"
+                "have one. Label all rows or none"
             )

@@ -1,4 +1,4 @@
-"""One line of JSONL as a record: every fault is named by its field."""
+"""One line of JSONL as a record: an error names the field."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Record(NamedTuple):
 
     Attributes:
         line: Line number in the file, from 1.
-        id: The row's own id, or its line number where it has none.
+        id: The row's ``id``, or its line number if it has none.
         question: The anchor text, stripped, never empty.
         answer: The answer text, stripped, never empty.
-        context: The passage the answer comes from; empty where there is none.
-        file_name: The document the pair comes from; empty where there is none.
-        label: How well the pair fits, in [0, 1]; None where the file gives none.
+        context: The passage that the answer comes from; empty if there is none.
+        file_name: The document that the pair comes from; empty if there is none.
+        label: How well the pair fits, in [0, 1]; None if the file gives none.
         negatives: Wrong answers to the question, stripped, none empty.
-        own_id: The id is the row's own, not its line number.
+        has_id: Whether the row has an ``id``; if not, its line number is its id.
     """
 
     line: int
@@ -33,33 +33,33 @@ class Record(NamedTuple):
     file_name: str = ""
     label: float | None = None
     negatives: tuple[str, ...] = ()
-    own_id: bool = False
+    has_id: bool = False
 
 
 class RowError(ValueError):
-    """``field: what is wrong`` of one row."""
+    """What is wrong with one row, as ``field: what is wrong``."""
 
 
 def normalize_text(text: str) -> str:
-    """The form in which two texts count as the same: NFKC, case-folded, white space folded."""
+    """The form in which equal texts are equal: NFKC, case-folded, white space as one blank."""
     if text.isascii() and text.isprintable() and "  " not in text:  # most texts; much faster
         return text.strip().lower()
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def normalize_name(name: str) -> str:
-    """The form in which two file names count as the same: some file systems decompose them."""
+    """The form in which equal file names are equal (NFC): some file systems decompose names."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def parse_row(line: bytes, number: int, context_required: bool, is_cut: bool) -> Record:
+def parse_row(line: bytes, number: int, context_required: bool, is_unfinished: bool) -> Record:
     """One line as a record.
 
     Args:
-        line: The line, without its end.
-        number: Its number, the id of a row that has none.
+        line: The line, without its line end.
+        number: Its line number, which is the id of a row without one.
         context_required: A row without a context is a bad row.
-        is_cut: The file ends within the line, so that a bad row may be a cut off one.
+        is_unfinished: The line has no line end, so a bad row may have been cut off.
 
     Raises:
         RowError: The row is bad.
@@ -69,7 +69,7 @@ def parse_row(line: bytes, number: int, context_required: bool, is_cut: bool) ->
         if context_required and not record.context:
             raise RowError("context: missing or empty, needed by --data.positive context")
     except RowError as bad:
-        if is_cut:
+        if is_unfinished:
             raise RowError(f"{bad} (the file ends inside this row: was it cut off?)") from None
         raise
     return record
@@ -108,7 +108,7 @@ def _parse(line: bytes, number: int) -> Record:
         id=_id(row, number),
         label=_label(row),
         negatives=_negatives(row),
-        own_id=row.get("id") is not None,
+        has_id=row.get("id") is not None,
     )
 
 
@@ -116,7 +116,7 @@ _WANTED = 'give JSONL, a line {"question": "...", "answer": "..."} for each pair
 
 
 def _other_format(first_line: str) -> str | None:
-    """What a file is whose first line is no JSON, if it looks like something well known."""
+    """The format that a first line without JSON looks like; None if unknown."""
     text = first_line.strip()
     if text.startswith("["):
         return "a JSON array"
@@ -130,12 +130,12 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise RowError(f"{_key(twice)}: stands more than once in the object; keep one")
+        raise RowError(f"{_key(twice)}: occurs more than once in the object; keep one")
     return row
 
 
 def _key(key: str) -> str:
-    """A key as it can be printed, half a surrogate pair included."""
+    """A key that can be printed, also if it holds half a surrogate pair."""
     return key.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -201,11 +201,11 @@ def _negatives(row: dict[str, Any]) -> tuple[str, ...]:
     if not isinstance(values, list):
         raise RowError(f"negatives: is {_kind(values)}, must be a list of texts")
     texts = tuple(
-        _checked(f"negatives: number {place}", value) for place, value in enumerate(values, 1)
+        _checked(f"negatives: number {number}", value) for number, value in enumerate(values, 1)
     )
     if "" in texts:
-        place = texts.index("") + 1
-        raise RowError(f"negatives: number {place} is empty; give a text or leave it out")
+        number = texts.index("") + 1
+        raise RowError(f"negatives: number {number} is empty; give a text or leave it out")
     return texts
 
 
@@ -238,7 +238,7 @@ def _label(row: dict[str, Any]) -> float | None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise RowError(f"{name}: is {_kind(value)}, must be a number from 0 to 1")
-        if not 0 <= value <= 1:  # as it is: float() of a whole number may overflow
+        if not 0 <= value <= 1:  # float() of a whole number may overflow
             raise RowError(f"{name}: is {value}, must lie from 0 to 1")
         labels[name] = float(value)
     if len(set(labels.values())) > 1:

@@ -1,4 +1,4 @@
-"""How a file is read for an encoder, and where its tokenised texts are kept."""
+"""How a file is read, and where its tokenised texts are cached."""
 
 from __future__ import annotations
 
@@ -6,59 +6,37 @@ import hashlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from embedft.encoder.encoder import Encoder
-
-
-def read_settings(
-    encoder: Encoder, documents: Positive, *, context_required: bool, negatives: bool = False
-) -> ReadSettings:
-    """How a file is read for an encoder: its tokenizer, length limit and prompts."""
-    backend = encoder.tokenizer.backend_tokenizer
-    backend.no_truncation()  # settings of an earlier call are not part of the tokenizer
-    backend.no_padding()
-    return ReadSettings(
-        tokenizer=backend.to_str(),
-        max_seq_length=encoder.max_seq_length,
-        truncation_side=encoder.tokenizer.truncation_side,
-        query_prompt=encoder.query_text(""),
-        document_prompt=encoder.document_text(""),
-        lower_case=encoder.base.do_lower_case,
-        documents=documents,
-        context_required=context_required,
-        negatives=negatives,
-    )
+from typing import Literal
 
 
 def default_cache_dir() -> Path:
-    """Where tokenised texts are kept unless told otherwise."""
+    """The folder of tokenised texts, unless another one is given."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "embedft" / "tokens"
 
 
 FORMAT = 3
-"""Version of what is cached on disk."""
-
+"""Version of what is cached on disk; part of the fingerprint that checkpoints keep."""
 
 Positive = Literal["answer", "context", "both"]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadSettings:
-    """All that decides, beside the file, what its rows and tokens are.
+    """Everything except the file that decides what its rows and tokens are.
+
+    The names of the fields are part of the fingerprint that checkpoints keep.
 
     Attributes:
         tokenizer: The tokenizer as JSON, without truncation and padding.
-        max_seq_length: Tokens a text at most, special tokens included.
-        truncation_side: ``right`` or ``left``, where longer texts are cut.
-        query_prompt: What stands before a question.
-        document_prompt: What stands before an answer or a context.
-        lower_case: Texts are lower-cased before the tokenizer.
-        documents: Which of answer and context is tokenised beside the question.
+        max_seq_length: Maximum tokens per text, including special tokens.
+        truncation_side: ``right`` or ``left``, the side on which longer texts are cut.
+        query_prompt: Text before each question.
+        document_prompt: Text before each answer or context.
+        lower_case: Lower-case texts before the tokenizer.
+        documents: What is tokenised in addition to the question: answer, context, or both.
         context_required: A row without a context is a bad row.
-        negatives: The rows' negatives are tokenised, too.
+        negatives: Also tokenise the negatives of the rows.
     """
 
     tokenizer: str

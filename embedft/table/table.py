@@ -1,4 +1,4 @@
-"""A JSONL file as columns of numbers on disk, made in one pass, memory-mapped from then on."""
+"""A JSONL file as columns of numbers on disk: made in one pass, then memory-mapped."""
 
 from __future__ import annotations
 
@@ -30,29 +30,31 @@ from embedft.table.tokens import MappedIds, TokenStore
 
 log = logging.getLogger(__name__)
 
-_DAMAGE = (OSError, ValueError, KeyError, TypeError)  # absent, cut off, or no table
+_DAMAGE = (OSError, ValueError, KeyError, TypeError)  # missing, cut off, or not a table
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The good rows of a file in its order, exact duplicates included, and its distinct texts.
+    """The valid rows of a file in its order, including exact duplicates, and its distinct texts.
 
     Attributes:
         path: The file.
         counts: ``rows_read``, ``skipped``, ``bad_rows``, ``same_ids``, ``duplicates``,
             ``distinct_questions``, ``distinct_answers``, ``first_without_label`` (a line, 0 if
             none).
-        question: (rows,) int64 which text the question is.
-        answer: (rows,) int64 which text the answer is; None where answers are not tokenised.
-        context: (rows,) int64 which text the context is, -1 for none; None as above.
-        question_hash: (rows,) keys of the normalised questions.
-        answer_hash: (rows,) keys of the normalised answers.
-        context_hash: (rows,) keys of the normalised contexts, 0 for none; None as above.
-        file_hash: (rows,) keys of the file names, 0 for none.
-        label: (rows,) float64, NaN for none; None where no row has one.
-        duplicate: (rows,) an earlier row agrees in every field but ``id``.
-        negatives: The rows' negatives; None where there are none or they are not asked for.
-        tokens: The texts' ids.
+        question: (rows,) int64, index of the question's text.
+        answer: (rows,) int64, index of the answer's text; None if answers are not tokenised.
+        context: (rows,) int64, index of the context's text, -1 for none; None if contexts are not
+            tokenised.
+        question_hash: (rows,) hashes of the normalised questions.
+        answer_hash: (rows,) hashes of the normalised answers.
+        context_hash: (rows,) hashes of the normalised contexts, 0 for none; None if contexts are
+            not tokenised.
+        file_hash: (rows,) hashes of the file names, 0 for none.
+        label: (rows,) float64, NaN for none; None if no row has one.
+        duplicate: (rows,) whether an earlier row is equal in every field but ``id``.
+        negatives: The negatives of the rows; None if there are none or they are not asked for.
+        tokens: The token ids of the texts.
     """
 
     path: str
@@ -81,7 +83,7 @@ class Table:
         """(kept,) the rows that are used, ascending.
 
         Raises:
-            InputError: Some of them have a label and others none.
+            InputError: Only a part of them has a label.
         """
         rows = np.arange(len(self))
         if drop_duplicates and self.counts["duplicates"]:
@@ -93,7 +95,7 @@ class Table:
         return rows
 
     def report(self, *, drop_duplicates: bool) -> ReadCounts:
-        """What reading found."""
+        """What reading counted."""
         duplicates = self.counts["duplicates"] if drop_duplicates else 0
         used = len(self) - duplicates
         return ReadCounts(
@@ -104,7 +106,7 @@ class Table:
             repeated_questions=used - self.counts["distinct_questions"],
             repeated_answers=used - self.counts["distinct_answers"],
             bad_rows=[(line, what) for line, what in self.counts["bad_rows"]],
-            same_ids=self.counts.get("same_ids", []),  # a cache of before has none
+            same_ids=self.counts.get("same_ids", []),  # older caches have none
         )
 
 
@@ -117,26 +119,26 @@ def read_table(
     block_bytes: int = BLOCK_BYTES,
     workers: int | None = None,
 ) -> Table:
-    r"""Reads, validates, hashes and tokenises a file, or finds all that in the cache.
+    r"""Reads, validates, hashes and tokenises a file, or finds its table in the cache.
 
-    The file is a stream of bytes split on ``\n`` alone (RFC 8259 texts may hold U+2028). A UTF-8
-    byte order mark, ``\r\n`` and blank lines are accepted. It is read once; only where the cache
-    knows a file of its size, it is hashed before.
+    The file is a stream of bytes, split only on ``\n`` (RFC 8259 texts may hold U+2028). A UTF-8
+    byte order mark, ``\r\n`` and blank lines are accepted. The file is read once. If the cache
+    knows a file of its size, it is hashed first.
 
     Args:
         path: The file.
         settings: What is read and how it is tokenised.
-        cache_dir: Folder of the cache; None keeps a folder as long as the table is used.
+        cache_dir: Folder of the cache; None keeps a temporary folder while the table is used.
         on_bad_rows: ``error`` refuses a file with bad rows, ``skip`` leaves them out.
         block_bytes: Bytes read at a time.
-        workers: Processes that read; None takes all cores for a large file and none for a small
-            one.
+        workers: Processes that read; None takes all cores for a large file, and this process for a
+            small one.
 
     Raises:
         InputError: The file can't be read, has bad rows under ``error``, or no good row.
     """
     table = _read_table(path, settings, cache_dir, on_bad_rows == "error", block_bytes, workers)
-    if warning := table.report(drop_duplicates=False).same_ids_in_words:
+    if warning := table.report(drop_duplicates=False).same_ids_problem:
         log.warning("%s", warning)
     return table
 
@@ -173,7 +175,7 @@ def _read_table(
             return cached
         try:
             cache_dir.mkdir(parents=True, exist_ok=True)
-            # Another rank of this host may be at the same file: one reads, the others find it read.
+            # Another rank of this host may read the same file: the others wait and find it cached.
             with (
                 FileLock(cache_dir / f".{_prefix(path, settings)}.lock"),
                 _staging_folder(cache_dir) as folder,
@@ -185,7 +187,9 @@ def _read_table(
             return _open(path, cache_dir / fingerprint, fingerprint)
         except OSError as error:
             log.warning(
-                "tokens: the cache %s can't be written (%s); going on without", cache_dir, error
+                "tokens: the cache %s can't be written (%s). Continuing without it",
+                cache_dir,
+                error,
             )
     temporary = Path(tempfile.mkdtemp(prefix="embedft-"))
     try:
@@ -198,7 +202,7 @@ def _read_table(
 
 
 def _prefix(path: str, settings: ReadSettings) -> str:
-    """The fingerprint but for the file's content: a file that differs here was never read."""
+    """The fingerprint without the content of the file: without a match the file was never read."""
     try:
         size = Path(path).stat().st_size
     except OSError as error:
@@ -207,7 +211,7 @@ def _prefix(path: str, settings: ReadSettings) -> str:
 
 
 def _find(path: str, settings: ReadSettings, cache_dir: Path) -> Table | None:
-    """The table in the cache, if it is there and whole."""
+    """The table in the cache, if it is there and undamaged."""
     prefix = _prefix(path, settings)
     if not any(cache_dir.glob(f"{prefix}*")):
         return None
@@ -232,7 +236,7 @@ def _open(path: str, folder: Path, fingerprint: str) -> Table:
 
     Raises:
         OSError: A file is missing.
-        ValueError: A file is damaged; likewise KeyError and TypeError.
+        ValueError: A file is damaged; or KeyError or TypeError.
     """
     counts = json.loads((folder / META).read_text(encoding="utf-8"))
     layout = counts.pop("columns")
@@ -269,7 +273,7 @@ def _negatives(columns: dict[str, NDArray[Any]]) -> Negatives | None:
 
 @contextmanager
 def _staging_folder(cache_dir: Path) -> Iterator[Path]:
-    """A folder in the cache that is gone afterwards, unless it was renamed."""
+    """A folder in the cache that is removed afterwards, unless it was renamed."""
     folder = Path(tempfile.mkdtemp(dir=cache_dir, prefix=".writing-"))
     try:
         yield folder
@@ -278,7 +282,7 @@ def _staging_folder(cache_dir: Path) -> Iterator[Path]:
 
 
 def _publish(path: str, folder: Path, final: Path) -> None:
-    """Renames in one step; where another process was faster, its table stays."""
+    """Renames in one step; if another process was faster, its table stays."""
     if final.exists():
         try:
             _open(path, final, final.name)

@@ -1,7 +1,7 @@
-"""Texts to token ids as the base model's tokenizer makes them, several times faster.
+"""Texts to the token ids of the base model's tokenizer, several times faster.
 
-Where a tokenizer cannot see across a blank (the BERT family's), the ids of a text are those of its
-words, and each word is tokenised once. All others go through their own code text by text.
+If a tokenizer cannot see across a blank (the BERT family), the ids of a text are those of its
+words, and each word is tokenised once. All other tokenizers run on whole texts.
 Imports neither torch nor transformers: worker processes start quickly.
 """
 
@@ -19,19 +19,19 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from embedft.table.keys import Mask
 
-_KNOWN_WORDS = 200_000  # words kept at most: some 60 MB
-_LONG = 64  # characters, from which on a word is not kept: it would hardly come again
-_BATCH = 2_000  # texts or words a call: the tokenizer's own objects are large
+_KNOWN_WORDS = 200_000  # words kept at most: about 60 MB
+_LONG = 64  # characters above which a word is not kept: it hardly ever occurs again
+_BATCH = 2_000  # texts or words per call: the tokenizer's objects are large
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedTexts:
-    """The ids of some texts.
+    """The ids of texts.
 
     Attributes:
         ids: (total,) uint16 or int32, the ids of the texts one after the other.
         lengths: (texts,) int32, tokens a text.
-        cut: (texts,) the text was longer than allowed.
+        cut: (texts,) whether the text was longer than allowed.
     """
 
     ids: NDArray[np.generic]
@@ -44,8 +44,8 @@ class TextTokenizer:
 
     Args:
         definition: The tokenizer as JSON, without truncation and padding.
-        max_length: Tokens a text at most, special tokens included.
-        side: ``right`` or ``left``, where longer texts are cut.
+        max_length: Maximum tokens per text, including special tokens.
+        side: ``right`` or ``left``, the side on which longer texts are cut.
     """
 
     def __init__(self, definition: str, max_length: int, side: str) -> None:
@@ -53,7 +53,7 @@ class TextTokenizer:
         self._max_length, self._side = max_length, side
         largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
         self.dtype = np.dtype(np.uint16 if largest < 2**16 else np.int32)
-        self._by_word = side == "right" and sees_words_alone(self._tokenizer)
+        self._by_word = side == "right" and sees_only_words(self._tokenizer)
         self._words: dict[str, bytes] = {}
         if self._by_word:
             self._first, self._last = self._special_tokens()
@@ -61,7 +61,7 @@ class TextTokenizer:
             self._tokenizer.enable_truncation(max_length, direction=side)
 
     def __call__(self, texts: list[str]) -> TokenizedTexts:
-        """Tokenises texts, special tokens included."""
+        """Tokenises texts and adds special tokens."""
         return self._join_words(texts) if self._by_word else self._encode(texts)
 
     def _encode(self, texts: list[str]) -> TokenizedTexts:
@@ -72,37 +72,37 @@ class TextTokenizer:
             encodings: list[Encoding] = self._tokenizer.encode_batch_fast(
                 texts[start : start + _BATCH]
             )
-            for place, encoding in enumerate(encodings, start):
+            for index, encoding in enumerate(encodings, start):
                 parts.append(self._bytes(encoding))
-                lengths[place] = len(encoding.ids)
-                cut[place] = bool(encoding.overflowing)
+                lengths[index] = len(encoding.ids)
+                cut[index] = bool(encoding.overflowing)
         return TokenizedTexts(np.frombuffer(b"".join(parts), dtype=self.dtype), lengths, cut)
 
     def _join_words(self, texts: list[str]) -> TokenizedTexts:
         known = self._words.__getitem__
         ids: list[bytes] = []
-        late: list[int] = []  # texts with a new word
+        with_new: list[int] = []  # texts with a new word
         new: set[str] = set()
-        for place, text in enumerate(texts):
+        for index, text in enumerate(texts):
             words = text.split(" ")
             try:
                 ids.append(b"".join(map(known, words)))
             except KeyError:
                 ids.append(b"")
-                late.append(place)
+                with_new.append(index)
                 new.update(words)
         self._learn(list(new.difference(self._words)))
-        for place in late:
-            ids[place] = b"".join(map(known, texts[place].split(" ")))
+        for index in with_new:
+            ids[index] = b"".join(map(known, texts[index].split(" ")))
         width = self.dtype.itemsize
         special = len(self._first) + len(self._last)
         most = self._max_length * width - special
         sizes = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
         cut = sizes > most
-        parts = [part for own in ids for part in (self._first, own[:most], self._last)]
+        parts = [part for text in ids for part in (self._first, text[:most], self._last)]
         lengths = ((np.minimum(sizes, most) + special) // width).astype(np.int32)
         for word in new:
-            if len(word) > _LONG:  # a whole text, where a script has no blanks
+            if len(word) > _LONG:  # a whole text in a script without blanks
                 self._words.pop(word, None)
         if len(self._words) > _KNOWN_WORDS:
             self._words.clear()
@@ -120,17 +120,17 @@ class TextTokenizer:
     def _special_tokens(self) -> tuple[bytes, bytes]:
         """The bytes of the ids before and after every text."""
         special = self._tokenizer.encode("")
-        own = self._tokenizer.encode("a", add_special_tokens=False).ids
-        before = self._tokenizer.encode("a").ids.index(own[0]) * self.dtype.itemsize
+        word = self._tokenizer.encode("a", add_special_tokens=False).ids
+        before = self._tokenizer.encode("a").ids.index(word[0]) * self.dtype.itemsize
         ids = self._bytes(special)
         return ids[:before], ids[before:]
 
 
-def sees_words_alone(tokenizer: Tokenizer) -> bool:
+def sees_only_words(tokenizer: Tokenizer) -> bool:
     """Whether the ids of a text are those of its parts between blanks, one after the other.
 
-    So it is for the BERT family: its normaliser looks at single characters (a blank ends every
-    run of combining marks), its pre-tokenizer drops blanks, its model looks at single words.
+    This is true for the BERT family. Its normaliser looks at single characters, and a blank ends
+    every run of combining marks. Its pre-tokenizer drops blanks. Its model looks at single words.
     """
     return (
         isinstance(tokenizer.normalizer, BertNormalizer)

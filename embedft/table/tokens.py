@@ -16,11 +16,11 @@ from embedft.table.keys import Ints, Mask
 
 
 class Ids(Protocol):
-    """(total,) token ids, of which some are asked for by their places."""
+    """(total,) token ids, read by their indices."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, places: Ints, /) -> NDArray[np.generic]: ...
+    def __getitem__(self, index: Ints, /) -> NDArray[np.generic]: ...
 
 
 class MappedIds:
@@ -29,7 +29,7 @@ class MappedIds:
     A process started by ``spawn`` gets the path, not the ids.
 
     Args:
-        path: File of nothing but ids.
+        path: File that holds only ids.
         dtype: Their type.
     """
 
@@ -40,8 +40,8 @@ class MappedIds:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __getitem__(self, places: Ints, /) -> NDArray[np.generic]:
-        return self._ids[places]
+    def __getitem__(self, index: Ints, /) -> NDArray[np.generic]:
+        return self._ids[index]
 
     def __reduce__(self) -> tuple[type[MappedIds], tuple[Path, str]]:
         return MappedIds, (self.path, self.dtype)
@@ -56,16 +56,16 @@ class JoinedIds:
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
 
-    def __getitem__(self, places: Ints, /) -> NDArray[np.generic]:
-        in_first = places < len(self.first)
-        ids = np.empty(len(places), dtype=np.int64)
-        ids[in_first] = self.first[places[in_first]]
-        ids[~in_first] = self.second[places[~in_first] - len(self.first)]
+    def __getitem__(self, index: Ints, /) -> NDArray[np.generic]:
+        in_first = index < len(self.first)
+        ids = np.empty(len(index), dtype=np.int64)
+        ids[in_first] = self.first[index[in_first]]
+        ids[~in_first] = self.second[index[~in_first] - len(self.first)]
         return ids
 
 
 def distinct_texts(*columns: Ints) -> Ints:
-    """Each text of some columns of rows once, ascending: lengths are counted so; -1 is no text."""
+    """(texts,) the distinct texts of the columns, ascending; -1 in a column is no text."""
     used = np.zeros(1 + max(int(column.max(initial=-1)) for column in columns), dtype=np.bool_)
     for column in columns:
         used[column[column >= 0]] = True
@@ -73,11 +73,11 @@ def distinct_texts(*columns: Ints) -> Ints:
 
 
 def describe_truncation(max_seq_length: int, shares: Mapping[str, float]) -> str:
-    """How much of the distinct texts is cut, in the one wording for it.
+    """Says which share of the distinct texts is cut.
 
     Args:
-        max_seq_length: Tokens a text at most.
-        shares: Of the texts of each kind that are longer, from 0 to 1.
+        max_seq_length: Maximum tokens per text.
+        shares: The share of the longer texts, from 0 to 1, by kind of text.
     """
     parts = (f"{share:.1%} of the {name}" for name, share in shares.items())
     return f"max_seq_length {max_seq_length} cuts {' and '.join(parts)}"
@@ -89,8 +89,8 @@ class TokenStore:
 
     Attributes:
         ids: (total,) the ids of all texts one after the other, special tokens included.
-        offsets: (texts + 1,) int64, text i lies at ``ids[offsets[i]:offsets[i + 1]]``.
-        cut: (texts,) bool, the text was longer than ``max_seq_length``.
+        offsets: (texts + 1,) int64; text i is ``ids[offsets[i]:offsets[i + 1]]``.
+        cut: (texts,) bool, whether the text was longer than ``max_seq_length``.
         fingerprint: Hash of the texts, the tokenizer and ``max_seq_length``.
     """
 
@@ -100,11 +100,11 @@ class TokenStore:
     fingerprint: str
 
     def lengths(self, texts: Ints) -> Ints:
-        """(texts,) int64, tokens of some texts."""
+        """(texts,) int64, tokens per text."""
         return self.offsets[texts + 1] - self.offsets[texts]
 
     def pack(self, texts: Ints) -> tuple[Tensor, Tensor]:
-        """The packed form of some texts: ids (T,) int64 and lengths (texts,) int64."""
+        """Texts in packed form: ids (T,) int64 and lengths (texts,) int64."""
         lengths = self.lengths(texts)
         ends = np.cumsum(lengths)
         shift = np.repeat(self.offsets[texts] - (ends - lengths), lengths)
@@ -112,7 +112,7 @@ class TokenStore:
         return torch.from_numpy(flat.astype(np.int64)), torch.from_numpy(lengths)
 
     def joined(self, other: TokenStore) -> TokenStore:
-        """This store with the texts of another after its own."""
+        """A store with the texts of another after those of this one."""
         return TokenStore(
             JoinedIds(self.ids, other.ids),
             np.concatenate([self.offsets, other.offsets[1:] + len(self.ids)]),

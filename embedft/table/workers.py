@@ -1,7 +1,7 @@
 """Worker processes that read blocks: bytes go in, arrays come out.
 
-They are plain child processes that import nothing but this folder, so neither the caller's main
-module nor torch is loaded in them.
+They are plain child processes that import only this folder, so they load neither the caller's main
+module nor torch.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def read_blocks(blocks: Iterable[bytes], settings: ReadSettings, workers: int) -
     """Reads blocks on several processes; the results come in the order of the blocks.
 
     Args:
-        blocks: Taken as the processes get free, so that few are in memory at a time.
+        blocks: Read when a process is free, so that few are in memory at a time.
         settings: As for :class:`~embedft.table.block.BlockReader`.
-        workers: Processes; 0 reads in this one.
+        workers: Processes; 0 reads in this process.
 
     Raises:
         InputError: A process was killed.
@@ -67,7 +67,7 @@ def read_blocks(blocks: Iterable[bytes], settings: ReadSettings, workers: int) -
             process.communicate()
 
 
-# Imports nothing before it has this process's path: files of the folder it runs in are no modules.
+# Takes this process's path before any import, so files of the current folder are no modules.
 _WORKER = """
 import sys
 sys.path[:] = sys.argv[1:]
@@ -109,14 +109,14 @@ def _ended(process: subprocess.Popen[bytes]) -> Exception:
     status = process.wait()
     if status < 0:
         return InputError(
-            "a process that reads the input was killed: out of memory? Free some and try again"
+            "a process that reads the input was killed: out of memory? Free memory and try again"
         )
     return RuntimeError(f"a process that reads the input ended with status {status}")
 
 
 def main() -> None:
-    """The worker: settings, then blocks, until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    """The worker: reads settings, then blocks, until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     stream = sys.stdin.buffer
     read = BlockReader(pickle.load(stream))
     while True:

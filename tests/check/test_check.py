@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from embedft.check.measures import measure_data
 from embedft.cli.main import main
 from embedft.data import datamodule
-from embedft.table.settings import read_settings
+from embedft.data.load import read_settings
 from embedft.table.table import Table, read_table
 from embedft.training.module import EmbeddingModule
 
@@ -190,7 +190,7 @@ def test_rows_that_share_an_id_are_named(tmp_path: Path, small: Flags, capsys: C
     ]
     pairs = write_jsonl(tmp_path / "pairs.jsonl", [*rows[:3], rows[3] | {"id": "5"}, *rows[4:]])
     text = said([str(pairs), *small], capsys)
-    assert text.count(f"warning: {pairs}:5: id: is that of line 4 (a row without an id") == 1
+    assert text.count(f"warning: {pairs}:5: id: duplicate id (same as line 4; the id") == 1
 
 
 REFUSED: dict[str, list[dict[str, Any]]] = {

@@ -259,7 +259,7 @@ def test_contexts(
     write_jsonl(path, [*rows, {"question": "q", "answer": "a"}])
     message = fails(["search", *flags, "--field=context", *some], capsys)
     assert message == (
-        f"{path}:4: context: missing or empty, needed by --field context; mend them or leave them "
+        f"{path}:4: context: missing or empty, needed by --field context. Fix them, or leave them "
         "out with --on_bad_rows skip"
     )
     assert len(as_json(search(*some, "--field=context", "--on_bad_rows=skip"))[0]["hits"]) == 3

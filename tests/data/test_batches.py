@@ -215,7 +215,7 @@ def test_no_right_answer_counts_as_wrong(
         answers = rows.positive_id[batch].tolist()
         if hard:
             assert rows.negatives is not None
-            text, key = rows.negatives.turn(batch, hard, 0)
+            text, key = rows.negatives.of_epoch(batch, hard, 0)
             answers += np.where(text.ravel() < 0, -1, key.ravel()).tolist()
         for part in batches:
             if part.candidates is None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracle import read_records, record_hashes, split_records
 from tiny import SAMPLE
 
-from embedft.data.split import drop_leaking_rows, fitting, leak_groups, row_hashes, split_records
+from embedft.data.split import drop_leaking_rows, fitting, leak_groups
 from embedft.errors import InputError
-from embedft.table.jsonl import read_records
 from embedft.table.record import Record, normalize_text
 
 
@@ -63,7 +63,7 @@ def test_no_key_lies_on_both_sides(
         for side in (train, validation)
     ]
     assert not sides[0] & sides[1]
-    groups = leak_groups(row_hashes(records, with_context))
+    groups = leak_groups(record_hashes(records, with_context))
     assert split.train_groups + split.validation_groups == len(set(groups.tolist()))
 
 
@@ -75,17 +75,17 @@ def test_ties_are_transitive_and_normalised() -> None:
         record(3, "WHAT?", "c"),
         record(4, "fifth", "d"),
     ]
-    assert leak_groups(row_hashes(records, with_context=False)).tolist() == [0, 0, 0, 0, 4]
+    assert leak_groups(record_hashes(records, with_context=False)).tolist() == [0, 0, 0, 0, 4]
 
 
 def test_context_ties_when_it_is_trained_on() -> None:
     records = [record(0, "q0", "a0", context="same"), record(1, "q1", "a1", context="Same ")]
-    assert leak_groups(row_hashes(records, with_context=False)).tolist() == [0, 1]
-    assert leak_groups(row_hashes(records, with_context=True)).tolist() == [0, 0]
+    assert leak_groups(record_hashes(records, with_context=False)).tolist() == [0, 1]
+    assert leak_groups(record_hashes(records, with_context=True)).tolist() == [0, 0]
 
 
 def test_no_file_and_no_context_tie_nothing() -> None:
-    assert leak_groups(row_hashes(numbered(3), with_context=True)).tolist() == [0, 1, 2]
+    assert leak_groups(record_hashes(numbered(3), with_context=True)).tolist() == [0, 1, 2]
 
 
 def test_split_depends_on_the_texts_and_the_seed_alone() -> None:
@@ -141,7 +141,9 @@ def test_rows_of_ones_own_validation_set_are_not_trained_on() -> None:
         record(2, "fine", "fine", "v.pdf"),
         record(3, "also", "also"),
     ]
-    stays, same_file = drop_leaking_rows(row_hashes(train, False), row_hashes(validation, False))
+    stays, same_file = drop_leaking_rows(
+        record_hashes(train, False), record_hashes(validation, False)
+    )
     assert stays.tolist() == [False, False, True, True]
     assert same_file == 1
 
@@ -156,7 +158,7 @@ def test_a_context_in_ones_own_validation_set_leaks_when_it_is_trained_on() -> N
         record(3, "w", "w", context="Out"),
     ]
     for with_context, expected in ((False, [True] * 4), (True, [False, True, False, False])):
-        keys = [row_hashes(side, with_context) for side in (train, validation)]
+        keys = [record_hashes(side, with_context) for side in (train, validation)]
         assert drop_leaking_rows(*keys)[0].tolist() == expected
 
 

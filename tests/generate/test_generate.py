@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from chat_server import ChatServer, Reply, completion, error, pairs_about, passage_of
+from oracle import read_records
 
 from embedft.cli.main import main as embedft
 from embedft.errors import InputError
 from embedft.generate.generate import main
 from embedft.generate.pairs import fault, good_pairs, is_supported, read_reply
 from embedft.generate.passages import Passage, find_files, read_passages
-from embedft.table.jsonl import read_records
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-secret-0123456789"

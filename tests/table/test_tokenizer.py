@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from embedft.encoder.base_model import find_base_model
 from embedft.table import tokenizer
-from embedft.table.tokenizer import TextTokenizer, sees_words_alone
+from embedft.table.tokenizer import TextTokenizer, sees_only_words
 
 STRANGE = [
     "",
@@ -70,7 +70,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("length", [3, 12, 512])
 def test_by_words(folders: dict[str, Path], name: str, length: int) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folders[name])
-    assert sees_words_alone(tokenizer.backend_tokenizer)
+    assert sees_only_words(tokenizer.backend_tokenizer)
     assert check(tokenizer, TEXTS, length).dtype == np.uint16
 
 
@@ -97,7 +97,7 @@ def test_what_may_see_more_than_words_goes_text_by_text(
         tokenizer.add_tokens([AddedToken("silicon anode")])
     else:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    assert sees_words_alone(tokenizer.backend_tokenizer) is (change == "side")
+    assert sees_only_words(tokenizer.backend_tokenizer) is (change == "side")
     check(tokenizer, ["The silicon anode swells. ", *TEXTS], 12)
 
 

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from oracle import read_records, split_records
 from runs import METRICS, FinishedRun
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from tiny import read_jsonl, sample_rows, write_jsonl
 
-from embedft.data.split import split_records
 from embedft.encoder.base_model import find_base_model
-from embedft.table.jsonl import read_records
 from embedft.training.validation import RetrievalEvaluation
 
 
