@@ -253,7 +253,7 @@ def test_a_used_folder_is_refused_until_told(
         ("--save_steps=0", "save_steps: is 0"),
         (
             "--seed=1",
-            "{out}: holds another run (metrics.json); go on with it by --ckpt_path last, ",
+            "{out}: holds another run (metrics.json); resume it with --ckpt_path last, ",
         ),
     ],
 )

@@ -382,7 +382,7 @@ def test_failure_is_recorded(fit: Callable[..., Path], tmp_path: Path, capsys: C
     progress = json.loads((tmp_path / "out" / "training_progress.json").read_text())
     assert progress["training_completed"] is False
     assert progress["failure"] == "RuntimeError: the test wants it so"
-    said = "stopped: RuntimeError: the test wants it so; go on with --ckpt_path last"
+    said = "stopped: RuntimeError: the test wants it so; resume with --ckpt_path last"
     assert said in capsys.readouterr().out
     assert said in (tmp_path / "out" / "logs" / "embedding_finetuning.log").read_text()
     assert progress["duration_seconds"] >= 0

@@ -166,7 +166,7 @@ DATA = {
         lambda place: [f"--data.guard_jsonl={place.folder}/none.jsonl"],
     ),
     "guard on the training file": Case(
-        "--data.guard_jsonl: {pairs} holds the pairs that are trained on; give pairs of another",
+        "--data.guard_jsonl: {pairs} holds the training pairs; give pairs of another",
         lambda place: [f"--data.guard_jsonl={place.pairs}"],
     ),
     "validation on the training file": Case(

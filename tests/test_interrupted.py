@@ -96,7 +96,7 @@ def test_a_fit_prints_a_line_at_once_and_one_at_its_end(
         128 + signum,
         [
             f"embedft: stops after this step or evaluation, and saves; {again} ends at once",
-            f"embedft: stopped by {signum.name}; saved; go on with --ckpt_path last",
+            f"embedft: stopped by {signum.name}; saved; resume with --ckpt_path last",
         ],
     )
     assert "stopped" not in said.stdout

@@ -26,7 +26,9 @@ from embedft.run.finish import finish_run
 from embedft.run.folder import DEFAULT_OUTPUT_DIR, RunFolder
 from embedft.run.metrics_log import MetricsLog
 from embedft.run.predictions import PredictionWriter
+from embedft.run.run import Run
 from embedft.run.signals import StopOnSignal
+from embedft.run.tensorboard import RunTensorBoard
 from embedft.tools.files import replacing_file
 from embedft.tools.log import RESULT, log_to_file
 from embedft.training.module import EmbeddingModule
@@ -81,7 +83,7 @@ class SaveConfig(SaveConfigCallback):
         # Said once, not of each run with it.
         config.overwrite, config.ckpt_path, config.report = False, None, None
         text = self.parser.dump(config, skip_unset=False)
-        with replacing_file(Path(self.config.output_dir) / "config.yaml") as temporary:
+        with replacing_file(RunFolder(Path(self.config.output_dir)).config) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
 
@@ -197,17 +199,18 @@ class EmbedftCLI(LightningCLI):
         check_trainer(configured)
         callbacks = list(configured.get("callbacks") or [])
         if self.subcommand == "fit":
-            self.metrics_log = MetricsLog(self.settings.output_dir)
+            self.metrics_log = MetricsLog(self.folder)
             checkpoints = RunCheckpoints(
-                self.folder.checkpoints,
-                self.metrics_log,
+                self.folder,
+                self.metrics_log.evaluations,
                 self.settings.save_steps,
                 self.settings.save_total_limit,
             )
-            callbacks = [ResumableEarlyStopping(self.metrics_log), *callbacks, self.metrics_log]
+            early_stopping = ResumableEarlyStopping(self.metrics_log.evaluations)
+            callbacks = [early_stopping, *callbacks, self.metrics_log]
             callbacks += [checkpoints, StopOnSignal(checkpoints)]
             if configured.get("logger") is None:
-                kwargs["logger"] = self.folder.tensorboard()
+                kwargs["logger"] = RunTensorBoard(self.folder.logs)
         else:
             kwargs["logger"] = configured.get("logger") or False
             kwargs["enable_checkpointing"] = False
@@ -264,14 +267,17 @@ class EmbedftCLI(LightningCLI):
         """Measures the last weights if nobody has, exports best and last, prints the table."""
         try:
             with self._left_clean():
+                report = self.settings.report
                 finish_run(
-                    self.trainer,
-                    self.model,
-                    self.datamodule,
-                    self.folder,
-                    self.metrics_log,
-                    self._hyperparameters(),
-                    Path(self.settings.report) if self.settings.report else self.folder.report,
+                    Run(
+                        self.trainer,
+                        self.model,
+                        self.datamodule,
+                        self.folder,
+                        self.metrics_log,
+                        self._hyperparameters(),
+                        Path(report) if report else self.folder.report,
+                    )
                 )
         except (Exception, SIGTERMException) as error:
             if "failure" not in getattr(self.metrics_log, "progress", {}):  # not said by Lightning

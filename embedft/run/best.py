@@ -1,30 +1,60 @@
-"""Which weights of a run are best."""
+"""Which weights of a run are the best: while it trains, and at its end.
+
+Shape suffix: Q held-out questions.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedft.evaluation.bootstrap import paired_bootstrap
+from embedft.evaluation.verdict import is_worse
 
 METRIC = "ndcg@10"
 
 
-def not_significantly_worse(
-    top_Q: NDArray[np.float64], later_Q: NDArray[np.float64], base_Q: NDArray[np.float64] | None
-) -> bool:
-    """Whether weights that forget less do not surely find less than others.
-
-    Surely: the 95% interval of the difference lies below 0. Some questions fewer of a few held-out
-    ones are chance; later epochs, whose rate has fallen, and mixtures with the base model find as
-    much of other questions and forget less (docs/quality.md). Less than the base model's mean is
-    never as much.
+def is_highest(highest_Q: NDArray[np.float64], latest_Q: NDArray[np.float64]) -> bool:
+    """Whether no earlier weights of the run had a higher mean nDCG@10 on the same questions.
 
     Args:
-        top_Q: nDCG@10 of each question by the weights that found most.
-        later_Q: By later ones, or by a mixture.
-        base_Q: By the base model, where it was measured.
+        highest_Q: nDCG@10 of each question by the weights with the highest mean so far.
+        latest_Q: By the latest weights.
+    """
+    return len(highest_Q) != len(latest_Q) or bool(latest_Q.mean() >= highest_Q.mean())
+
+
+def not_significantly_worse(
+    highest_Q: NDArray[np.float64], later_Q: NDArray[np.float64], base_Q: NDArray[np.float64] | None
+) -> bool:
+    """Whether the later weights are not significantly worse (95% interval) than the highest ones.
+
+    A small loss on few held-out questions is chance. Later epochs, at a lower learning rate, and
+    interpolations with the base model do as well on other questions and forget less
+    (docs/quality.md). Weights below the base model's mean are always worse.
+
+    Args:
+        highest_Q: nDCG@10 of each question by the weights with the highest mean.
+        later_Q: By later weights, or by an interpolation with the base model.
+        base_Q: By the base model; None if it was not evaluated.
     """
     if base_Q is not None and later_Q.mean() < base_Q.mean():
         return False
-    return bool(paired_bootstrap(top_Q, later_Q).high >= 0)
+    return bool(paired_bootstrap(highest_Q, later_Q).high >= 0)
+
+
+def choose_best_model(
+    evaluations: Mapping[str, dict[str, Any]],
+) -> Literal["base", "interpolated", "tuned"]:
+    """Which weights become ``best_model``.
+
+    Args:
+        evaluations: ``best``, and ``base`` if the base model was evaluated. ``base_share`` in
+            ``best`` means that an interpolation with the base model replaced it.
+    """
+    if evaluations["best"].get("base_share"):
+        return "interpolated"
+    return "base" if is_worse(evaluations.get("base"), evaluations["best"]) else "tuned"

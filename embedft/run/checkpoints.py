@@ -15,43 +15,47 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from embedft.errors import RunFailedError
-from embedft.run.metrics_log import MetricsLog
-from embedft.tools.files import numbered_files, replacing_file
+from embedft.run.evaluations import RunEvaluations
+from embedft.run.folder import RunFolder
+from embedft.tools.files import replacing_file
 from embedft.tools.text import error_line
 
 
 class RunCheckpoints(Checkpoint):
-    """A rolling ``last.ckpt`` with some earlier ``step-N.ckpt``, and ``best.ckpt``.
+    """Keeps ``last.ckpt``, a few earlier ones as ``step-N.ckpt``, and ``best.ckpt``.
 
-    ``last`` is written every ``save_steps`` steps, at the step where the run stops, and after each
-    evaluation, so that a resumed run never lacks what was measured. Lightning's ModelCheckpoint
-    does none of the latter two, and would keep a second opinion on what is best.
+    ``last`` is written every ``save_steps`` steps, at the step at which the run stops, and after
+    each evaluation, so that a resumed run has its metrics. Lightning's ModelCheckpoint does neither
+    of the latter two, and would choose a best checkpoint of its own.
 
-    Never inside a window of accumulation, whose gradients would be lost; nor between a step and the
-    evaluation that follows it, which a resumed run would leave out.
+    Nothing is saved while gradients are accumulated, because they would be lost. Nothing is saved
+    between a step and the evaluation that follows it, because a resumed run would skip that.
 
     Args:
-        folder: Where the files lie.
-        metrics_log: Knows what is best.
-        save_steps: Steps between two writes.
+        folder: Of the run.
+        evaluations: Say which weights are best.
+        save_steps: Steps between two writes of ``last``.
         save_total_limit: How many of ``last.ckpt`` and ``step-N.ckpt`` are kept, at least 1.
     """
 
     def __init__(
-        self, folder: Path, metrics_log: MetricsLog, save_steps: int, save_total_limit: int
+        self,
+        folder: RunFolder,
+        evaluations: RunEvaluations,
+        save_steps: int,
+        save_total_limit: int,
     ) -> None:
-        self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
-        self.metrics_log = metrics_log
+        self.folder, self.evaluations = folder, evaluations
         self.save_steps = save_steps
         self.save_total_limit = save_total_limit
         self.at_step_end = True
         """Whether the last batch ended a step, so that a save loses nothing."""
         self._due = False
         self.saved_step: int | None = None
-        """The step of the ``last`` that this run has written; None before the first."""
+        """The step of the ``last`` that this process has written; None before the first."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes up the count of steps."""
+        """Counts steps from the current one."""
         self._step = trainer.global_step
         self.saved_step = None
 
@@ -63,9 +67,9 @@ class RunCheckpoints(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Saves ``last``.
+        """Saves ``last`` if it is due or the run stops.
 
-        A run that stops inside an epoch is saved here, where the position in the epoch is known.
+        A run that stops inside an epoch is saved here, because the position in the epoch is known.
         """
         step, earlier, self._step = trainer.global_step, self._step, trainer.global_step
         self.at_step_end = step != earlier
@@ -76,43 +80,44 @@ class RunCheckpoints(Checkpoint):
             self.save_last(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves both, now that something was measured."""
+        """Saves ``last``, and ``best`` if these weights are the best."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        best = self.metrics_log.evaluations["best"]["step"] == trainer.global_step
-        if best:
-            trainer.save_checkpoint(self.best)
+        is_best = self.evaluations.metrics["best"]["step"] == trainer.global_step
+        if is_best:
+            trainer.save_checkpoint(self.folder.best_checkpoint)
         self._due = True
         if self.at_step_end:
-            self.save_last(trainer, same_as=self.best if best else None)
+            self.save_last(trainer, same_as=self.folder.best_checkpoint if is_best else None)
 
     def save_last(self, trainer: Trainer, same_as: Path | None = None) -> None:
         """Saves ``last``; the earlier one becomes ``step-N``.
 
         Args:
             trainer: In ``fit``.
-            same_as: A checkpoint of this very state, to copy: a file of its own, as it takes the
-                place of ``last`` where that gets damaged.
+            same_as: A checkpoint of this very state, to copy. It is copied, not linked, because it
+                replaces a damaged ``last``.
         """
+        last = self.folder.last_checkpoint
         if trainer.is_global_zero:
             self._keep_earlier(trainer.global_step)
         if same_as is None:
-            trainer.save_checkpoint(self.last)
+            trainer.save_checkpoint(last)
         else:
             if trainer.is_global_zero:
-                copy_checkpoint(same_as, self.last)
+                copy_checkpoint(same_as, last)
             trainer.strategy.barrier()
         self._due, self.saved_step = False, trainer.global_step
 
     def _keep_earlier(self, step: int) -> None:
-        if self.saved_step not in (None, step) and self.save_total_limit > 1:
-            kept = self.last.with_name(f"step-{self.saved_step}.ckpt")
+        if self.saved_step is not None and self.saved_step != step and self.save_total_limit > 1:
+            kept = self.folder.step_checkpoint(self.saved_step)
             kept.unlink(missing_ok=True)
             try:
-                os.link(self.last, kept)  # at no time is there no last.ckpt
+                os.link(self.folder.last_checkpoint, kept)  # last.ckpt exists at all times
             except OSError:  # a file system without links
-                shutil.copyfile(self.last, kept)
-        steps = numbered_files(self.last.parent, "step-", ".ckpt")
+                shutil.copyfile(self.folder.last_checkpoint, kept)
+        steps = self.folder.step_checkpoints()
         for old in sorted(steps)[: max(0, len(steps) - self.save_total_limit + 1)]:
             steps[old].unlink()
 
@@ -129,38 +134,38 @@ def evaluation_follows(trainer: Trainer, batch_idx: int) -> bool:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the final name, syncs, renames: a reader never sees part of a checkpoint."""
+    """Writes under a temporary name, syncs, renames: nobody reads half a checkpoint."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """Saves a checkpoint; the earlier file of that name stays whole until the end.
+        """Saves a checkpoint; until then the earlier file of that name stays intact.
 
         Raises:
-            RunFailedError: It can't be written, for want of space for example.
+            RunFailedError: It can't be written, for example because the disk is full.
         """
-        with _written_in_one_piece(Path(path)) as temporary:
+        with _replacing_checkpoint(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
 
 
 def copy_checkpoint(source: Path, target: Path) -> None:
-    """Saves under another name what was saved just now, in a quarter of the time.
+    """Saves a checkpoint under another name, in a quarter of the time of saving it again.
 
     Raises:
-        RunFailedError: It can't be written, for want of space for example.
+        RunFailedError: It can't be written, for example because the disk is full.
     """
-    with _written_in_one_piece(target) as temporary:
+    with _replacing_checkpoint(target) as temporary:
         shutil.copyfile(source, temporary)
 
 
 @contextmanager
-def _written_in_one_piece(path: Path) -> Iterator[Path]:
+def _replacing_checkpoint(path: Path) -> Iterator[Path]:
     try:
         with replacing_file(path) as temporary:
             yield temporary
-    except (OSError, RuntimeError) as error:  # torch's writer raises either
+    except (OSError, RuntimeError) as error:  # torch's writer raises both
         reason = error_line(error, first_line=True)
         raise RunFailedError(
-            f"{path}: can't be written, is there space left? ({reason}); the one before "
-            "is whole: make space and go on with --ckpt_path last"
+            f"{path}: can't be written, is there space left? ({reason}); the earlier checkpoint is "
+            "intact: free some space and resume with --ckpt_path last"
         ) from None

@@ -9,30 +9,30 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from embedft.errors import InputError
-from embedft.run.metrics_log import MetricsLog
+from embedft.run.evaluations import RunEvaluations
 from embedft.tools.text import did_you_mean
 
 log = logging.getLogger(__name__)
 
 
 class ResumableEarlyStopping(Callback):
-    """A resumed run has counted what the one before it had, and one that was stopped stays so.
+    """Makes ``EarlyStopping`` survive a resume: its counter and its decision carry over.
 
-    Stands before the ``EarlyStopping`` that it is about.
+    It must come before the ``EarlyStopping`` callbacks in the list.
 
     Args:
-        metrics_log: Knows what is measured.
+        evaluations: Of the run; they name the metrics that can be monitored.
     """
 
-    def __init__(self, metrics_log: MetricsLog) -> None:
-        self.metrics_log = metrics_log
+    def __init__(self, evaluations: RunEvaluations) -> None:
+        self.evaluations = evaluations
         self._patience: list[int] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lets it look after an evaluation, before that is saved; notes what was asked for.
+        """Moves the check to the end of an evaluation; notes the patience that was asked for.
 
-        At an epoch's end, Lightning's choice where one evaluation falls there, it would be too late
-        for the checkpoint, and a resumed run looks there again without having measured.
+        Lightning may choose the end of an epoch. That is after the checkpoint of the evaluation is
+        saved, and a resumed run would check again without a new evaluation.
         """
         for callback in _early_stopping(trainer):
             if callback._check_on_train_epoch_end is None:
@@ -40,21 +40,21 @@ class ResumableEarlyStopping(Callback):
         self._patience = [callback.patience for callback in _early_stopping(trainer)]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends at once what had stopped before it was saved, unless there is more patience now.
+        """Stops a resumed run that had been stopped early, unless the patience was raised.
 
         Raises:
-            InputError: What it looks at is not measured.
+            InputError: There is no metric of the monitored name.
         """
-        evaluations = self.metrics_log.evaluations.values()
+        evaluations = self.evaluations.metrics.values()
         names = {name for evaluation in evaluations for name in evaluation}
-        measured = [f"val/{name}" for name in sorted(names - {"step", "epoch", "gain"})]
+        known = [f"val/{name}" for name in sorted(names - {"step", "epoch", "gain"})]
         for callback, patience in zip(_early_stopping(trainer), self._patience, strict=True):
             name = callback.monitor
-            if measured and name not in measured and not name.startswith("train/"):
+            if known and name not in known and not name.startswith("train/"):
                 raise InputError(
-                    f"EarlyStopping: monitor {name} is not measured{did_you_mean(name, measured)}"
+                    f"EarlyStopping: monitor {name}: no such metric{did_you_mean(name, known)}"
                 )
-            callback.patience = patience  # the checkpoint's was put in its place
+            callback.patience = patience  # Lightning has restored the checkpoint's
             if callback.stopping_reason == EarlyStoppingReason.NOT_STOPPED:
                 continue
             exhausted = callback.stopping_reason == EarlyStoppingReason.PATIENCE_EXHAUSTED
@@ -62,7 +62,10 @@ class ResumableEarlyStopping(Callback):
                 callback.stopping_reason = EarlyStoppingReason.NOT_STOPPED
                 continue
             trainer.should_stop = True
-            log.warning("EarlyStopping had ended the run; it goes on with more patience or without")
+            log.warning(
+                "this run had been stopped early; to continue, raise EarlyStopping's patience or "
+                "remove it"
+            )
 
 
 def _early_stopping(trainer: Trainer) -> list[EarlyStopping]:

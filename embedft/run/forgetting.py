@@ -1,22 +1,21 @@
-"""What a tuned model has forgotten: pairs of another domain, measured before and after."""
+"""Forgetting: nDCG@10 on pairs of another field, before and after training."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
 from embedft.evaluation.bootstrap import Interval, paired_bootstrap
+from embedft.run.run import Run
 from embedft.run.signals import raise_if_sigterm
-from embedft.training.module import EmbeddingModule
 
 FORGETTING_LIMIT = 0.005
-"""A loss of nDCG@10 that is worth a warning."""
+"""A drop of nDCG@10 that is worth a warning."""
 
 
 def check_forgetting(data: EmbeddingDataModule, encoder: Encoder) -> None:
@@ -27,21 +26,21 @@ def check_forgetting(data: EmbeddingDataModule, encoder: Encoder) -> None:
         encoder: Of the run.
 
     Raises:
-        InputError: It can't be used, or is what is trained on.
+        InputError: The file can't be used, or its pairs are the training pairs.
     """
     if data.guard_jsonl is None:
         return
-    forgetting_set = _forgetting_data(data)
+    forgetting_set = _forgetting_set(data)
     forgetting_set.load(encoder, False, "test")
     if forgetting_set.digests[data.guard_jsonl] == data.digests[data.input_jsonl]:
         raise InputError(
-            f"--data.guard_jsonl: {data.guard_jsonl} holds the pairs that are trained on; give "
-            "pairs of another field"
+            f"--data.guard_jsonl: {data.guard_jsonl} holds the training pairs; give pairs of "
+            "another field"
         )
 
 
-def _forgetting_data(data: EmbeddingDataModule) -> EmbeddingDataModule:
-    """Every question of the forgetting set is measured."""
+def _forgetting_set(data: EmbeddingDataModule) -> EmbeddingDataModule:
+    """The data of ``guard_jsonl``; every question of it is evaluated."""
     assert data.guard_jsonl is not None
     return EmbeddingDataModule(
         data.guard_jsonl,
@@ -52,20 +51,19 @@ def _forgetting_data(data: EmbeddingDataModule) -> EmbeddingDataModule:
     )
 
 
-def measure_forgetting(
-    module: EmbeddingModule, data: EmbeddingDataModule, trainer: Trainer
-) -> dict[str, Any]:
-    """The forgetting set by the module's weights and by those of its base model. Runs on all ranks.
+def evaluate_forgetting(run: Run) -> dict[str, Any]:
+    """Evaluates the module's weights and the base model's on the forgetting set.
+
+    Runs on all ranks.
 
     Args:
-        module: The tuned model.
-        data: The data of the run.
-        trainer: Of the run.
+        run: Its module has the tuned weights, before and afterwards.
 
     Returns:
         ``file``, nDCG@10 ``before`` and ``after``, and the interval of their ``change``.
     """
-    forgetting_set = _forgetting_data(data)
+    trainer, module = run.trainer, run.module
+    forgetting_set = _forgetting_set(run.data)
     loggers, trainer.loggers = trainer.loggers, []
 
     def ndcg() -> NDArray[np.float64]:
@@ -88,11 +86,11 @@ def measure_forgetting(
 
 
 def forgetting_sentence(result: dict[str, Any]) -> str:
-    """One plain sentence, a warning if more than ``FORGETTING_LIMIT`` is lost."""
+    """One plain sentence; a warning if nDCG@10 drops by more than ``FORGETTING_LIMIT``."""
     numbers = (
         f"nDCG@10 on {result['file']} {result['before']:.4f} before, {result['after']:.4f} after: "
         f"{Interval(**result['change'])}"
     )
     if result["after"] < result["before"] - FORGETTING_LIMIT:
-        return f"The tuned model has FORGOTTEN more than {FORGETTING_LIMIT} elsewhere ({numbers})."
-    return f"The tuned model still finds what the base model found elsewhere ({numbers})."
+        return f"The tuned model has FORGOTTEN more than {FORGETTING_LIMIT} ({numbers})."
+    return f"The tuned model has not forgotten ({numbers})."

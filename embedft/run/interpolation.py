@@ -1,82 +1,93 @@
-"""The last choice of a run: how much of the base model the best model keeps."""
+"""Interpolation of the best weights with the base model's, at the end of a run.
+
+Wortsman et al., 2022, arXiv:2109.01903 (WiSE-FT); for embeddings Xiao et al., 2023,
+arXiv:2311.13534. ``base_share`` is 1 minus WiSE-FT's alpha.
+"""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
-from lightning.pytorch import Trainer
 from torch import Tensor
 
-from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.checkpoint import load_weights, read_checkpoint
 from embedft.run.best import METRIC, not_significantly_worse
-from embedft.run.metrics_log import MetricsLog
+from embedft.run.run import Run
 from embedft.run.signals import raise_if_sigterm
-from embedft.training.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
 
 
-def interpolate_with_base(
-    trainer: Trainer,
-    module: EmbeddingModule,
-    data: EmbeddingDataModule,
-    metrics_log: MetricsLog,
-    best: Path,
-) -> dict[str, Tensor] | None:
-    """The best weights mixed with the base model's; None where every share surely costs some gain.
+def interpolate_with_base(run: Run) -> dict[str, Tensor] | None:
+    """Evaluates interpolations of the best weights with the base model's, and takes the first good.
 
-    Shares are the recipe's ``base_share``, its half and its quarter; the first is taken that
-    :func:`not_significantly_worse`. Its evaluation replaces the best one. Runs on all ranks.
-
-    Wortsman et al., 2022, arXiv:2109.01903 (WiSE-FT); for embeddings Xiao et al., 2023,
-    arXiv:2311.13534.
+    The shares of the base model are the recipe's ``base_share``, its half and its quarter. The first is
+    taken whose nDCG@10 is not significantly worse; its evaluation replaces the best one. Runs on
+    all ranks.
 
     Args:
-        trainer: After ``fit``.
-        module: Its weights are afterwards what they were.
-        data: The data of the fit.
-        metrics_log: Holds the evaluations.
-        best: Checkpoint of the best weights; the first rank reads it.
+        run: After ``fit``. The module has the same weights afterwards.
 
     Returns:
-        The encoder's weights, on the CPU.
+        The encoder's weights on the CPU; None if each share is significantly worse.
     """
-    encoder, evaluations, results = (
-        module.encoder,
-        metrics_log.evaluations,
-        metrics_log.query_results,
-    )
+    trainer, encoder = run.trainer, run.module.encoder
     last = encoder.weights()
-    if trainer.is_global_zero:
-        load_weights(encoder, read_checkpoint(best), best)
-    tuned = trainer.strategy.broadcast(encoder.weights())
-    encoder.load_state_dict(tuned)
-    untrained = encoder.base_weights()
-    without = evaluations["best"][METRIC]
-    mixed = None
-    metrics_log.weights_name = "interpolated"
-    loggers, trainer.loggers = trainer.loggers, []  # curves are of the weights in training
-    asked = module.recipe.base_share
-    for share in (asked, asked / 2, asked / 4):
-        weights = {
-            name: weight.lerp(untrained[name].to(weight), share)
-            if weight.is_floating_point()
-            else weight
-            for name, weight in tuned.items()
-        }
+    tuned = _best_weights(run)
+    base = encoder.base_weights()
+    largest = run.module.recipe.base_share
+    chosen = None
+    loggers, trainer.loggers = trainer.loggers, []  # their curves are of the weights in training
+    for share in (largest, largest / 2, largest / 4):
+        weights = interpolated(tuned, base, share)
         encoder.load_state_dict(weights)
-        trainer.validate(module, datamodule=data, verbose=False)
-        raise_if_sigterm(trainer)
-        evaluation, found = evaluations.pop("interpolated"), results.pop("interpolated")
-        log.info("base_share %g: nDCG@10 %.4f (%.4f without)", share, evaluation[METRIC], without)
-        before = results["base"].ndcg if "base" in results else None
-        if not_significantly_worse(results["best"].ndcg, found.ndcg, before):
-            step = evaluations["best"]["step"]
-            evaluations["best"] = evaluation | {"step": step, "base_share": share}
-            results["best"], mixed = found, weights
+        if _replaces_best(run, share):
+            chosen = weights
             break
-    metrics_log.weights_name, trainer.loggers = "last", loggers
+    trainer.loggers = loggers
     encoder.load_state_dict(last)
-    return mixed
+    return chosen
+
+
+def interpolated(
+    tuned: dict[str, Tensor], base: dict[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """Tuned weights, each moved towards the base model's by a share, in the tuned ones' dtype.
+
+    Args:
+        tuned: Weights by name; those that are not floating point stay as they are.
+        base: Of the same names.
+        share: Of the base model, from 0 to 1.
+    """
+    return {
+        name: weight.lerp(base[name].to(weight), share) if weight.is_floating_point() else weight
+        for name, weight in tuned.items()
+    }
+
+
+def _best_weights(run: Run) -> dict[str, Tensor]:
+    """The weights of ``best.ckpt`` on each rank: only the first may have the file."""
+    encoder, best = run.module.encoder, run.folder.best_checkpoint
+    if run.trainer.is_global_zero:
+        load_weights(encoder, read_checkpoint(best), best)
+    weights: dict[str, Tensor] = run.trainer.strategy.broadcast(encoder.weights())
+    encoder.load_state_dict(weights)
+    return weights
+
+
+def _replaces_best(run: Run, share: float) -> bool:
+    """Evaluates the module's weights; if they are good enough, keeps that as the best one."""
+    trainer, module, evaluations = run.trainer, run.module, run.metrics_log.evaluations
+    with run.metrics_log.paused():
+        trainer.validate(module, datamodule=run.data, verbose=False)
+    raise_if_sigterm(trainer)
+    metrics, results = module.last_evaluation, module.last_query_results
+    best = evaluations.metrics["best"]
+    log.info("base_share %g: nDCG@10 %.4f (%.4f without)", share, metrics[METRIC], best[METRIC])
+    base_Q = evaluations.base_ndcg(results.task)
+    if not not_significantly_worse(evaluations.results["best"].ndcg, results.ndcg, base_Q):
+        return False
+    entry = evaluations.entry(best["step"], trainer.current_epoch, metrics, results)
+    evaluations.metrics["best"] = entry | {"base_share": share}
+    evaluations.results["best"] = results
+    return True

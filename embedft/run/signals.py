@@ -91,7 +91,7 @@ class StopOnSignal(Checkpoint):
             if self.checkpoints.saved_step != trainer.global_step:
                 self.checkpoints.save_last(trainer)
             signum = self._received or signal.SIGTERM  # another rank's
-            raise StoppedError(signum, "saved; go on with --ckpt_path last")
+            raise StoppedError(signum, "saved; resume with --ckpt_path last")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Puts the earlier handlers back, before Lightning does so with what it found."""

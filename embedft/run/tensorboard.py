@@ -1,4 +1,4 @@
-"""What a run's loggers get at its end: settings beside final metrics, and embeddings to look at."""
+"""The TensorBoard of a run, and what all loggers get at its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from embedft.run.best import METRIC
 from embedft.tools.text import one_line
 
 MAX_LABEL = 200
-"""Characters of a text in the projector's list."""
+"""Characters of a text in the list of the embedding projector."""
 
 
 def log_outcome(loggers: Sequence[Logger], step: int, report_data: ReportData) -> None:
@@ -26,16 +26,15 @@ def log_outcome(loggers: Sequence[Logger], step: int, report_data: ReportData) -
     Args:
         loggers: Of the trainer.
         step: Last step of the run.
-        report_data: What was measured.
+        report_data: The evaluations, their texts, and the settings.
     """
     metrics = final_metrics(report_data)
     settings = dict(report_data.settings)
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(settings, metrics, step)  # makes a line of the HPARAMS tab
-            logger.experiment.add_text(
-                "verdict", verdict(report_data.base, report_data.tuned), step
-            )
+            logger.log_hyperparams(settings, metrics, step)  # a line of the HPARAMS tab
+            sentence = verdict(report_data.base, report_data.tuned)
+            logger.experiment.add_text("verdict", sentence, step)
             _project(logger, report_data)
         else:
             logger.log_hyperparams(settings)
@@ -58,46 +57,33 @@ def final_metrics(report_data: ReportData) -> dict[str, float]:
 
 
 def _project(logger: TensorBoardLogger, report_data: ReportData) -> None:
-    """Sampled questions and answers with text, file and rank, before and after."""
+    """Adds the sampled questions and answers by each model, with text, file and rank."""
     writer: Any = logger.experiment
-    for name, found in report_data.found.items():
-        labels = _labels(found, report_data)
+    for name, results in report_data.found.items():
         tag = name.replace(" ", "_")
-        # Those of an end before this one, of a resumed run: the writer would warn of them.
+        # A resumed run may have written them before, and the writer would warn.
         shutil.rmtree(Path(logger.log_dir) / "00000" / tag, ignore_errors=True)
         writer.add_embedding(
-            torch.cat([found.question_embeddings, found.answer_embeddings]),
-            metadata=labels,
+            torch.cat([results.question_embeddings, results.answer_embeddings]),
+            metadata=_labels(results, report_data),
             metadata_header=["text", "kind", "file", "rank"],
             tag=tag,
         )
 
 
-def _labels(found: QueryResults, report_data: ReportData) -> list[list[str]]:
+def _labels(results: QueryResults, report_data: ReportData) -> list[list[str]]:
+    """Text, kind, file and rank of each sampled question, then of each answer."""
+
     def label(text: str) -> str:  # tabs and line breaks would end a cell
         return one_line(text, MAX_LABEL)
 
     questions, answers = [], []
-    for query in found.sample.tolist():
-        rank = str(int(found.ranks[query]))
+    for query in results.sample.tolist():
+        rank = str(int(results.ranks[query]))
         row = report_data.rows[query]
         answer = report_data.documents[int(report_data.relevant[query][0])]
-        questions.append(
-            [
-                label(row.question),
-                "question",
-                label(row.file_name),
-                rank,
-            ]
-        )
-        answers.append(
-            [
-                label(answer.text),
-                "answer",
-                label(answer.file_name),
-                rank,
-            ]
-        )
+        questions.append([label(row.question), "question", label(row.file_name), rank])
+        answers.append([label(answer.text), "answer", label(answer.file_name), rank])
     return questions + answers
 
 
@@ -114,27 +100,27 @@ LAYOUT = {
         "learning rate": ["Multiline", ["train/learning_rate"]],
     },
 }
-"""The CUSTOM SCALARS tab: a title, then a chart's title, then its kind and its curves."""
+"""The CUSTOM SCALARS tab: by section title and chart title, the kind of chart and its curves."""
 
 
 class RunTensorBoard(TensorBoardLogger):
-    """Without the curves that Lightning adds on top of the others: ``epoch`` and ``hp_metric``.
+    """TensorBoard without the curves ``epoch`` and ``hp_metric`` that Lightning would add.
 
     Args:
-        output_dir: Folder of the run; the files lie in ``logs``, also those of a resumed run.
+        logs: Folder of the files: one for a run and for what resumes it.
     """
 
-    def __init__(self, output_dir: str) -> None:
-        super().__init__(output_dir, name="logs", version="", default_hp_metric=False)
+    def __init__(self, logs: Path) -> None:
+        super().__init__(logs.parent, name=logs.name, version="", default_hp_metric=False)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs all but the epoch."""
+        """Logs all metrics but the epoch."""
         kept = {name: value for name, value in metrics.items() if name != "epoch"}
         super().log_metrics(kept, step)
 
 
 def add_layout(loggers: Sequence[Logger]) -> None:
-    """Gives the layout to each TensorBoard of a run that begins."""
+    """Gives the layout of the custom charts to the TensorBoards of a new run."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             writer: Any = logger.experiment

@@ -78,7 +78,7 @@ def test_no_gain_if_the_base_model_was_not_measured(
     """Neither for the tuned weights nor for those mixed with the base model's."""
     out = fit("--epochs=1", "--model.base_share=0.4", "--trainer.num_sanity_val_steps=0")
     said = capsys.readouterr().out
-    assert "The base model was not measured" in said
+    assert "The base model was not evaluated" in said
     metrics = json.loads((out / "metrics.json").read_text())
     value, without = metrics["best"]["ndcg@10"], metrics["last"]["ndcg@10"]
     assert f"base_share 0.4: nDCG@10 {value:.4f} ({without:.4f} without)" in said

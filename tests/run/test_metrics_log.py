@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embedft.run import metrics_log
+from embedft.run import evaluations
 from embedft.run.best import not_significantly_worse
 
 
@@ -43,7 +43,7 @@ def test_later_weights_find_as_much(
 def test_best_is_the_latest_that_finds_as_much(
     fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, as_much: bool
 ) -> None:
-    monkeypatch.setattr(metrics_log, "not_significantly_worse", lambda *found: as_much)
+    monkeypatch.setattr(evaluations, "not_significantly_worse", lambda *found: as_much)
     folder = fit("--evaluation_steps=2", "--epochs=2")
     metrics = json.loads((folder / "metrics.json").read_text())
     lines = (folder / "training_metrics.jsonl").read_text().splitlines()

@@ -1,0 +1,97 @@
+"""The evaluations of a run: of the base model, of the latest weights and of the best ones.
+
+Shape suffix: Q held-out questions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedft.evaluation.bootstrap import paired_bootstrap
+from embedft.evaluation.query_results import QueryResults
+from embedft.run.best import is_highest, not_significantly_worse
+
+
+class RunEvaluations:
+    """Metrics and results by question of ``base``, ``last`` and ``best``, as checkpoints keep them.
+
+    Attributes:
+        metrics: ``step``, ``epoch``, the metrics, and ``gain`` if the base model was evaluated.
+        results: The results by question.
+    """
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, dict[str, Any]] = {}
+        self.results: dict[str, QueryResults] = {}
+        self._highest_Q: NDArray[np.float64] | None = None
+        """nDCG@10 of each question by the weights with the highest mean so far."""
+
+    def entry(
+        self, step: int, epoch: int, metrics: dict[str, float], results: QueryResults
+    ) -> dict[str, Any]:
+        """An evaluation as it is kept, with the gain over the base model if that is known.
+
+        Args:
+            step: Of the evaluated weights.
+            epoch: Of the evaluated weights.
+            metrics: By name, without prefix.
+            results: Of the same evaluation.
+        """
+        entry: dict[str, Any] = {"step": step, "epoch": epoch, **metrics}
+        if (base_Q := self.base_ndcg(results.task)) is not None:
+            entry["gain"] = paired_bootstrap(base_Q, results.ndcg)._asdict()
+        return entry
+
+    def base_ndcg(self, task: str) -> NDArray[np.float64] | None:
+        """(Q,) nDCG@10 by the base model; None if it was not evaluated on this retrieval task."""
+        base = self.results.get("base")
+        return base.ndcg if base is not None and base.task == task else None
+
+    def add_base(self, entry: dict[str, Any], results: QueryResults) -> None:
+        """Keeps the evaluation of the base model."""
+        self.metrics["base"], self.results["base"] = entry, results
+
+    def add_last(self, entry: dict[str, Any], results: QueryResults) -> None:
+        """Keeps the evaluation of the latest weights, also as the best one if it is that."""
+        names = ["last", "best"] if self._is_best(results) else ["last"]
+        self.metrics |= dict.fromkeys(names, entry)
+        self.results |= dict.fromkeys(names, results)
+
+    def _is_best(self, results: QueryResults) -> bool:
+        highest_Q = self._highest_Q if "best" in self.metrics else None
+        if highest_Q is None or is_highest(highest_Q, results.ndcg):
+            self._highest_Q = results.ndcg
+            return True
+        return not_significantly_worse(highest_Q, results.ndcg, self.base_ndcg(results.task))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {
+            "evaluations": self.metrics,
+            "findings": {name: results.state_dict() for name, results in self.results.items()},
+            "top": None if self._highest_Q is None else torch.from_numpy(self._highest_Q),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], has_best: bool) -> None:
+        """Restores the evaluations of a resumed run.
+
+        Args:
+            state: By :meth:`state_dict`.
+            has_best: Whether the checkpoint of the best weights still exists; else ``best`` is
+                forgotten.
+        """
+        self.metrics = dict(state["evaluations"])
+        self.results = {
+            name: QueryResults.from_state_dict(results)
+            for name, results in state.get("findings", {}).items()
+        }
+        if (highest := state.get("top")) is not None:
+            self._highest_Q = highest.numpy()
+        elif "best" in self.results:  # early checkpoints have no ``top``
+            self._highest_Q = self.results["best"].ndcg
+        if not has_best:
+            self.metrics.pop("best", None)
