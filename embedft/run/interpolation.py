@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 
 def interpolate_with_base(run: Run) -> dict[str, Tensor] | None:
-    """Evaluates interpolations of the best weights with the base model's, and takes the first good.
+    """Interpolates the best weights with the base model's, as far as nDCG@10 allows.
 
-    The shares of the base model are the recipe's ``base_share``, its half and its quarter. The first is
-    taken whose nDCG@10 is not significantly worse; its evaluation replaces the best one. Runs on
-    all ranks.
+    The shares of the base model are the recipe's ``base_share``, its half and its quarter. The
+    first is taken whose nDCG@10 is not significantly worse; its evaluation replaces the best one.
+    Runs on all ranks.
 
     Args:
         run: After ``fit``. The module has the same weights afterwards.
