@@ -56,12 +56,11 @@ def _mathml(found: re.Match[str]) -> str:
 
 def _command_line() -> str:
     """What each subcommand says of itself, and all its settings."""
-    from embedft.cli.commands import COMMANDS
     from embedft.cli.help import PROG
-    from embedft.cli.screens import SCREENS
+    from embedft.cli.help_pages import PAGES
 
     lines = ["# Command line", "", "What `--help` prints.", "", *_block(_printed(["--help"]))]
-    for name in [*SCREENS, *COMMANDS]:
+    for name in PAGES:
         lines += [f"## {name}", "", *_block(_printed([name, "--help"]))]
         if name == "fit":
             lines += [

@@ -13,7 +13,8 @@ from runs import FinishedRun
 from sentence_transformers import SentenceTransformer
 from tiny import sample_rows, write_jsonl
 
-from embedft.cli.flags import FLAT_CONFIG_KEYS, expand_arguments, loss_class
+from embedft.cli.arguments import expand_arguments, loss_class
+from embedft.cli.flags import FLAT_CONFIG_KEYS
 from embedft.cli.main import main
 from embedft.errors import InputError
 

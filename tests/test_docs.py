@@ -15,9 +15,8 @@ import pytest
 from test_readme import ROOT, blocks
 
 from embedft import losses
-from embedft.cli.commands import COMMANDS
+from embedft.cli.help_pages import PAGES
 from embedft.cli.main import main
-from embedft.cli.screens import SCREENS
 from scripts import loss_figures
 from scripts.site_docstrings import markdown
 
@@ -90,7 +89,7 @@ def test_command_line_page_is_what_help_prints(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     page = text_of(pages(site)["command-line.html"])
-    for arguments in ([], *([name] for name in [*SCREENS, *COMMANDS])):
+    for arguments in ([], *([name] for name in PAGES)):
         with pytest.raises(SystemExit):
             main([*arguments, "--help"])
         assert capsys.readouterr().out.strip() in page

@@ -15,6 +15,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from embedft.cli.flags import RUN_FLAGS
 from embedft.cli.messages import root_cause
 from embedft.cli.preflight import check_command, check_run, check_seed, check_trainer, check_weights
 from embedft.data.datamodule import EmbeddingDataModule
@@ -23,7 +24,7 @@ from embedft.run.checkpoints import AtomicCheckpointIO, RunCheckpoints
 from embedft.run.early_stopping import ResumableEarlyStopping
 from embedft.run.evaluate import evaluate_and_report
 from embedft.run.finish import finish_run
-from embedft.run.folder import DEFAULT_OUTPUT_DIR, RunFolder
+from embedft.run.folder import RunFolder
 from embedft.run.metrics_log import MetricsLog
 from embedft.run.predictions import PredictionWriter
 from embedft.run.run import Run
@@ -112,35 +113,10 @@ class EmbedftCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what belongs to a run as a whole."""
-        parser.add_argument(
-            "--output_dir", type=str, default=DEFAULT_OUTPUT_DIR, help="Folder of the run."
-        )
-        parser.add_argument(
-            "--overwrite",
-            type=bool,
-            default=False,
-            help="Delete the files of an earlier run in output_dir and start anew.",
-        )
-        parser.add_argument(
-            "--save_steps",
-            type=int,
-            default=100,
-            help="Steps between two writes of checkpoints/last.ckpt.",
-        )
-        parser.add_argument(
-            "--save_total_limit",
-            type=int,
-            default=2,
-            help="How many of checkpoints/last.ckpt and the step-N.ckpt before it are kept.",
-        )
-        parser.add_argument(
-            "--report",
-            type=str | None,
-            default=None,
-            help="HTML page of what was measured. If none is given, fit writes "
-            "output_dir/report.html, test of a checkpoint of that run output_dir/test_report.html "
-            "(it measures the base model for it), validate none.",
-        )
+        for flag in RUN_FLAGS:
+            parser.add_argument(
+                f"--{flag.name}", type=flag.type, default=flag.default, help=flag.help
+            )
         parser.set_defaults({"model.loss": {"class_path": "MultipleNegativesRankingLoss"}})
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
 

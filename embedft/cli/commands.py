@@ -1,64 +1,63 @@
-"""The subcommands that need no trainer: export, mine and search."""
+"""The subcommands that need no Trainer of the user's: export, mine and search."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
+from embedft.cli.arguments import complete_switches
 from embedft.cli.export import export
-from embedft.cli.help import (
-    PROG,
-    ScreenFormatter,
-    add_quiet,
-    examples,
-)
+from embedft.cli.help import PROG, PageFormatter, add_quiet, examples
+from embedft.cli.help_pages import COMMAND_PAGES
 from embedft.cli.mine import mine
-from embedft.cli.screens import SCREENS
-from embedft.cli.search import search
+from embedft.cli.search import BASE_OF_MODEL, MODEL_NAME, search
 
-# Subcommands that need no trainer of the user's, and what they do in words.
-COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
-    "export": (
-        export,
-        "Write the sentence-transformers folder of a checkpoint, as ONNX too; put it on the hub.",
-    ),
-    "mine": (mine, "Find, for each question of a file, the wrong answers that a model ranks high."),
-    "search": (search, "Print the answers of a file that a model finds for a question of yours."),
+COMMANDS: dict[str, Callable[..., None]] = {
+    "export": export,
+    "mine": mine,
+    "search": search,
 }
-
-
-def summaries() -> list[tuple[str, str]]:
-    """Each subcommand and what it does."""
-    return [
-        *((name, screen.summary) for name, screen in SCREENS.items()),
-        *((name, summary) for name, (_, summary) in COMMANDS.items()),
-    ]
 
 
 def command_parser(name: str) -> ArgumentParser:
     """The parser of one of :data:`COMMANDS`, from its function's signature and docstring."""
-    function, summary = COMMANDS[name]
+    function = COMMANDS[name]
     parser = ArgumentParser(
         prog=f"{PROG} {name}",
         usage=f"{PROG} {name} [--flag VALUE ...]",
         exit_on_error=False,
-        description=f"{summary}\n\n{examples(name)}",
-        formatter_class=ScreenFormatter,
+        description=f"{COMMAND_PAGES[name].summary}\n\n{examples(name)}",
+        formatter_class=PageFormatter,
     )
     asks = "questions" in inspect.signature(function).parameters
     if asks:
         positional = parser.add_argument(
-            "questions", nargs="*", help="Any number; without one they are read from the terminal."
+            "questions", nargs="*", help="Any number. Without one they are read from the terminal."
         )
-        positional.required = False  # which argparse takes it for, in the help
+        positional.required = False  # argparse takes it for required, in the help
     parser.add_function_arguments(function, skip={"questions"} if asks else set())
     add_quiet(parser.add_argument_group())
     return parser
 
 
+def command_flags(name: str) -> dict[str, object]:
+    """The flags of one of :data:`COMMANDS`, without ``--``, and their defaults."""
+    defaults = vars(command_parser(name).get_defaults())
+    return {flag: default for flag, default in defaults.items() if flag != "questions"}
+
+
+def parse_command(name: str, args: list[str]) -> Namespace:
+    """The settings of one of :data:`COMMANDS` from its command line."""
+    switches = [flag for flag, default in command_flags(name).items() if default is False]
+    args = complete_switches(args, switches)
+    if name == "search":
+        args = complete_switches(args, ["compare"], BASE_OF_MODEL, MODEL_NAME)
+    return command_parser(name).parse_args(args)
+
+
 def run_command(name: str, args: list[str]) -> None:
     """Runs one of :data:`COMMANDS`."""
-    args = ["--help" if arg == "--help_all" else arg for arg in args]  # it is whole already
-    COMMANDS[name][0](**command_parser(name).parse_args(args).as_dict())
+    args = ["--help" if arg == "--help_all" else arg for arg in args]  # it lists all flags
+    COMMANDS[name](**parse_command(name, args).as_dict())

@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 from lightning.pytorch.cli import LightningArgumentParser
 
 from embedft.cli.app import CommandLineTrainer, EmbedftCLI
-from embedft.cli.commands import COMMANDS, command_parser
+from embedft.cli.commands import command_parser
 from embedft.cli.flags import SHORT_FLAGS
 from embedft.cli.help import Parser
+from embedft.cli.help_pages import COMMAND_PAGES
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError
 from embedft.training.module import EmbeddingModule
@@ -49,8 +50,8 @@ class _CompletionParser(Parser):
     def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
         """Adds those that are not the Trainer's, too."""
         subcommands = super().add_subcommands(*args, **kwargs)
-        for name, (_, summary) in COMMANDS.items():
-            subcommands.add_subcommand(name, command_parser(name), help=summary)
+        for name, page in COMMAND_PAGES.items():
+            subcommands.add_subcommand(name, command_parser(name), help=page.summary)
         return subcommands
 
 

@@ -1,191 +1,196 @@
-"""Short flags and the older tool's flat JSON config, put into the dotted words of the parser."""
+"""The table of flags. Everything else that knows a flag's name takes it from here.
+
+A flag is one row: its name, the setting that it stands for, the ``--help`` pages that list it, and
+a line for a newcomer. The docstring of the setting says the rest in ``--help_all``.
+"""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Sequence
-from itertools import zip_longest
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from embedft.cli.presets import preset
-from embedft.errors import InputError
-from embedft.tools.text import did_you_mean
+from embedft.losses import LOSSES
+from embedft.recipe import RULES
+from embedft.run.folder import DEFAULT_OUTPUT_DIR
 
-SHORT_FLAGS = {
-    "input_jsonl": "data.input_jsonl",
-    "validation_jsonl": "data.validation_jsonl",
-    "base_model": "model.base_model",
-    "epochs": "trainer.max_epochs",
-    "num_epochs": "trainer.max_epochs",
-    "batch_size": "data.batch_size",
-    "train_batch_size": "data.batch_size",
-    "eval_batch_size": "data.eval_batch_size",
-    "max_seq_length": "model.max_seq_length",
-    "learning_rate": "model.learning_rate",
-    "warmup_steps": "model.warmup_steps",
-    "train_split": "data.train_split",
-    "on_bad_rows": "data.on_bad_rows",
-    "loss_function": "model.loss",
-    "evaluation_steps": "trainer.val_check_interval",
-    "seed": "seed_everything",
-    "accelerator": "trainer.accelerator",
-    "devices": "trainer.devices",
-    "strategy": "trainer.strategy",
-    "precision": "trainer.precision",
-}
 
-FLAT_CONFIG_KEYS = (
-    "input_jsonl",
-    "output_dir",
-    "base_model",
-    "max_seq_length",
-    "num_epochs",
-    "train_batch_size",
-    "eval_batch_size",
-    "learning_rate",
-    "warmup_steps",
-    "train_split",
-    "loss_function",
-    "evaluation_steps",
+class Flag(NamedTuple):
+    """A flag of the subcommands that run the Trainer."""
+
+    name: str
+    setting: str = ""
+    """The parser's own name for it, ``section.parameter``; empty if it has no other."""
+    pages: tuple[str, ...] = ()
+    """The subcommands whose ``--help`` lists it; ``--help_all`` lists every flag."""
+    help: str = ""
+    type: Any = None
+    """Of a flag that belongs to a run as a whole, not to model, data or trainer."""
+    default: Any = None
+    older: bool = False
+    """Whether the older tool's flat JSON config has it."""
+
+
+_ALL = ("check", "fit", "validate", "test", "predict")
+_USE_WEIGHTS = ("fit", "validate", "test", "predict")
+_SPLIT = ("check", "fit", "validate", "test")
+_TRAIN = ("check", "fit")
+_EVALUATE = ("validate", "test", "predict")
+
+FLAGS = (
+    Flag(
+        "input_jsonl",
+        "data.input_jsonl",
+        _ALL,
+        'Your pairs, one {"question": ..., "answer": ..., "file_name": ...} on each line.',
+        older=True,
+    ),
+    Flag(
+        "config",
+        pages=_ALL,
+        help="YAML file of settings, or a preset such as recommended. Flags win over it.",
+    ),
+    Flag(
+        "base_model",
+        "model.base_model",
+        _ALL,
+        "Model to train or to evaluate: a hub id or a folder.",
+        older=True,
+    ),
+    Flag(
+        "ckpt_path",
+        pages=_USE_WEIGHTS,
+        help="last, best or a checkpoint file. fit resumes it; the other commands evaluate it.",
+    ),
+    Flag(
+        "output_dir",
+        pages=_USE_WEIGHTS,
+        help="Folder of the run.",
+        type=str,
+        default=DEFAULT_OUTPUT_DIR,
+        older=True,
+    ),
+    Flag(
+        "overwrite",
+        pages=("fit",),
+        help="Delete the files of an earlier run in output_dir first.",
+        type=bool,
+        default=False,
+    ),
+    Flag(
+        "save_steps",
+        help="Steps between two writes of checkpoints/last.ckpt.",
+        type=int,
+        default=100,
+    ),
+    Flag(
+        "save_total_limit",
+        help="How many checkpoints to keep: last.ckpt and the step-N.ckpt before it.",
+        type=int,
+        default=2,
+    ),
+    Flag(
+        "report",
+        help="HTML page of the results. Default: fit writes output_dir/report.html. test of a "
+        "checkpoint of that run writes output_dir/test_report.html and evaluates the base model "
+        "for it. validate writes none.",
+        type=str | None,
+    ),
+    Flag("html", pages=("check",), help="HTML page to write, with charts and more examples."),
+    Flag(
+        "epochs",
+        "trainer.max_epochs",
+        _TRAIN,
+        f"Passes over the pairs, or auto: {RULES['max_epochs']}.",
+    ),
+    Flag("num_epochs", "trainer.max_epochs", older=True),
+    Flag(
+        "batch_size",
+        "data.batch_size",
+        _TRAIN,
+        "Batch size per device. Larger batches have more in-batch negatives and take more memory.",
+    ),
+    Flag("train_batch_size", "data.batch_size", older=True),
+    Flag(
+        "eval_batch_size",
+        "data.eval_batch_size",
+        _EVALUATE,
+        "Texts to embed at a time.",
+        older=True,
+    ),
+    Flag(
+        "learning_rate",
+        "model.learning_rate",
+        ("fit",),
+        f"Peak learning rate, or auto: {RULES['learning_rate']}.",
+        older=True,
+    ),
+    Flag("warmup_steps", "model.warmup_steps", older=True),
+    Flag(
+        "max_seq_length",
+        "model.max_seq_length",
+        _ALL,
+        "Maximum tokens per text; longer texts are cut. null: the base model's own limit.",
+        older=True,
+    ),
+    Flag(
+        "loss_function",
+        "model.loss",
+        ("fit",),
+        f"{', '.join(name.removesuffix('Loss') for name in LOSSES)}.",
+        older=True,
+    ),
+    Flag(
+        "train_split",
+        "data.train_split",
+        _SPLIT,
+        "Share of the rows to train on. The other rows are held out for the evaluation.",
+        older=True,
+    ),
+    Flag(
+        "validation_jsonl",
+        "data.validation_jsonl",
+        _SPLIT,
+        "A separate validation file, instead of holding out rows of input_jsonl.",
+    ),
+    Flag("evaluation_steps", "trainer.val_check_interval", older=True),
+    Flag(
+        "on_bad_rows",
+        "data.on_bad_rows",
+        _ALL,
+        "error refuses a file that has bad rows, skip leaves those rows out.",
+    ),
+    Flag("accelerator", "trainer.accelerator", _ALL, "auto, cpu or gpu."),
+    Flag(
+        "devices",
+        "trainer.devices",
+        (*_TRAIN, "predict"),
+        "Number of devices, such as 4; -1 for all.",
+    ),
+    Flag("strategy", "trainer.strategy"),
+    Flag("precision", "trainer.precision", _ALL, "auto, 32-true, bf16-mixed or 16-mixed."),
+    Flag(
+        "seed",
+        "seed_everything",
+        ("fit",),
+        "Seed of batches and dropout. The same seed gives the same weights.",
+    ),
+    Flag("quiet", pages=_ALL, help="Print only results, warnings and errors."),
 )
 
-LOSSES = {
-    "MultipleNegativesRankingLoss": ("multiplenegativesranking", "mnr", "mnrl"),
-    "ContrastiveLoss": ("contrastive",),
-    "CosineSimilarityLoss": ("cosinesimilarity", "cosine"),
-    "OnlineContrastiveLoss": ("onlinecontrastive",),
-}
+HELP = {flag.name: flag.help for flag in FLAGS}
 
-# Flags that may stand alone, what they then mean, and which next argument is their value. A
-# question after --compare is none: a name of a model has no blank.
-_SWITCHES = ("--overwrite", "--json", "--onnx", "--private", "--dry_run")
-VALUE_ALONE = dict.fromkeys(_SWITCHES, "true") | {"--compare": "auto"}
-VALUE = dict.fromkeys(_SWITCHES, re.compile("true|false")) | {
-    "--compare": re.compile(r"(?!-)[\w.~/:-]+", re.ASCII)
-}
+SHORT_FLAGS = {flag.name: flag.setting for flag in FLAGS if flag.setting}
+"""The setting of each short flag; of two flags for one setting the first is the usual one."""
 
-_TAKE_A_FILE = [[name] for name in ("check", "fit", "validate", "test", "predict")]
+FLAT_CONFIG_KEYS = tuple(flag.name for flag in FLAGS if flag.older)
+"""What the older tool's flat JSON config may hold."""
 
-_SECTIONS = {"model", "data", "trainer"}
+RUN_FLAGS = tuple(flag for flag in FLAGS if flag.type is not None)
+"""Flags that belong to a run as a whole."""
+
+SWITCHES = frozenset(flag.name for flag in RUN_FLAGS if flag.default is False)
+"""Flags that may stand without a value."""
 
 
-def expand_arguments(args: Sequence[str]) -> list[str]:
-    """Command-line arguments with short flags and flat configs replaced by what they stand for.
-
-    Configs come first, in their order: a flag wins over them wherever it stands.
-
-    Raises:
-        InputError: A flat config has an unknown key, or a loss or a config is unknown.
-    """
-    expanded: list[str] = []
-    configs: list[str] = []
-    rest = name_the_file(complete_flags(args))
-    while rest:
-        arg = rest.pop(0)
-        flag, equals, value = arg.partition("=")
-        name = flag.removeprefix("--").replace("-", "_")
-        is_config = flag in {"--config", "-c"}
-        if not is_config and not (flag.startswith("--") and name in SHORT_FLAGS):
-            expanded.append(arg)
-            continue
-        if not equals:
-            if not rest:
-                raise InputError(f"{flag}: needs a value")
-            value = rest.pop(0)
-        if is_config:
-            configs += [flag, _config(value)]
-        else:
-            for target, setting in _settings(name, value):
-                expanded.append(f"--{target}={setting}")
-    return [*expanded[:1], *configs, *expanded[1:]]
-
-
-def complete_flags(args: Sequence[str]) -> list[str]:
-    """Arguments in which a flag that may stand alone has got the value that it then means."""
-    completed = []
-    for arg, following in zip_longest(args, args[1:]):
-        alone = arg in VALUE_ALONE and not VALUE[arg].fullmatch(following or "-")
-        completed.append(f"{arg}={VALUE_ALONE[arg]}" if alone else arg)
-    return completed
-
-
-def name_the_file(args: list[str]) -> list[str]:
-    """``fit FILE``, with the file wherever no flag takes it, as ``fit --input_jsonl=FILE``."""
-    named = any(arg.partition("=")[0] in {"--input_jsonl", "--data.input_jsonl"} for arg in args)
-    for place in range(1, 0 if named or args[:1] not in _TAKE_A_FILE else len(args)):
-        before, arg = args[place - 1 : place + 1]
-        is_value = before.startswith("-") and "=" not in before
-        if not arg.startswith("-") and not is_value:
-            return [*args[:place], f"--input_jsonl={arg}", *args[place + 1 :]]
-    return args
-
-
-def _settings(name: str, value: Any) -> list[tuple[str, Any]]:
-    """Dotted settings that a short name stands for."""
-    if name == "loss_function":
-        return [(SHORT_FLAGS[name], loss_class(str(value)))]
-    if name == "evaluation_steps":
-        if str(value) == "0":
-            return [(SHORT_FLAGS[name], 1.0), ("trainer.check_val_every_n_epoch", 1)]
-        # Counted over epochs: an epoch may be shorter than the interval.
-        return [(SHORT_FLAGS[name], value), ("trainer.check_val_every_n_epoch", "null")]
-    return [(SHORT_FLAGS[name], value)]
-
-
-def loss_class(name: str) -> str:
-    """The class that a loss's name means: ``mnrl``, ``contrastive``, ``ContrastiveLoss``, ...
-
-    Raises:
-        InputError: There is no such loss. Dotted names, of a loss of one's own, pass.
-    """
-    if "." in name:
-        return name
-    plain = name.lower().replace("_", "").replace("-", "").removesuffix("loss")
-    for loss, names in LOSSES.items():
-        if plain in names:
-            return loss
-    meant = did_you_mean(name, LOSSES, cutoff=0)
-    raise InputError(f"loss_function: there is no {name}{meant} Known: {', '.join(LOSSES)}")
-
-
-def _config(value: str) -> str:
-    """A config argument: a preset becomes its file, the older tool's flat JSON nested."""
-    if value == "-" or any(sign in value for sign in ("{", ": ", "\n", "://")):
-        return value  # standard input, settings themselves, an address
-    path = Path(value)
-    if not path.is_file():
-        return str(preset(value))
-    if path.suffix != ".json":
-        return value
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not a JSON config: {error}") from None
-    if not isinstance(content, dict) or _SECTIONS & content.keys():
-        return value
-    return json.dumps(nest_flat_config(content, str(path)))
-
-
-def nest_flat_config(flat: dict[str, Any], path: str) -> dict[str, Any]:
-    """The older tool's flat settings as nested ones.
-
-    Raises:
-        InputError: A key is unknown; the message names the nearest known one.
-    """
-    nested: dict[str, Any] = {}
-    for key, value in flat.items():
-        if key not in FLAT_CONFIG_KEYS:
-            meant = did_you_mean(key, FLAT_CONFIG_KEYS, cutoff=0)
-            raise InputError(f"{path}: {key}: unknown key{meant}")
-        if key == "output_dir":
-            nested[key] = value
-            continue
-        for target, setting in _settings(key, value):
-            section, _, name = target.partition(".")
-            plain = None if setting == "null" else setting
-            nested.setdefault(section, {})[name] = (
-                {"class_path": plain} if key == "loss_function" else plain
-            )
-    return nested
+def flags_of_page(name: str) -> list[Flag]:
+    """The flags that ``--help`` of a subcommand lists, in their order."""
+    return [flag for flag in FLAGS if name in flag.pages]

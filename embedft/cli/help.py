@@ -1,10 +1,9 @@
-"""What ``--help`` prints: one screen of what matters first. ``--help_all`` prints the rest."""
+"""What ``--help`` prints: one page with what matters first. ``--help_all`` prints the rest."""
 
 from __future__ import annotations
 
 import sys
 from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
-from collections.abc import Iterable
 from shutil import get_terminal_size
 from textwrap import wrap
 from typing import Any
@@ -12,21 +11,21 @@ from typing import Any
 from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser
 
-from embedft.cli.flags import SHORT_FLAGS
-from embedft.cli.screens import EXAMPLES, FLAGS, SCREENS
+from embedft.cli.flags import HELP, SHORT_FLAGS, flags_of_page
+from embedft.cli.help_pages import PAGES, TRAINER_PAGES
 
 PROG = "python -m embedft"
 DESCRIPTION = "Fine-tune a sentence-embedding model on question/answer pairs, and measure it."
 
 
-ALL_FLAGS = """
+SHORT_FLAGS_LIST = """
 
 Short flags, each the same as the dotted one below:
 """ + "\n".join(f"  --{short:17} --{dotted}" for short, dotted in SHORT_FLAGS.items())
 
 
 class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Keeps the lines of the description; shows no markup of docstrings."""
+    """Keeps the line breaks of the description; drops the markup of docstrings."""
 
     def _expand_help(self, action: Action) -> str:
         return super()._expand_help(action).replace("``", "").replace(" (default: null)", "")
@@ -36,11 +35,11 @@ class HelpFormatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
         return super().format_help().replace("``", "")
 
 
-class ScreenFormatter(HelpFormatter):
-    """A line or two a flag, as on the other screens: what it does and its default, no type."""
+class PageFormatter(HelpFormatter):
+    """A line or two for each flag: what it does and its default, no type."""
 
     def start_section(self, heading: str | None) -> None:
-        """Starts a group without its title: the description has said it."""
+        """Starts a group without its title, which repeats the description."""
         super().start_section(None)
 
     def _format_action(self, action: Action) -> str:
@@ -59,7 +58,7 @@ class ScreenFormatter(HelpFormatter):
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose ``--help`` is one screen."""
+    """A parser whose ``--help`` fits on one screen."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -67,18 +66,17 @@ class Parser(LightningArgumentParser):
         add_quiet(self)
 
     def print_help(self, file: Any = None) -> None:
-        """Prints the screen of this parser's subcommand; without one, the list of them."""
+        """Prints the page of this parser's subcommand; without one, the list of subcommands."""
         name = self.prog.split()[-1]
-        text = one_screen(name, self.get_defaults()) if name in SCREENS else self.description
+        text = help_page(name, self.get_defaults()) if name in TRAINER_PAGES else self.description
         print(text, file=file or sys.stdout)
 
 
 def parser_settings(name: str) -> dict[str, Any]:
     """How the parser of a subcommand is made."""
-    screen = SCREENS[name]
     return {
         "usage": f"{PROG} {name} [--config FILE] [--flag VALUE ...]",
-        "description": screen.summary + ALL_FLAGS,
+        "description": PAGES[name].summary + SHORT_FLAGS_LIST,
         "formatter_class": HelpFormatter,
         "exit_on_error": False,
     }
@@ -94,62 +92,59 @@ class _HelpAll(Action):
 
 
 class _Listed(_HelpAll):
-    """A flag that is taken off the command line before it is parsed."""
+    """A flag that is removed from the command line before the parser sees it."""
 
 
 def add_quiet(parser: Any) -> None:
     """Lists ``--quiet`` among the flags of a parser, or of a group of one."""
-    parser.add_argument("--quiet", action=_Listed, help=FLAGS["quiet"])
+    parser.add_argument("--quiet", action=_Listed, help=HELP["quiet"])
 
 
-def one_screen(name: str, defaults: Any) -> str:
-    """The first help of one of :data:`SCREENS`.
+def help_page(name: str, defaults: Any) -> str:
+    """The first help of a subcommand that runs the Trainer.
 
     Args:
         name: The subcommand.
-        defaults: Of its parser.
+        defaults: Those of its parser.
     """
-    screen = SCREENS[name]
+    page = PAGES[name]
     file = "FILE" if name == "check" else "--input_jsonl FILE"
     lines = [f"usage: {PROG} {name} {file} [--config FILE] [--flag VALUE ...]", ""]
-    lines += [screen.summary, *wrap(screen.details, _width()), "", examples(name), ""]
-    for flag in screen.flags:
-        dotted = SHORT_FLAGS.get(flag, flag)
-        default = defaults.get(dotted)
-        if flag == "loss_function":
+    lines += [page.summary, *wrap(page.details, _width()), "", examples(name), ""]
+    for flag in flags_of_page(name):
+        default = defaults.get(flag.setting or flag.name)
+        if flag.name == "loss_function":
             default = default.class_path.rpartition(".")[2]
-        text = FLAGS[flag]
+        text = flag.help
         if default not in (None, False):
             text += f" (default: {default})"
-        lines.append(_entry(f"--{flag}", text))
+        lines.append(_entry(f"--{flag.name}", text))
     lines += [
         "",
         f"  {PROG} {name} --help_all       every setting: the model's, the data's, Lightning's",
-        f"  {PROG} {name} --print_config   the same as YAML, to be changed and given to --config",
+        f"  {PROG} {name} --print_config   the same as YAML, to edit and pass to --config",
     ]
     return "\n".join(lines)
 
 
-def overview(summaries: Iterable[tuple[str, str]]) -> str:
-    """The help without a subcommand: its description and the list of them."""
+def overview() -> str:
+    """The help without a subcommand: what the program does, and its subcommands."""
     lines = [DESCRIPTION, "", "subcommands:"]
-    lines += [_entry(name, summary) for name, summary in summaries]
+    lines += [_entry(name, page.summary) for name, page in PAGES.items()]
     lines += [
         "",
         "examples:",
-        f"  {PROG} fit {SCREENS['fit'].examples[0]}",
-        f"  {PROG} test {SCREENS['test'].examples[1]}",
+        f"  {PROG} fit {PAGES['fit'].examples[0]}",
+        f"  {PROG} test {PAGES['test'].examples[1]}",
         "",
-        f"{PROG} SUBCOMMAND --help says more of one.",
+        f"{PROG} SUBCOMMAND --help says more about one of them.",
     ]
     return "\n".join(lines)
 
 
 def examples(name: str) -> str:
-    """Two command lines that one may type."""
-    screen = SCREENS.get(name)
-    some = screen.examples if screen else EXAMPLES.get(name, ())
-    return "\n".join(["examples:", *(f"  {PROG} {name} {example}" for example in some)])
+    """Command lines of a subcommand that one may type."""
+    return "\n".join(["examples:", *(f"  {PROG} {name} {line}" for line in PAGES[name].examples)])
 
 
 def _entry(name: str, text: str) -> str:

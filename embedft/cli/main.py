@@ -1,4 +1,4 @@
-"""The command line: LightningCLI with short flags, older configs and one-line errors."""
+"""The command line: finds the subcommand, runs it, and ends errors in one line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import inspect
 import signal
 import sys
 from argparse import ArgumentError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import torch
@@ -18,8 +20,10 @@ from torch import distributed
 
 from embedft._version import __version__
 from embedft.cli.app import TRAINER_DEFAULTS, CommandLineTrainer, EmbedftCLI, SaveConfig
-from embedft.cli.commands import COMMANDS, run_command, summaries
-from embedft.cli.flags import SHORT_FLAGS, complete_flags, expand_arguments
+from embedft.cli.arguments import expand_arguments
+from embedft.cli.commands import COMMANDS, command_flags, run_command
+from embedft.cli.completion import print_completion
+from embedft.cli.flags import FLAGS
 from embedft.cli.help import (
     PROG,
     HelpFormatter,
@@ -27,8 +31,8 @@ from embedft.cli.help import (
     overview,
     parser_settings,
 )
+from embedft.cli.help_pages import PAGES, TRAINER_PAGES
 from embedft.cli.messages import friendly_error
-from embedft.cli.screens import SCREENS
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
 from embedft.tools.log import discard_output, start_log
@@ -40,15 +44,15 @@ from embedft.training.module import EmbeddingModule
 def _flags_of(name: str) -> list[str]:
     """What may follow a subcommand's name, without ``--``."""
     if name in COMMANDS:
-        return list(inspect.signature(COMMANDS[name][0]).parameters)
+        return list(command_flags(name))
     sections = {"model": EmbeddingModule, "data": EmbeddingDataModule, "trainer": Trainer}
-    dotted = [
+    settings = [
         f"{section}.{parameter}"
         for section, part in sections.items()
         for parameter in inspect.signature(part).parameters
     ]
-    page = ["html"] if name == "check" else ["report"]
-    return [*SHORT_FLAGS, *SCREENS["fit"].flags, "save_steps", "save_total_limit", *page, *dotted]
+    flags = [flag.name for flag in FLAGS if flag.name != "html" or name == "check"]
+    return [*flags, *settings]
 
 
 def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | None:
@@ -56,13 +60,14 @@ def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | 
 
     Args:
         arguments: What follows ``python -m embedft``.
-        without_results: Print warnings and errors alone, on standard error.
+        without_results: Print only warnings and errors, on standard error.
 
     Returns:
-        What ``fit``, ``validate``, ``test`` or ``predict`` was run by; None of other commands.
+        The object that ran ``fit``, ``validate``, ``test``, ``predict`` or ``check``; None for
+        other commands.
 
     Raises:
-        EmbedftError: It can't be done; of input that is wrong an :class:`InputError`.
+        EmbedftError: The command failed; an :class:`InputError` if the input is wrong.
     """
     quiet = "--quiet" in arguments
     arguments = [arg for arg in arguments if arg != "--quiet"] or ["--help"]
@@ -71,47 +76,61 @@ def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | 
     if arguments[0] == "--version":
         print(f"embedft {__version__}")
         return None
+    name = arguments[0]
     try:
-        start_log(quiet, warnings_only=arguments[0] == "search", without_results=without_results)
-        flag, _, value = arguments[0].partition("=")
-        if flag == "--print_completion":
-            from embedft.cli.completion import print_completion  # which imports this file
+        start_log(quiet, warnings_only=name == "search", without_results=without_results)
+        with _one_line_errors(name):
+            return _run_command(name, arguments)
+    finally:
+        set_quiet(False)
 
-            print_completion(value or "".join(arguments[1:]))
-            return None
-        if not arguments[0].startswith("-") and arguments[0] not in (*SCREENS, *COMMANDS):
-            known = [*SCREENS, *COMMANDS]
-            raise InputError(
-                f"{arguments[0]}: no such subcommand{did_you_mean(arguments[0], known)}; there are "
-                f"{', '.join(known)}"
-            )
-        if arguments[0] in COMMANDS:
-            run_command(arguments[0], complete_flags(arguments[1:]))
-            return None
-        needed = SCREENS.keys() & {arguments[0]} or SCREENS.keys()
-        return EmbedftCLI(
-            EmbeddingModule,
-            EmbeddingDataModule,
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            trainer_class=CommandLineTrainer,
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=42,
-            load_from_checkpoint_support=False,
-            auto_configure_optimizers=False,
-            parser_class=Parser,
-            parser_kwargs={
-                "prog": PROG,
-                "description": overview(summaries()),
-                "formatter_class": HelpFormatter,
-                "exit_on_error": False,
-                "version": __version__,
-                **{name: parser_settings(name) for name in needed},
-            },
-            args=expand_arguments(arguments),
+
+def _run_command(name: str, arguments: list[str]) -> EmbedftCLI | None:
+    flag, _, value = name.partition("=")
+    if flag == "--print_completion":
+        print_completion(value or "".join(arguments[1:]))
+        return None
+    if name in COMMANDS:
+        run_command(name, arguments[1:])
+        return None
+    if not name.startswith("-") and name not in TRAINER_PAGES:
+        raise InputError(
+            f"{name}: no such subcommand{did_you_mean(name, PAGES)}; there are {', '.join(PAGES)}"
         )
+    return _run_trainer(name, expand_arguments(arguments))
+
+
+def _run_trainer(name: str, arguments: list[str]) -> EmbedftCLI:
+    needed = [name] if name in TRAINER_PAGES else list(TRAINER_PAGES)
+    return EmbedftCLI(
+        EmbeddingModule,
+        EmbeddingDataModule,
+        save_config_callback=SaveConfig,
+        save_config_kwargs={"save_to_log_dir": False},
+        trainer_class=CommandLineTrainer,
+        trainer_defaults=TRAINER_DEFAULTS,
+        seed_everything_default=42,
+        load_from_checkpoint_support=False,
+        auto_configure_optimizers=False,
+        parser_class=Parser,
+        parser_kwargs={
+            "prog": PROG,
+            "description": overview(),
+            "formatter_class": HelpFormatter,
+            "exit_on_error": False,
+            "version": __version__,
+            **{command: parser_settings(command) for command in needed},
+        },
+        args=arguments,
+    )
+
+
+@contextmanager
+def _one_line_errors(name: str) -> Iterator[None]:
+    """Turns the errors of a subcommand into an :class:`EmbedftError` that says what to do."""
+    try:
+        yield
     except ArgumentError as error:
-        name = arguments[0]
         raise InputError(friendly_error(str(error), name, _flags_of(name))) from None
     except MisconfigurationException as error:
         raise InputError(str(error)) from error
@@ -129,11 +148,9 @@ def run(arguments: list[str], *, without_results: bool = False) -> EmbedftCLI | 
         if not out_of_memory(error):
             raise
         raise RunFailedError(
-            "out of memory; --model.chunk_size 32 trains the same batch in the memory of 32 texts; "
-            "a smaller --batch_size, --eval_batch_size or --max_seq_length takes less too"
+            "out of memory. To train the same batch in less memory, use --model.chunk_size 32; or "
+            "reduce --batch_size, --eval_batch_size or --max_seq_length"
         ) from error
-    finally:
-        set_quiet(False)
 
 
 def main(args: list[str] | None = None) -> None:

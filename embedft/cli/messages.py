@@ -8,7 +8,7 @@ from pathlib import Path
 
 from embedft.cli.flags import SHORT_FLAGS
 from embedft.cli.help import PROG
-from embedft.cli.screens import EXAMPLES, SCREENS
+from embedft.cli.help_pages import PAGES
 from embedft.encoder.base_model import best_model_of_run
 from embedft.tools.text import did_you_mean, one_line
 
@@ -100,9 +100,8 @@ def _kind(kind: str) -> str:
 
 
 def _example(command: str) -> str:
-    screen = SCREENS.get(command)
-    examples = screen.examples if screen else EXAMPLES.get(command, ("--help",))
-    return f"{PROG} {command} {examples[-1]}"
+    example = PAGES[command].examples[-1] if command in PAGES else "--help"
+    return f"{PROG} {command} {example}"
 
 
 def _without(command: str, keys: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json as jsonlib
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,11 @@ from embedft.errors import InputError
 from embedft.inference.search_index import Hit, SearchIndex, check_top_k
 from embedft.tools.text import error_line, one_line
 
-AUTO = "auto"
+BASE_OF_MODEL = "auto"
+"""The value of ``--compare`` that means the base model of the model that searches."""
+
+MODEL_NAME = re.compile(r"(?!-)[\w.~/:-]+", re.ASCII)
+"""What may be a model after ``--compare``; a question has blanks."""
 
 _NAME = 24
 """Columns of an id or a file name at most, where a terminal has to be shared out."""
@@ -52,7 +57,7 @@ def search(
     check_top_k(top_k)  # before the model is read
     index, other = SearchIndex(model, input_jsonl, **settings), None
     if compare is not None:
-        base = base_model_of(model) if compare == AUTO else compare
+        base = base_model_of(model) if compare == BASE_OF_MODEL else compare
         try:
             other = SearchIndex(base, input_jsonl, **settings)
         except InputError as error:

@@ -27,6 +27,7 @@ class CosineSimilarityLoss(Loss):
     """
 
     needs_labels: ClassVar[bool] = True
+    short_names = ("cosine",)
 
     def forward(self, first_PD: Tensor, second_PD: Tensor, labels_P: Tensor) -> Tensor:
         """The loss of labelled pairs.

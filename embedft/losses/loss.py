@@ -23,6 +23,8 @@ class Loss(nn.Module):
     """
 
     needs_labels: ClassVar[bool]
+    short_names: ClassVar[tuple[str, ...]] = ()
+    """Further names for ``--loss_function``, in lower case."""
 
     @property
     def takes_mask(self) -> bool:

@@ -53,6 +53,7 @@ class MultipleNegativesRankingLoss(Loss):
     """
 
     needs_labels: ClassVar[bool] = False
+    short_names = ("mnrl", "mnr")
 
     def __init__(
         self,

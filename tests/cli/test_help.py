@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embedft.cli.commands import COMMANDS, command_parser
-from embedft.cli.flags import SHORT_FLAGS, complete_flags
+from embedft.cli.commands import COMMANDS, command_flags, parse_command
+from embedft.cli.flags import FLAGS, SHORT_FLAGS
+from embedft.cli.help_pages import COMMAND_PAGES, PAGES, TRAINER_PAGES
 from embedft.cli.main import main
 from embedft.cli.messages import friendly_error
-from embedft.cli.screens import EXAMPLES, FLAGS, SCREENS
 
 Capture = pytest.CaptureFixture[str]
-ALL = [*SCREENS, *COMMANDS]
+ALL = list(PAGES)
 
 
 def printed(args: Sequence[str], capsys: Capture) -> str:
@@ -66,7 +66,7 @@ def test_the_list_of_subcommands(args: list[str], capsys: Capture) -> None:
 
 
 def test_the_screens_flags_exist_and_their_defaults_are_the_parsers(capsys: Capture) -> None:
-    for name in SCREENS:
+    for name in TRAINER_PAGES:
         config = yaml.safe_load(printed([name, "--input_jsonl=a", "--print_config"], capsys))
         config |= {"loss": config["model"]["loss"]["class_path"].rpartition(".")[2]}
         said = " ".join(printed([name, "--help"], capsys).split())
@@ -79,7 +79,8 @@ def test_the_screens_flags_exist_and_their_defaults_are_the_parsers(capsys: Capt
             if flag == "loss_function":
                 value = config["loss"]
             assert default == str(value), (name, flag)
-    assert set(FLAGS) == {flag for screen in SCREENS.values() for flag in screen.flags}
+    assert all(bool(flag.pages) <= bool(flag.help) for flag in FLAGS)
+    assert {page for flag in FLAGS for page in flag.pages} == TRAINER_PAGES.keys()
 
 
 @pytest.mark.parametrize(
@@ -94,11 +95,7 @@ def test_a_commands_screen_has_each_of_its_flags(
     name: str, required: list[str], capsys: Capture
 ) -> None:
     said = " ".join(printed([name, "--help"], capsys).split())
-    defaults = {
-        flag: default
-        for flag, default in vars(command_parser(name).get_defaults()).items()
-        if flag != "questions"
-    }
+    defaults = command_flags(name)
     assert len(defaults) > 8
     assert all(f" --{flag} " in said for flag in defaults)
     shown = dict(re.findall(r"--(\w+) (?:(?! --\w).)*? \(default: (\S+)\)", said))
@@ -133,7 +130,7 @@ def test_help_has_no_markup_and_contradicts_itself_nowhere(name: str, capsys: Ca
         assert "are read from the terminal. --model " in " ".join(said.split())
 
 
-@pytest.mark.parametrize("name", SCREENS)
+@pytest.mark.parametrize("name", TRAINER_PAGES)
 def test_a_file_without_a_flag(name: str, capsys: Capture) -> None:
     bare = printed([name, "a.jsonl", "--batch_size", "8", "--print_config"], capsys)
     assert bare == printed(
@@ -143,14 +140,14 @@ def test_a_file_without_a_flag(name: str, capsys: Capture) -> None:
 
 def test_every_example_parses(capsys: Capture) -> None:
     """Their files need not be there: nothing is read before the settings are checked."""
-    for name, screen in SCREENS.items():
+    for name, screen in TRAINER_PAGES.items():
         for example in screen.examples:
             flags = shlex.split(example.replace("--ckpt_path best", ""))
             assert yaml.safe_load(printed([name, *flags, "--print_config"], capsys))["data"]
-    assert COMMANDS.keys() <= EXAMPLES.keys()
-    for name in COMMANDS:
-        for example in EXAMPLES[name]:
-            command_parser(name).parse_args(complete_flags(shlex.split(example)))
+    assert COMMANDS.keys() == COMMAND_PAGES.keys()
+    for name, page in COMMAND_PAGES.items():
+        for example in page.examples:
+            parse_command(name, shlex.split(example))
 
 
 @pytest.mark.parametrize(
