@@ -40,7 +40,7 @@ FLAGS = (
         "input_jsonl",
         "data.input_jsonl",
         _ALL,
-        'Your pairs, one {"question": ..., "answer": ..., "file_name": ...} on each line.',
+        'Your pairs: {"question": ..., "answer": ..., "file_name": ...} on each line.',
         older=True,
     ),
     Flag(
@@ -58,7 +58,7 @@ FLAGS = (
     Flag(
         "ckpt_path",
         pages=_USE_WEIGHTS,
-        help="last, best or a checkpoint file. fit resumes it; the other commands evaluate it.",
+        help="last, best or a checkpoint file. fit resumes it, the others evaluate it.",
     ),
     Flag(
         "output_dir",
@@ -106,7 +106,7 @@ FLAGS = (
         "batch_size",
         "data.batch_size",
         _TRAIN,
-        "Batch size per device. Larger batches have more in-batch negatives and take more memory.",
+        "Batch size per device. Larger ones give more in-batch negatives.",
     ),
     Flag("train_batch_size", "data.batch_size", older=True),
     Flag(
@@ -128,7 +128,7 @@ FLAGS = (
         "max_seq_length",
         "model.max_seq_length",
         _ALL,
-        "Maximum tokens per text; longer texts are cut. null: the base model's own limit.",
+        "Maximum tokens per text. null: the base model's own limit.",
         older=True,
     ),
     Flag(
@@ -142,7 +142,7 @@ FLAGS = (
         "train_split",
         "data.train_split",
         _SPLIT,
-        "Share of the rows to train on. The other rows are held out for the evaluation.",
+        "Share of the rows to train on; the others are held out.",
         older=True,
     ),
     Flag(
@@ -156,7 +156,7 @@ FLAGS = (
         "on_bad_rows",
         "data.on_bad_rows",
         _ALL,
-        "error refuses a file that has bad rows, skip leaves those rows out.",
+        "error refuses a file with bad rows, skip leaves them out.",
     ),
     Flag("accelerator", "trainer.accelerator", _ALL, "auto, cpu or gpu."),
     Flag(
@@ -171,7 +171,7 @@ FLAGS = (
         "seed",
         "seed_everything",
         ("fit",),
-        "Seed of batches and dropout. The same seed gives the same weights.",
+        "Seed of batches and dropout: the same seed, the same weights.",
     ),
     Flag("quiet", pages=_ALL, help="Print only results, warnings and errors."),
 )
