@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from embedft import EmbeddingDataModule, EmbeddingModule, MultipleNegativesRankingLoss
-from embedft.cli.screens import FLAGS
+from embedft.cli.flags import HELP
 from embedft.recipe import RULES, Asked, Facts, Recipe, choose, warmup_length
 from embedft.training.trainer import EmbedftTrainer
 
@@ -172,8 +172,8 @@ def test_help_texts_and_docstrings_say_what_the_recipe_does() -> None:
         for name in names:
             after = plain(owner.__doc__).partition(f" {name}: ")[2]
             assert f"auto: {RULES[name]}" in after, name
-    assert RULES["max_epochs"] in FLAGS["epochs"]
-    assert RULES["learning_rate"] in FLAGS["learning_rate"]
+    assert RULES["max_epochs"] in HELP["epochs"]
+    assert RULES["learning_rate"] in HELP["learning_rate"]
     assert sorted(name for names in documented.values() for name in names) == sorted(RULES)
 
 
