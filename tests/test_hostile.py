@@ -510,7 +510,7 @@ ENVIRONMENT = {
         1,
     ),
     "a base model whose weights are NaN": Case(
-        "measuring: an embedding is NaN or infinite; the model's weights are broken", nan_model, 1
+        "evaluation: an embedding is NaN or infinite; the model's weights are broken", nan_model, 1
     ),
     "a rate that explodes": Case(
         "",

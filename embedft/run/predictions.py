@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 class PredictionWriter(BasePredictionWriter):
     """Writes ``question_embeddings.npy``, ``answer_embeddings.npy`` and ``ids.jsonl``.
 
-    Row i of both arrays, (rows, D) float32, belongs to line i of ``ids.jsonl``, which holds the
-    row's ``id``, ``line`` in the input and ``file_name``.
+    Row i of both arrays, (rows, D) float32, belongs to line i of ``ids.jsonl``. That line has the
+    row's ``id``, its ``line`` in the input, and its ``file_name``.
 
     Args:
-        output_dir: Where to.
+        output_dir: Folder of the files.
     """
 
     def __init__(self, output_dir: str) -> None:
@@ -41,12 +41,12 @@ class PredictionWriter(BasePredictionWriter):
         predictions: Sequence[Any],
         batch_indices: Sequence[Any],
     ) -> None:
-        """Gathers the ranks' shares and writes."""
+        """Collects the embeddings of all ranks and writes the files."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        used = data.predicted_texts
-        table = torch.zeros(len(used), pl_module.encoder.embedding_dim)  # type: ignore[union-attr, arg-type]
+        distinct = data.predicted_texts
+        table = torch.zeros(len(distinct), pl_module.encoder.embedding_dim)  # type: ignore[union-attr, arg-type]
         for texts, embeddings in predictions:
-            table[np.searchsorted(used, texts.cpu().numpy())] = embeddings.float().cpu()
+            table[np.searchsorted(distinct, texts.cpu().numpy())] = embeddings.float().cpu()
         if trainer.world_size > 1:
             table = trainer.strategy.reduce(table.to(pl_module.device), reduce_op="sum").cpu()
         if not trainer.is_global_zero:
@@ -54,7 +54,7 @@ class PredictionWriter(BasePredictionWriter):
         for name, texts in (("question", data.question_texts), ("answer", data.answer_texts)):
             path = self.folder / f"{name}_embeddings.npy"
             with replacing_file(path) as temporary, temporary.open("wb") as stream:
-                np.save(stream, table.numpy()[np.searchsorted(used, texts)])
+                np.save(stream, table.numpy()[np.searchsorted(distinct, texts)])
             log.log(RESULT, "%s: %d embeddings", path, len(texts))
         with (
             replacing_file(self.folder / "ids.jsonl") as temporary,
@@ -63,4 +63,4 @@ class PredictionWriter(BasePredictionWriter):
             for row in stream_rows(data):
                 entry = {"id": row.id, "line": row.line, "file_name": row.file_name}
                 lines.write(json.dumps(entry) + "\n")
-        log.log(RESULT, "%s: the id of each, line by line", self.folder / "ids.jsonl")
+        log.log(RESULT, "%s: the ids of the rows, in the same order", self.folder / "ids.jsonl")

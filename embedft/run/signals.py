@@ -1,4 +1,4 @@
-"""Signals: a run that is told to stop saves itself at the next step's end."""
+"""SIGTERM and SIGINT: a run saves itself at the end of a step, then stops."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopOnSignal(Checkpoint):
-    """Ends a fit after SIGTERM or SIGINT, when the step is done and saved; exit status 143 or 130.
+    """Ends a fit after SIGTERM or SIGINT, once the step is saved; exit status 143 or 130.
 
-    Lightning's own handling ends a step later, saves nothing and exits with 0. The signal is
-    acknowledged at once, and a second one ends the process at once, both by a thread: Python runs
-    no handler while torch computes, which may be for seconds. Under SLURM with requeueing,
-    Lightning's handler for the signal before a preemption (SIGUSR1) runs at a step's end too:
-    within a step it would save half of one.
+    Lightning's own handling stops one step later, saves nothing and exits with 0. A thread
+    acknowledges the signal, and ends the process after a second one: Python runs no handler while
+    torch computes, which may take seconds. Under SLURM with requeueing, Lightning's handler for
+    SIGUSR1, which announces a preemption, also runs at the end of a step: inside a step it would
+    save half of one.
 
     Args:
-        checkpoints: Saves. Their hooks run first: this is a ``Checkpoint`` for the order alone.
+        checkpoints: Writes the checkpoint. Its hooks must run first; Lightning calls checkpoint
+            callbacks last and in order, so this class is one, too.
     """
 
     def __init__(self, checkpoints: RunCheckpoints) -> None:
@@ -42,18 +43,18 @@ class StopOnSignal(Checkpoint):
         self._listener: SignalListener | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the place of the handlers; before, a signal ends the process at once."""
+        """Installs the handlers; until then a signal ends the process at once."""
         environment = getattr(trainer.strategy, "cluster_environment", None)
         signum = getattr(environment, "requeue_signal", None) or signal.SIGUSR1
         if SLURMEnvironment.detect() and callable(signal.getsignal(signum)):
             self._requeue_signal = signum
         if threading.current_thread() is not threading.main_thread():
-            return  # Python allows no handlers there
-        if trainer.received_sigterm:  # Lightning's handler had it, while the base was measured
+            return  # Python allows handlers only in the main thread
+        if trainer.received_sigterm:  # while the base model was evaluated
             self._received = signal.SIGTERM
         for signum in STOPPING:
             self._earlier[signum] = signal.signal(signum, self._note)
-        self._listener = SignalListener(speaks=trainer.is_global_zero)
+        self._listener = SignalListener(prints=trainer.is_global_zero)
         if self._requeue_signal:
             self._earlier[self._requeue_signal] = signal.signal(
                 self._requeue_signal, self._note_requeue
@@ -73,37 +74,37 @@ class StopOnSignal(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Stops at the end of a step; before an evaluation it waits for that."""
+        """Stops at the end of a step; if an evaluation follows, after that."""
         if self.checkpoints.at_step_end and not evaluation_follows(trainer, batch_idx):
-            self._obey(trainer)
+            self._stop_if_signalled(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops after an evaluation."""
-        measured = trainer.state.fn == "fit" and not trainer.sanity_checking
-        if measured and self.checkpoints.at_step_end:
-            self._obey(trainer)
+        in_training = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if in_training and self.checkpoints.at_step_end:
+            self._stop_if_signalled(trainer)
 
-    def _obey(self, trainer: Trainer) -> None:
+    def _stop_if_signalled(self, trainer: Trainer) -> None:
         if self._requeue_signal and _any_rank(trainer, self._requeue):
             self._requeue = False
             self._earlier[self._requeue_signal](self._requeue_signal, None)
         if _any_rank(trainer, self._received > 0):
             if self.checkpoints.saved_step != trainer.global_step:
                 self.checkpoints.save_last(trainer)
-            signum = self._received or signal.SIGTERM  # another rank's
+            signum = self._received or signal.SIGTERM  # only another rank received it
             raise StoppedError(signum, "saved; resume with --ckpt_path last")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Puts the earlier handlers back, before Lightning does so with what it found."""
-        self._let_go()
+        """Restores the earlier handlers, before Lightning restores those that it saw."""
+        self._restore_handlers()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Likewise; Lightning calls no teardown then."""
-        self._let_go()
+        """Restores the earlier handlers; Lightning calls no teardown after an exception."""
+        self._restore_handlers()
 
-    def _let_go(self) -> None:
+    def _restore_handlers(self) -> None:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -113,48 +114,48 @@ class StopOnSignal(Checkpoint):
 
 
 def raise_if_sigterm(trainer: Trainer) -> None:
-    """Ends the process if SIGTERM came too late in an evaluation for Lightning to look.
+    """Ends the process if SIGTERM came during an evaluation, after Lightning's last check.
 
     Raises:
-        SIGTERMException: It came.
+        SIGTERMException: The signal was received.
     """
     if trainer.received_sigterm:
         raise SIGTERMException
 
 
 class SignalListener:
-    """Hears SIGTERM and SIGINT while the main thread computes.
+    """A thread that receives SIGTERM and SIGINT while the main thread computes.
 
     Args:
-        speaks: Says what was heard.
+        prints: Whether to acknowledge a signal on standard error.
     """
 
-    def __init__(self, speaks: bool) -> None:
-        self._speaks = speaks
+    def __init__(self, prints: bool) -> None:
+        self._prints = prints
         self._reader, writer = socket.socketpair()
         self._writer: socket.socket | None = writer
         writer.setblocking(False)
         self._earlier = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
-        # Ctrl-C reaches the loader's workers too, which would be heard as a second one.
+        # Ctrl-C also reaches the loader's workers, which would forward it as a second signal.
         os.register_at_fork(after_in_child=self._stop_listening)
 
     def _listen(self) -> None:
-        heard = set()
+        received = set()
         while number := self._reader.recv(1):
             signum = number[0]
             if signum not in STOPPING:
                 continue
-            if signum in heard:
-                self._say("ended at once; what was saved before is kept")
+            if signum in received:
+                self._print("ended at once; what was saved before is kept")
                 os._exit(128 + signum)
-            heard.add(signum)
+            received.add(signum)
             again = "Ctrl-C again" if signum == signal.SIGINT else "a second SIGTERM"
-            self._say(f"stops after this step or evaluation, and saves; {again} ends at once")
+            self._print(f"stops after this step or evaluation, and saves; {again} ends at once")
 
-    def _say(self, text: str) -> None:
-        if self._speaks:
+    def _print(self, text: str) -> None:
+        if self._prints:
             begin = "\n" if os.isatty(2) else ""  # after ^C, or the bar
             os.write(2, f"{begin}embedft: {text}\n".encode())
 
@@ -163,10 +164,10 @@ class SignalListener:
             signal.set_wakeup_fd(-1)
 
     def close(self) -> None:
-        """Hears no more."""
+        """Stops the thread, and restores the earlier wake-up file."""
         if self._writer is not None:
             signal.set_wakeup_fd(self._earlier)
-            # Which ends the thread; closing alone would not while a loader's worker has a copy.
+            # Shutting down ends the thread. Closing would not while a loader's worker has a copy.
             self._writer.shutdown(socket.SHUT_RDWR)
             self._writer.close()
             self._writer = None
@@ -174,6 +175,6 @@ class SignalListener:
             self._reader.close()
 
 
-def _any_rank(trainer: Trainer, wish: bool) -> bool:
-    """A signal reaches each rank at another time, or one alone."""
-    return bool(trainer.strategy.reduce_boolean_decision(wish, all=False))
+def _any_rank(trainer: Trainer, value: bool) -> bool:
+    """Whether it is true on any rank: a signal may reach only one, or each at another time."""
+    return bool(trainer.strategy.reduce_boolean_decision(value, all=False))

@@ -1,4 +1,4 @@
-"""What a run depends on, kept in its checkpoints: a resumed run says what is no longer the same."""
+"""The settings of a run, kept in its checkpoints: a resumed run says which of them differ."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from embedft.errors import InputError
 from embedft.losses import Loss
 
 SETTINGS = "embedft_run_settings"
-"""Key of a checkpoint under which lies what its run depended on."""
+"""Key of the settings in a checkpoint."""
 
 _PACKAGES = ("embedft", "torch", "lightning", "transformers", "numpy")
 
 
 def run_settings(
-    trainer: Trainer, data: EmbeddingDataModule, loss: Loss, of_module: Mapping[str, Any]
+    trainer: Trainer, data: EmbeddingDataModule, loss: Loss, module_settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the weights of a run are a function of, callbacks aside, as plain values.
+    """All settings that decide the weights of a run, except callbacks, as plain values.
 
     Args:
         trainer: Of the run.
         data: Of the run.
-        loss: Its numbers and texts are kept.
-        of_module: The module's settings by name.
+        loss: Of its attributes the numbers and strings are kept.
+        module_settings: Settings of the module, by name.
     """
-    of_loss = {
+    loss_settings = {
         name: value
         for name, value in vars(loss).items()
         if isinstance(value, bool | int | float | str) and name != "training"
     }
     return {
-        **of_module,
-        "loss": f"{type(loss).__name__} {of_loss}",
+        **module_settings,
+        "loss": f"{type(loss).__name__} {loss_settings}",
         "max_epochs": trainer.max_epochs,
         "max_steps": trainer.max_steps,
         "limit_train_batches": trainer.limit_train_batches,
@@ -67,7 +67,7 @@ def _device(trainer: Trainer) -> str:
 
 
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """One phrase a setting that is not what it was."""
+    """One phrase for each setting that differs; settings that were not saved are left out."""
     return [
         f"{name} (was {saved.get(name)}, is {value})"
         for name, value in now.items()
@@ -79,7 +79,7 @@ def refuse_other_layers(checkpoint: dict[str, Any], freeze_layers: int | None) -
     """Refuses to resume an optimiser of other weights.
 
     Args:
-        checkpoint: That a run is resumed from.
+        checkpoint: The checkpoint to resume from.
         freeze_layers: The module's setting.
 
     Raises:

@@ -1,6 +1,6 @@
-"""One evaluation of a module: every text is embedded once, then searched.
+"""One evaluation of a module: embeds every text once, then ranks the corpus for each query.
 
-Shape suffixes: X texts of the task, D embedding.
+Shape suffixes: X texts of the task, Q queries, C corpus documents, P held-out pairs, D embedding.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class RetrievalEvaluation:
 
     Args:
         encoder: Embeds the texts.
-        objective: The training loss, for the loss on held-out batches.
-        metrics: Of the whole embedding; reset here.
+        objective: The training loss, for the loss of held-out batches.
+        metrics: Of the full embedding; reset here.
         metrics_at: Of the first dimensions of an embedding, by their number as text; reset here.
         data: Has loaded its data.
         trainer: Gives device and ranks.
-        known: The texts' embeddings by the encoder's weights, if they are known already; else None.
+        known: The texts' embeddings by the encoder's weights if they are known already, else None.
     """
 
     def __init__(
@@ -55,7 +55,8 @@ class RetrievalEvaluation:
         self.metrics, self.metrics_at = metrics, metrics_at
         self.data, self.trainer = data, trainer
         self.task = self.data.task
-        self.mine = slice(self.trainer.global_rank, None, self.trainer.world_size)
+        self.local = slice(self.trainer.global_rank, None, self.trainer.world_size)
+        """The queries that this rank evaluates."""
         texts, device = self.task.texts, trainer.strategy.root_device
         self.texts_X = torch.from_numpy(texts).to(device)
         self.embeddings_XD = torch.zeros(
@@ -63,38 +64,38 @@ class RetrievalEvaluation:
         )
 
     def embed(self, batch: EvalBatch) -> None:
-        """Embeds some of the texts."""
-        places = torch.searchsorted(self.texts_X, batch.texts)
+        """Embeds the texts of a batch."""
+        index = torch.searchsorted(self.texts_X, batch.texts)
         if self.known is None:
             embeddings = self.encoder(batch.input_ids, batch.lengths)
         else:
             known = self.known.lookup(batch.texts.cpu().numpy())
             embeddings = torch.from_numpy(known).to(self.texts_X.device)
-        self.embeddings_XD[places] = embeddings.to(self.embeddings_XD.dtype)
+        self.embeddings_XD[index] = embeddings.to(self.embeddings_XD.dtype)
 
     def finish(self) -> tuple[dict[str, float], QueryResults]:
-        """Metrics by name, without prefix, and what was found, question by question.
+        """The metrics by name, without prefix, and the results by query.
 
         Raises:
             RunFailedError: An embedding is NaN or infinite.
         """
         if self.trainer.world_size > 1:  # each rank filled its own rows, the others are zero
             self.embeddings_XD = self.trainer.strategy.reduce(self.embeddings_XD, reduce_op="sum")
-        if not all_finite(self.embeddings_XD):  # each would rank first
+        if not all_finite(self.embeddings_XD):  # NaN would rank first
             raise RunFailedError(
-                "measuring: an embedding is NaN or infinite; the model's weights are broken, or "
+                "evaluation: an embedding is NaN or infinite; the model's weights are broken, or "
                 "--precision 32-true is needed"
             )
-        name = self.data.task_name
-        results = evaluate_queries(self.embeddings_XD, self.task, name, self.mine, self._over_ranks)
-        metrics = self.metrics
-        metrics.reset()
-        for values in results.values[self.mine]:
-            metrics.update(values)
-        measured = metrics.compute() | self._of_first_dimensions() | self._held_out_losses()
-        return measured, results
+        results = evaluate_queries(
+            self.embeddings_XD, self.task, self.data.task_name, self.local, self._sum_over_ranks
+        )
+        self.metrics.reset()
+        for values in results.values[self.local]:
+            self.metrics.update(values)
+        metrics = self.metrics.compute() | self._metrics_of_first_dimensions() | self._losses()
+        return metrics, results
 
-    def _over_ranks(self, tensor: Tensor) -> Tensor:
+    def _sum_over_ranks(self, tensor: Tensor) -> Tensor:
         """The sum over ranks of a tensor on the CPU."""
         if self.trainer.world_size == 1:
             return tensor
@@ -102,68 +103,71 @@ class RetrievalEvaluation:
         summed = strategy.reduce(tensor.to(strategy.root_device), reduce_op="sum")
         return summed.cpu()
 
-    def _of_first_dimensions(self) -> dict[str, float]:
+    def _metrics_of_first_dimensions(self) -> dict[str, float]:
         """``ndcg@10/dim_64`` and the like, for each of ``matryoshka_dims``."""
-        found: dict[str, float] = {}
-        task, mine = self.task, self.mine
+        values: dict[str, float] = {}
+        task, local = self.task, self.local
         for dim, metrics in self.metrics_at.items():
             assert isinstance(metrics, RetrievalMetrics)
             metrics.reset()
             first = self.embeddings_XD[:, : int(dim)]
-            queries_QD = first[self._places(task.queries[mine])]
-            corpus_CD = first[self._places(task.corpus)]
-            for ranking in rank_documents(queries_QD, corpus_CD, task.relevant[mine]):
+            queries_QD = first[self._indices(task.queries[local])]
+            corpus_CD = first[self._indices(task.corpus)]
+            for ranking in rank_documents(queries_QD, corpus_CD, task.relevant[local]):
                 metrics.update(query_values(ranking.ranks))
-            found |= {f"{name}/dim_{dim}": value for name, value in metrics.compute().items()}
-        return found
+            values |= {f"{name}/dim_{dim}": value for name, value in metrics.compute().items()}
+        return values
 
-    def _held_out_losses(self) -> dict[str, float]:
-        """``loss``, the training loss on held-out batches, and ``cosine_pair_loss``, 1 - cosine.
+    def _losses(self) -> dict[str, float]:
+        """``loss`` and ``cosine_pair_loss`` of the held-out pairs.
 
-        The latter is the mean over right pairs.
+        The first is the training loss of held-out batches, the second the mean of 1 - cosine over
+        the pairs that are relevant.
         """
-        rows, task = self.data.validation_pairs, self.task
-        anchors = self.embeddings_XD[self._places(rows.anchor)]
-        texts = task.corpus[np.searchsorted(task.corpus_ids, rows.positive_id)]
-        positives = self.embeddings_XD[self._places(texts)]
+        pairs, task = self.data.validation_pairs, self.task
+        texts = task.corpus[np.searchsorted(task.corpus_ids, pairs.positive_id)]
+        anchor_PD = self.embeddings_XD[self._indices(pairs.anchor)]
+        positive_PD = self.embeddings_XD[self._indices(texts)]
+        loss = self._training_loss(anchor_PD, positive_PD)
+        if pairs.labels is not None:
+            relevant = torch.from_numpy(pairs.labels >= RELEVANT)
+            anchor_PD, positive_PD = anchor_PD[relevant], positive_PD[relevant]
+        similarity = nn.functional.cosine_similarity(anchor_PD, positive_PD)
+        return {"loss": loss, "cosine_pair_loss": float((1 - similarity).mean())}
+
+    def _training_loss(self, anchor_PD: Tensor, positive_PD: Tensor) -> float:
+        """The mean of the training loss over the held-out pairs, in batches as in training."""
+        pairs, data = self.data.validation_pairs, self.data
         plan = plan_epoch(
-            rows.anchor_id,
-            rows.positive_id,
-            batch_size=self.data.global_batch_size,
+            pairs.anchor_id,
+            pairs.positive_id,
+            batch_size=data.global_batch_size,
             seed=0,
             epoch=0,
         )
-        draws = self.data.n_drawn_negatives if rows.can_draw_negatives else 0
+        n_negatives = data.n_drawn_negatives if pairs.can_draw_negatives else 0
         total = 0.0
-        for index in range(len(plan)):
-            batch = plan[index]
-            negatives = None
-            if draws:
-                drawn = draw_negatives(rows, batch, draws, 0, (0, index))
-                negatives = positives[torch.from_numpy(drawn)]
-            labels = None
-            if rows.labels is not None:
-                labels = torch.from_numpy(rows.labels[batch]).to(positives.device)
-            chosen = torch.from_numpy(batch)
-            candidates = Candidates.of(rows, batch, pairwise_negatives=self.data.pairwise_negatives)
+        for number in range(len(plan)):
+            batch = plan[number]
+            negatives = labels = None
+            if n_negatives:
+                drawn = draw_negatives(pairs, batch, n_negatives, 0, (0, number))
+                negatives = positive_PD[torch.from_numpy(drawn)]
+            if pairs.labels is not None:
+                labels = torch.from_numpy(pairs.labels[batch]).to(positive_PD.device)
+            index = torch.from_numpy(batch)
+            candidates = Candidates.of(pairs, batch, pairwise_negatives=data.pairwise_negatives)
             loss = batch_loss(
                 self.objective,
-                anchors[chosen],
-                positives[chosen],
+                anchor_PD[index],
+                positive_PD[index],
                 negatives,
                 labels,
                 candidates,
             )
             total += float(loss) * len(batch)
-        if rows.labels is not None:
-            right = torch.from_numpy(rows.labels >= RELEVANT)
-            anchors, positives = anchors[right], positives[right]
-        similarity = nn.functional.cosine_similarity(anchors, positives)
-        return {
-            "loss": total / len(rows),
-            "cosine_pair_loss": float((1 - similarity).mean()),
-        }
+        return total / len(pairs)
 
-    def _places(self, texts: Ints) -> Tensor:
-        """Where the embeddings of some of the texts are."""
+    def _indices(self, texts: Ints) -> Tensor:
+        """The rows of the embeddings in which these texts are."""
         return torch.from_numpy(np.searchsorted(self.task.texts, texts))

@@ -136,7 +136,7 @@ def test_quiet_keeps_warnings_errors_and_results(
     lines = said_by(["predict", *fit_flags, f"--output_dir={emb}"])
     assert lines[1:] == [
         *(f"{emb}/{name}_embeddings.npy: 60 embeddings" for name in ("question", "answer")),
-        f"{emb}/ids.jsonl: the id of each, line by line",
+        f"{emb}/ids.jsonl: the ids of the rows, in the same order",
     ]
     with pairs.open("a") as stream:
         stream.write("{}\n")
