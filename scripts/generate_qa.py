@@ -1,4 +1,4 @@
-"""The same as ``python -m embedft generate``, by the name that it had before."""
+"""The same as ``python -m embedft generate``, under its earlier name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from embedft.generate.generate import main
+from embedft.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    main(["generate", *sys.argv[1:]])

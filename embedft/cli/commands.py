@@ -1,4 +1,4 @@
-"""The subcommands that need no Trainer of the user's: export, mine and search."""
+"""The subcommands that need no Trainer of the user's: export, generate, mine and search."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from embedft.cli.help import PROG, PageFormatter, add_quiet, examples
 from embedft.cli.help_pages import COMMAND_PAGES
 from embedft.cli.mine import mine
 from embedft.cli.search import BASE_OF_MODEL, MODEL_NAME, search
+from embedft.generate.generate import generate
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
+    "generate": generate,
     "mine": mine,
     "search": search,
 }

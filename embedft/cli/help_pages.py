@@ -70,6 +70,13 @@ COMMAND_PAGES = {
             "--model out/best_model --push_to_hub ORG/NAME --dry_run",
         ),
     ),
+    "generate": HelpPage(
+        "Make question/answer pairs from a folder of texts, with an OpenAI-compatible endpoint.",
+        (
+            "--input_dir papers --output_jsonl pairs.jsonl --dry_run",
+            "--input_dir papers --output_jsonl pairs.jsonl",
+        ),
+    ),
     "mine": HelpPage(
         "Find hard negatives: for each question of a file, wrong answers that a model ranks high.",
         (

@@ -1,411 +1,197 @@
-"""Make question/answer pairs from a folder of texts, by any OpenAI-compatible endpoint.
-
-    export OPENAI_BASE_URL=http://localhost:8000/v1 OPENAI_MODEL=... OPENAI_API_KEY=...
-    python scripts/generate_qa.py --input_dir papers --output_jsonl pairs.jsonl --dry_run
-    python scripts/generate_qa.py --input_dir papers --output_jsonl pairs.jsonl
-
-A flag wins over the environment. Stopped or killed, the same command goes on where it was.
-"""
+"""The command ``generate``: question/answer pairs from a folder of texts."""
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
+import math
 import os
-import re
 import signal
 import sys
-import threading
-import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
-from embedft.errors import EmbedftError, InputError, RunFailedError
+from embedft.errors import InputError, RunFailedError, StoppedError
+from embedft.generate.ask import ask_all, request_key
+from embedft.generate.endpoint import Endpoint
+from embedft.generate.estimate import Prices, estimate
 from embedft.generate.journal import Journal
-from embedft.generate.pairs import SCHEMA, good_pairs, messages, read_reply
-from embedft.generate.passages import SUFFIXES, Passage, find_files, read_passages
-
-if TYPE_CHECKING:
-    from openai import OpenAI
-
-OPENAI = "https://api.openai.com/v1"
-ATTEMPTS = 3  # at a reply that can be read
-FAILURES = 5  # passages in a row, after which it is not the passages
-TOKENS_PER_PAIR = 80  # of a reply, for the estimate
-BYTES_PER_TOKEN = 4  # of UTF-8, for the estimate without a tokenizer
-TOKENS_PER_REQUEST = 12  # what a chat template adds
-
-FORMATS: dict[str, dict[str, Any]] = {
-    "text": {},
-    "json_object": {"response_format": {"type": "json_object"}},
-    "json_schema": {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
-}
-
-
-class Pace:
-    """Holds requests back so that no more than so many are sent a minute, retries too."""
-
-    def __init__(self, requests_per_minute: float) -> None:
-        self._gap = 60 / requests_per_minute
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def wait(self, request: object) -> None:
-        """Returns when the next request may go out."""
-        with self._lock:
-            at = max(time.monotonic(), self._next)
-            self._next = at + self._gap
-        time.sleep(max(at - time.monotonic(), 0))
-
-
-def connect(args: argparse.Namespace) -> OpenAI:
-    """A client that repeats 408, 409, 429, 5xx, time-outs and dropped connections.
-
-    It waits as long as ``Retry-After`` says, else longer each time.
-    """
-    try:
-        from openai import DefaultHttpxClient, OpenAI
-    except ImportError:
-        raise InputError(
-            "the openai package is not installed; type: pip install 'embedft[generate]'"
-        ) from None
-    if not args.model:
-        raise InputError("model: give --model, or set OPENAI_MODEL")
-    if not args.api_key and not args.base_url:
-        raise InputError(
-            "api_key: set OPENAI_API_KEY; for a server of your own give --base_url, "
-            "http://localhost:8000/v1 for example"
-        )
-    if args.base_url and not re.match(r"https?://[^/\s]", args.base_url):
-        raise InputError(f"base_url: is {args.base_url}, must begin with http:// or https://")
-    hooks = {}
-    if args.requests_per_minute:
-        hooks = {"request": [Pace(args.requests_per_minute).wait]}
-    return OpenAI(
-        api_key=args.api_key or "none",
-        base_url=args.base_url,
-        timeout=args.timeout,
-        max_retries=args.max_retries,
-        http_client=DefaultHttpxClient(event_hooks=hooks),
-    )
-
-
-def ask(client: OpenAI, args: argparse.Namespace, passage: Passage) -> dict[str, Any]:
-    """The journal's entry of one passage.
-
-    Raises:
-        ValueError: No reply could be read.
-        openai.OpenAIError: No reply came.
-    """
-    tokens: Counter[str] = Counter()
-    for attempt in range(ATTEMPTS):
-        try:
-            reply: Any = client.chat.completions.create(
-                model=args.model,
-                messages=messages(passage, args.pairs_per_passage),  # type: ignore[arg-type]
-                **FORMATS[args.response_format],
-            )
-            if not getattr(reply, "choices", None):
-                raise ValueError("the endpoint's answer is no chat completion")
-            if reply.usage is not None:
-                tokens["in"] += reply.usage.prompt_tokens
-                tokens["out"] += reply.usage.completion_tokens
-            pairs, refused = good_pairs(read_reply(reply.choices[0].message.content or ""), passage)
-            break
-        except ValueError:
-            if attempt == ATTEMPTS - 1:
-                raise
-    rows = [
-        {
-            "id": f"{passage.id}q{number}",
-            **pair,
-            "context": passage.text,
-            "file_name": passage.file_name,
-        }
-        for number, pair in enumerate(pairs, 1)
-    ]
-    entry = {"rows": rows, "refused": refused}
-    return {"key": key_of(passage, args), **entry, "in": tokens["in"], "out": tokens["out"]}
-
-
-def key_of(passage: Passage, args: argparse.Namespace) -> str:
-    """Names what is asked: another text or another number of pairs is asked anew."""
-    asked = json.dumps([passage.id, messages(passage, args.pairs_per_passage)])
-    return hashlib.sha256(asked.encode()).hexdigest()[:32]
-
-
-def one_line(error: BaseException, args: argparse.Namespace) -> str:
-    """An error in one line, without the key, which some servers repeat."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if cause := error.__cause__:
-        text += f" ({' '.join(str(cause).split()) or type(cause).__name__})"
-    return (text.replace(args.api_key, "***") if args.api_key else text)[:300]
+from embedft.generate.passages import Passage, find_files, read_passages
+from embedft.tools.progress import progress
 
 
 def generate(
-    client: OpenAI, args: argparse.Namespace, passages: list[Passage], journal: Journal
-) -> list[str]:
-    """Asks about passages, several at a time; returns a line for each that failed.
+    input_dir: str,
+    output_jsonl: str,
+    dry_run: bool = False,
+    base_url: str | None = None,
+    model: str | None = None,
+    api_key: str | None = None,
+    pairs_per_passage: int = 3,
+    max_chars: int = 1200,
+    min_chars: int = 200,
+    max_passages: int | None = None,
+    on_bad_files: Literal["error", "skip"] = "error",
+    overwrite: bool = False,
+    requests_per_minute: float = 0.0,
+    concurrency: int = 4,
+    timeout: float = 120.0,
+    max_retries: int = 6,
+    response_format: Literal["text", "json_object", "json_schema"] = "json_object",
+    input_price: float | None = None,
+    output_price: float | None = None,
+    tokenizer: str | None = None,
+) -> None:
+    """Asks a language model for pairs about each passage of a folder, and writes them as JSONL.
+
+    A flag wins over the environment. Each answer is kept in a journal. The same command resumes a
+    run that was stopped or killed.
+
+    Args:
+        input_dir: Folder of .txt, .md and .xml (TEI) files.
+        output_jsonl: File for the pairs; FILE.journal lies beside it.
+        dry_run: Ask nothing; print what it would cost.
+        base_url: Ends with /v1. By default OPENAI_BASE_URL, else OpenAI's own.
+        model: The model's name at the endpoint. By default OPENAI_MODEL.
+        api_key: Better set in OPENAI_API_KEY, because others can see a command line.
+        pairs_per_passage: How many pairs are asked for.
+        max_chars: Longest passage, in characters; longer paragraphs are cut.
+        min_chars: Shortest passage, in characters; shorter ones are left out.
+        max_passages: At most this many, spread evenly over all passages; for a try.
+        on_bad_files: error ends the run at a file that can't be read, skip leaves it out.
+        overwrite: Start over, and ask about everything again.
+        requests_per_minute: Limit for requests, repeated ones included; 0 is no limit.
+        concurrency: Requests at a time.
+        timeout: Seconds without a byte from the endpoint.
+        max_retries: Of one request.
+        response_format: What the endpoint is told: json_object, json_schema, or text, which all
+            endpoints understand.
+        input_price: Price of a million tokens sent.
+        output_price: Price of a million tokens received.
+        tokenizer: Hub id or folder of the tokenizer by which --dry_run counts tokens.
 
     Raises:
-        RunFailedError: The endpoint refuses, or has failed several times in a row.
+        InputError: The input or a setting can't be used.
+        RunFailedError: The endpoint refuses, or passages failed.
+        StoppedError: Ctrl-C stopped the run.
     """
-    from openai import (
-        APIConnectionError,
-        AuthenticationError,
-        NotFoundError,
-        PermissionDeniedError,
+    _check_numbers(
+        (1, {"pairs_per_passage": pairs_per_passage, "min_chars": min_chars}),
+        (1, {"max_passages": max_passages, "concurrency": concurrency}),
+        (100, {"max_chars": max_chars}),
+        (0, {"max_retries": max_retries, "requests_per_minute": requests_per_minute}),
+        (0, {"timeout": timeout, "input_price": input_price, "output_price": output_price}),
     )
+    if min_chars > max_chars:
+        raise InputError(f"min_chars: is {min_chars}, must be at most max_chars, {max_chars}")
+    endpoint = Endpoint(
+        model=model or os.environ.get("OPENAI_MODEL"),
+        base_url=base_url or os.environ.get("OPENAI_BASE_URL") or None,
+        api_key=api_key or os.environ.get("OPENAI_API_KEY"),
+        response_format=response_format,
+        requests_per_minute=requests_per_minute,
+        timeout=timeout,
+        max_retries=max_retries,
+    )
+    output, prices = Path(output_jsonl), Prices(input_price, output_price)
+    passages = read_folder(Path(input_dir), min_chars, max_chars, on_bad_files)
+    count = min(max_passages or len(passages), len(passages))
+    passages = [passages[number * len(passages) // count] for number in range(count)]
+    if dry_run:
+        left = _not_answered(Journal(output, overwrite), passages, pairs_per_passage)
+        print(estimate(endpoint, passages, left, pairs_per_passage, prices, tokenizer))
+        return
+    with _only_run(output):
+        journal = Journal(output, overwrite)
+        _run(endpoint, passages, pairs_per_passage, concurrency, prices, journal)
 
-    waiting: SimpleQueue[Passage | None] = SimpleQueue()
-    done: SimpleQueue[tuple[Passage, dict[str, Any] | Exception]] = SimpleQueue()
-    for passage in passages:
-        waiting.put(passage)
 
-    ended = threading.Event()
-
-    def work() -> None:
-        while not ended.is_set() and (passage := waiting.get()) is not None:
-            try:
-                done.put((passage, ask(client, args, passage)))
-            except Exception as error:
-                done.put((passage, error))
-
-    # Daemons: Ctrl-C does not wait for an answer.
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(args.concurrency)]
-    for thread in threads:
-        waiting.put(None)
-        thread.start()
-    failed: list[str] = []
-    in_a_row = 0
+@contextmanager
+def _only_run(output: Path) -> Iterator[None]:
+    """Refuses to start if another run is writing the output; says how to resume after Ctrl-C."""
+    lock = Path(f"{output}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tqdm(total=len(passages), unit="passage", disable=None) as bar:
-            for _ in passages:
-                passage, result = done.get()
-                bar.update()
-                if isinstance(result, dict):
-                    journal.append(result)
-                    in_a_row = 0
-                    continue
-                reason = one_line(result, args)
-                if isinstance(result, AuthenticationError | PermissionDeniedError | NotFoundError):
-                    raise RunFailedError(f"{reason}; check base URL, model and key")
-                if not isinstance(result, ValueError) and "response_format" in reason:
-                    raise RunFailedError(f"{reason}; try --response_format json_schema, or text")
-                if isinstance(result, APIConnectionError) and not journal.entries:
-                    raise RunFailedError(f"{args.base_url or OPENAI}: {reason}; is the server up?")
-                failed.append(f"{passage.id}: {reason}")
-                in_a_row += 1
-                if in_a_row == FAILURES:
-                    raise RunFailedError(
-                        f"{FAILURES} passages failed in a row, the last for this: {reason}; "
-                        "what was answered is kept: the same command goes on"
-                    )
-    except RunFailedError:
-        ended.set()
-        for thread in threads:
-            thread.join()
-        while not done.empty():  # answers that were on their way are paid for too
-            if isinstance(result := done.get()[1], dict):
-                journal.append(result)
-        raise
-    return failed
+        with FileLock(lock, timeout=0):
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+    except Timeout:
+        raise RunFailedError(f"{output}: another run is writing it") from None
+    except KeyboardInterrupt:
+        raise StoppedError(signal.SIGINT, "run the same command to resume") from None
 
 
-def estimate(args: argparse.Namespace, passages: list[Passage], left: list[Passage]) -> str:
-    """What a run would ask and cost, in words."""
-    texts = ["".join(m["content"] for m in messages(p, args.pairs_per_passage)) for p in left]
-    if args.tokenizer:
-        from transformers import AutoTokenizer
-
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
-        except (OSError, ValueError) as error:
-            raise InputError(f"tokenizer: {one_line(error, args)}") from None
-        counts = [len(tokenizer.tokenize(text)) for text in tqdm(texts, disable=None)]
-        how = f"by the tokenizer of {args.tokenizer}"
-    else:
-        counts = [len(text.encode()) // BYTES_PER_TOKEN for text in texts]
-        how = f"at {BYTES_PER_TOKEN} bytes a token; --tokenizer counts"
-    tokens_in = sum(counts) + TOKENS_PER_REQUEST * len(left)
-    tokens_out = len(left) * args.pairs_per_passage * TOKENS_PER_PAIR
-    lines = [
-        f"read:     {len({p.file_name for p in passages})} files, {len(passages)} passages, "
-        f"{len(passages) - len(left)} of them answered already",
-        f"requests: {len(left)} to {args.base_url or OPENAI}, model {args.model or '(none given)'}",
-        f"tokens:   about {tokens_in:,} in ({how}), {tokens_out:,} out ({TOKENS_PER_PAIR} a pair)",
-        f"pairs:    up to {len(left) * args.pairs_per_passage:,}",
-        f"cost:     {cost(args, tokens_in, tokens_out)}",
-    ]
-    if args.requests_per_minute:
-        lines.append(f"time:     {len(left) / args.requests_per_minute:.0f} minutes at least")
-    return "\n".join(lines)
-
-
-def cost(args: argparse.Namespace, tokens_in: int, tokens_out: int) -> str:
-    """Tokens in money, where the prices are known."""
-    if args.input_price is None or args.output_price is None:
-        return "give --input_price and --output_price, each for a million tokens"
-    return f"{(tokens_in * args.input_price + tokens_out * args.output_price) / 1e6:,.4f}"
-
-
-def read_folder(args: argparse.Namespace) -> list[Passage]:
-    """The passages of all files, or an even choice of ``--max_passages`` of them.
+def read_folder(
+    folder: Path, min_chars: int, max_chars: int, on_bad_files: str = "error"
+) -> list[Passage]:
+    """The passages of all files of a folder.
 
     Raises:
-        InputError: A file is bad under ``--on_bad_files error``, or there is no passage.
+        InputError: A file is bad and ``on_bad_files`` is ``error``, or there is no passage.
     """
-    folder = Path(args.input_dir)
     passages: list[Passage] = []
-    for path in tqdm(find_files(folder), unit="file", disable=None, leave=False):
+    for path in progress(find_files(folder), unit="file"):
         try:
-            passages += read_passages(path, folder, args.min_chars, args.max_chars)
+            passages += read_passages(path, folder, min_chars, max_chars)
         except InputError as error:
-            if args.on_bad_files == "error":
+            if on_bad_files == "error":
                 raise InputError(f"{error}; or leave it out with --on_bad_files skip") from None
             print(f"left out: {error}", file=sys.stderr)
     if not passages:
-        raise InputError(f"{folder}: holds no passage of {args.min_chars} characters or more")
-    count = min(args.max_passages or len(passages), len(passages))
-    return [passages[at * len(passages) // count] for at in range(count)]
+        raise InputError(f"{folder}: holds no passage of {min_chars} characters or more")
+    return passages
 
 
-def run(args: argparse.Namespace) -> None:
-    """Reads, asks what is not answered yet, writes the pairs.
-
-    Raises:
-        EmbedftError: Something given is wrong, or passages failed.
-    """
-    passages = read_folder(args)
-    journal = Journal(Path(args.output_jsonl), args.overwrite)
-    keys = [key_of(passage, args) for passage in passages]
-    left = [p for p, key in zip(passages, keys, strict=True) if key not in journal.entries]
-    if args.dry_run:
-        print(estimate(args, passages, left))
-        return
-    client = connect(args)
+def _run(
+    endpoint: Endpoint,
+    passages: list[Passage],
+    n_pairs: int,
+    concurrency: int,
+    prices: Prices,
+    journal: Journal,
+) -> None:
+    """Asks about the passages that the journal lacks, then writes the pairs of all."""
+    client = endpoint.connect()
+    left = _not_answered(journal, passages, n_pairs)
     journal.open()
     try:
         with client:
-            failed = generate(client, args, left, journal)
+            failed = ask_all(client, endpoint, left, n_pairs, concurrency, journal)
     finally:
-        pairs = journal.write_output(keys)
+        keys = [request_key(passage, n_pairs) for passage in passages]
+        n_written = journal.write_output(keys)
         entries = [journal.entries[key] for key in keys if key in journal.entries]
         refused = sum((Counter(entry["refused"]) for entry in entries), Counter[str]())
         tokens_in, tokens_out = (sum(entry[way] for entry in entries) for way in ("in", "out"))
-        print(f"{journal.output}: {pairs} pairs of {len(entries)} of {len(passages)} passages")
+        print(f"{journal.output}: {n_written} pairs of {len(entries)} of {len(passages)} passages")
         if refused:
             reasons = ", ".join(f"{reason} {count}" for reason, count in refused.most_common())
             print(f"refused: {refused.total()} ({reasons})")
         print(f"tokens: {tokens_in:,} in, {tokens_out:,} out")
-        if args.input_price is not None and args.output_price is not None:
-            print(f"cost: {cost(args, tokens_in, tokens_out)}")
+        if cost := prices.cost(tokens_in, tokens_out):
+            print(f"cost: {cost}")
     if failed:
         more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
         raise RunFailedError(
-            f"{len(failed)} passages failed: {'; '.join(failed[:3])}{more}; the same command asks "
-            "about them again"
+            f"{len(failed)} passages failed: {'; '.join(failed[:3])}{more}. Run the same command "
+            "to ask about them again"
         )
-    if not pairs:
-        raise RunFailedError("no pair was good; try another model, or longer passages")
+    if not n_written:
+        raise RunFailedError("no pair passed the checks; try another model, or longer passages")
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line, completed by the environment."""
-
-    def at_least(least: int) -> Any:
-        def number(text: str) -> int:
-            if (value := int(text)) < least:
-                raise argparse.ArgumentTypeError(f"is {value}, must be at least {least}")
-            return value
-
-        return number
-
-    def positive(text: str) -> float:
-        if not 0 <= (value := float(text)) < float("inf"):
-            raise argparse.ArgumentTypeError(f"is {text}, must be 0 or more")
-        return value
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--input_dir", metavar="FOLDER", required=True, help=f"{', '.join(SUFFIXES)} (TEI) files")
-    add("--output_jsonl", metavar="FILE", required=True, help="the pairs; FILE.journal beside it")
-    add("--dry_run", action="store_true", help="ask nothing, say what it would cost")
-    add(
-        "--base_url",
-        metavar="URL",
-        default=os.environ.get("OPENAI_BASE_URL") or None,
-        help="ends with /v1 (default: OPENAI_BASE_URL, else OpenAI's own)",
-    )
-    add(
-        "--model",
-        metavar="NAME",
-        default=os.environ.get("OPENAI_MODEL"),
-        help="as the endpoint calls it (default: OPENAI_MODEL)",
-    )
-    add("--api_key", metavar="KEY", help="better in OPENAI_API_KEY: others see a command line")
-    add = parser.add_argument_group("what is asked").add_argument
-    add("--pairs_per_passage", metavar="N", type=at_least(1), default=3, help="default 3")
-    add("--max_chars", metavar="N", type=at_least(100), default=1200, help="of a passage; 1200")
-    add("--min_chars", metavar="N", type=at_least(1), default=200, help="shorter is left out; 200")
-    add("--max_passages", metavar="N", type=at_least(1), help="an even choice of them, for a try")
-    add("--on_bad_files", choices=("error", "skip"), default="error", help="default error")
-    add("--overwrite", action="store_true", help="begin anew: ask about everything again")
-    add = parser.add_argument_group("how it is asked").add_argument
-    add("--requests_per_minute", metavar="N", type=positive, default=0, help="0, default: no limit")
-    add("--concurrency", metavar="N", type=at_least(1), default=4, help="requests at a time; 4")
-    add("--timeout", metavar="SECONDS", type=positive, default=120, help="without a byte; 120")
-    add("--max_retries", metavar="N", type=at_least(0), default=6, help="of a request; 6")
-    add(
-        "--response_format",
-        choices=list(FORMATS),
-        default="json_object",
-        help="what the endpoint is told; default json_object, text is what all understand",
-    )
-    add = parser.add_argument_group("what it costs").add_argument
-    add("--input_price", metavar="PRICE", type=positive, help="of a million tokens")
-    add("--output_price", metavar="PRICE", type=positive, help="of a million tokens")
-    add("--tokenizer", metavar="NAME", help="hub id or folder, by which --dry_run counts tokens")
-    args = parser.parse_args(arguments)
-    args.api_key = args.api_key or os.environ.get("OPENAI_API_KEY")
-    if args.min_chars > args.max_chars:
-        parser.error("--min_chars is larger than --max_chars")
-    return args
+def _not_answered(journal: Journal, passages: list[Passage], n_pairs: int) -> list[Passage]:
+    return [p for p in passages if request_key(p, n_pairs) not in journal.entries]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line; what goes wrong ends with one line."""
-    args = parse(arguments)
-    lock = Path(f"{args.output_jsonl}.lock")
-    try:
-        if args.dry_run:
-            run(args)
-            return
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=0):
-            try:
-                run(args)
-            finally:
-                lock.unlink(missing_ok=True)
-    except Timeout:
-        sys.exit(f"generate_qa: error: {args.output_jsonl}: another run is writing it")
-    except EmbedftError as error:
-        print(f"generate_qa: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except OSError as error:
-        sys.exit(f"generate_qa: error: {error}")
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
-
-
-if __name__ == "__main__":
-    main()
+def _check_numbers(*bounds: tuple[int, dict[str, float | None]]) -> None:
+    """Refuses numbers below a bound, and infinite ones; None is a setting that is not given."""
+    for least, settings in bounds:
+        for name, value in settings.items():
+            if value is not None and not least <= value < math.inf:
+                raise InputError(f"{name}: is {value}, must be at least {least}")

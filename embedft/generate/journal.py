@@ -1,4 +1,4 @@
-"""What was asked and answered so far: a line a passage, only ever appended to."""
+"""The journal of a run: one line per answered passage, only ever appended to."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from embedft.tools.files import replacing_file
 
 
 class Journal:
-    """The file beside the output from which an interrupted run goes on.
+    """The file beside the output from which an interrupted run resumes.
 
     Args:
-        output: The JSONL with the pairs; the journal is the same name with ``.journal``.
-        overwrite: Begin anew.
+        output: The JSONL file of pairs; the journal has the same name with ``.journal`` appended.
+        overwrite: Ignore an existing journal and output.
 
     Attributes:
-        entries: By the key of what was asked: ``rows``, ``refused`` by reason, tokens ``in`` and
+        entries: By request key: ``rows``, ``refused`` (counts by reason), and the tokens ``in`` and
             ``out``.
 
     Raises:
@@ -31,39 +31,39 @@ class Journal:
         self.output = output
         self.path = output.with_name(f"{output.name}.journal")
         self.entries: dict[str, dict[str, Any]] = {}
-        self._whole = 0  # bytes of whole lines: a kill can leave half of one
+        self._complete = 0  # bytes of complete lines: a killed run can leave half a line
         if overwrite:
             return
         if self.path.is_file():
             content = self.path.read_bytes()
-            self._whole = content.rfind(b"\n") + 1
-            for number, line in enumerate(content[: self._whole].splitlines(), 1):
+            self._complete = content.rfind(b"\n") + 1
+            for number, line in enumerate(content[: self._complete].splitlines(), 1):
                 try:
                     entry = json.loads(line)
                     self.entries[entry["key"]] = entry
                 except (ValueError, KeyError, TypeError):
                     raise InputError(
-                        f"{self.path}: line {number} is damaged; remove that line, its passage is "
-                        "then asked again"
+                        f"{self.path}: line {number} is damaged; remove it, and its passage "
+                        "is asked about again"
                     ) from None
         if output.exists():
-            mine = {_line(row) for entry in self.entries.values() for row in entry["rows"]}
-            if not set(output.read_bytes().splitlines(keepends=True)) <= mine:
+            known = {_line(row) for entry in self.entries.values() for row in entry["rows"]}
+            if not set(output.read_bytes().splitlines(keepends=True)) <= known:
                 raise InputError(
-                    f"{output}: holds rows that its journal does not, so it was edited or is "
-                    "another file; give another --output_jsonl, or --overwrite to begin anew"
+                    f"{output}: has rows that its journal lacks, so it was edited or is another "
+                    "file; give another --output_jsonl, or start over with --overwrite"
                 )
 
     def open(self) -> None:
-        """Makes the files ready for writing: an earlier run's are cut to whole lines, or empty."""
+        """Prepares for writing: drops half a line, and without entries all of an earlier run."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.entries:
             self.output.unlink(missing_ok=True)
         with self.path.open("ab") as stream:
-            stream.truncate(self._whole)
+            stream.truncate(self._complete)
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Writes a line down to the disk before it counts."""
+        """Adds an entry, which is on the disk when this returns."""
         with self.path.open("ab") as stream:
             stream.write(_line(entry))
             stream.flush()
@@ -71,7 +71,7 @@ class Journal:
         self.entries[entry["key"]] = entry
 
     def write_output(self, keys: list[str]) -> int:
-        """Writes the rows of some entries in that order, each question once; returns how many."""
+        """Writes the rows of these entries in this order, each question once; returns the count."""
         rows: dict[str, dict[str, Any]] = {}
         for key in keys:
             for row in self.entries.get(key, {"rows": []})["rows"]:

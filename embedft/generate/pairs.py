@@ -1,4 +1,4 @@
-"""What a language model is asked about a passage, and which of its pairs are good."""
+"""What a language model is asked about a passage, and which of its pairs are kept."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ SCHEMA = {
     },
 }
 
-# The share of an answer's words that must stand in its passage: less is not from there.
-SUPPORTED = 0.6
+# The share of an answer's words that must occur in its passage.
+MIN_SUPPORT = 0.6
 
 _QUESTION_MARKS = "?？؟⸮;՞፧"
-_POINTS_AT_TEXT = re.compile(
+_REFERS_TO_TEXT = re.compile(
     r"""
       \b(?:according\ to|based\ on|in|from|by|of|does|do)\ (?:the|this)
         \ (?:given\ |provided\ |above\ )?(?:text|passage|excerpt|paragraph|snippet|document)\b
@@ -60,7 +60,7 @@ _POINTS_AT_TEXT = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_POINTS_AT_PAPER = re.compile(
+_REFERS_TO_PAPER = re.compile(
     r"""
       \b(?:the|this|these|their|our)\ (?:present\ |current\ )?
         (?:stud(?:y|ies)(?!\ of)|paper|article|authors?|researchers?)\b
@@ -82,21 +82,21 @@ def messages(passage: Passage, count: int) -> list[dict[str, str]]:
 
 
 def read_reply(content: str) -> list[Any]:
-    """The pairs of a reply; a Markdown fence or words around the JSON are let pass.
+    """The pairs in a reply; a Markdown fence or words around the JSON are ignored.
 
     Raises:
-        ValueError: There is no JSON of that kind in it.
+        ValueError: The reply holds no JSON list of pairs.
     """
     text = content.strip()
     if fenced := re.search(r"```(?:json)?\s*\n(.*?)```", text, re.DOTALL):
         text = fenced[1]
-    begin = min((place for mark in "{[" if (place := text.find(mark)) >= 0), default=-1)
+    begin = min((at for bracket in "{[" if (at := text.find(bracket)) >= 0), default=-1)
     if begin < 0:
         raise ValueError("the reply holds no JSON")
     try:
         value, _ = json.JSONDecoder().raw_decode(text[begin:])
     except (json.JSONDecodeError, RecursionError):
-        raise ValueError("the reply is not whole JSON") from None
+        raise ValueError("the reply holds incomplete JSON") from None
     if isinstance(value, dict):
         value = value.get("pairs")
     if not isinstance(value, list):
@@ -105,7 +105,7 @@ def read_reply(content: str) -> list[Any]:
 
 
 def good_pairs(items: list[Any], passage: Passage) -> tuple[list[dict[str, str]], Counter[str]]:
-    """The pairs worth keeping, and how many of the others fell for which reason."""
+    """The pairs worth keeping, and how many were refused, by reason."""
     kept: list[dict[str, str]] = []
     refused: Counter[str] = Counter()
     for item in items:
@@ -123,7 +123,10 @@ def good_pairs(items: list[Any], passage: Passage) -> tuple[list[dict[str, str]]
 
 
 def fault(pair: dict[str, str], passage: Passage, seen: set[str]) -> str:
-    """Why a pair is no good, in a few words; empty if it is good."""
+    """Why a pair is refused, in a few words; empty if it is good.
+
+    Journals keep these words: a change would count one reason under two names.
+    """
     try:
         parse_row(json.dumps(pair).encode(), 1, False, False)
     except RowError:
@@ -131,9 +134,9 @@ def fault(pair: dict[str, str], passage: Passage, seen: set[str]) -> str:
     question, answer = pair["question"], pair["answer"]
     if question[-1] not in _QUESTION_MARKS or len(question) > 400 or len(words(question)) < 3:
         return "no question"
-    if _POINTS_AT_TEXT.search(question) or _POINTS_AT_PAPER.search(question):
+    if _REFERS_TO_TEXT.search(question) or _REFERS_TO_PAPER.search(question):
         return "question points at the text"
-    if _POINTS_AT_TEXT.search(answer):
+    if _REFERS_TO_TEXT.search(answer):
         return "answer points at the text"
     if answer[-1] in _QUESTION_MARKS or normalize_text(answer) == normalize_text(question):
         return "no answer"
@@ -145,30 +148,34 @@ def fault(pair: dict[str, str], passage: Passage, seen: set[str]) -> str:
 
 
 def is_supported(answer: str, text: str) -> bool:
-    """Whether an answer stands in a text or is made of its words, and of its numbers alone."""
+    """Whether an answer occurs in a text, or has most words and all numbers from it."""
     if normalize_text(answer) in normalize_text(text):
         return True
-    there = set(words(text))
-    asked = words(answer)
-    numbers = [word for word in asked if word[0].isdecimal()]
-    found = sum(word in there for word in asked)
-    return bool(asked) and all(n in there for n in numbers) and found >= SUPPORTED * len(asked)
+    text_words = set(words(text))
+    answer_words = words(answer)
+    supported = [word for word in answer_words if word in text_words]
+    numbers = {word for word in answer_words if word[0].isdecimal()}
+    return (
+        bool(answer_words)
+        and numbers <= text_words
+        and len(supported) >= MIN_SUPPORT * len(answer_words)
+    )
 
 
 def words(text: str) -> list[str]:
-    """A text's words, cut to six letters so that endings do not count.
+    """The words of a text, cut to six characters so that endings do not count.
 
-    Scripts that put no spaces between words give each two characters that stand together.
+    A script without spaces between words gives all pairs of neighbouring characters.
     """
     units = []
     for word in re.findall(r"\d+(?:[.,]\d+)*|[^\W\d_]+", normalize_text(text)):
-        if any(_has_no_spaces(letter) for letter in word):
+        if any(_has_no_spaces(character) for character in word):
             units += [word[at : at + 2] for at in range(max(len(word) - 1, 1))]
         else:
             units.append(word if word[0].isdecimal() else word[:6])
     return units
 
 
-def _has_no_spaces(letter: str) -> bool:
-    name = unicodedata.name(letter, "")
+def _has_no_spaces(character: str) -> bool:
+    name = unicodedata.name(character, "")
     return name.startswith(("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"))

@@ -1,4 +1,4 @@
-"""Passages of a folder of texts: .txt, .md, and TEI XML as GROBID writes it."""
+"""Cuts the texts of a folder into passages: .txt, .md, and TEI XML as GROBID writes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEI = "{http://www.tei-c.org/ns/1.0}"
 SUFFIXES = (".txt", ".md", ".xml")  # .tei.xml too
 _NOT_PROSE = {"figure", "table", "formula", "note", "listBibl"}
 
-# Of each section its heading and its paragraphs.
+# The heading of a section and its paragraphs.
 Section = tuple[str, list[str]]
 
 
@@ -26,8 +26,8 @@ class Passage:
     Attributes:
         id: ``file_name`` and the passage's number in the file, from 1.
         file_name: Path inside the folder, with ``/``.
-        heading: The section's heading; empty where there is none.
-        text: The paragraphs, with a blank line between.
+        heading: The section's heading; empty if there is none.
+        text: The paragraphs, with a blank line between them.
     """
 
     id: str
@@ -37,10 +37,10 @@ class Passage:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """The texts of a folder and its subfolders, in the order of their paths.
+    """The text files of a folder and its subfolders, sorted by path.
 
     Raises:
-        InputError: There is no such folder, or no text in it.
+        InputError: There is no such folder, or no text file in it.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; check --input_dir")
@@ -57,19 +57,21 @@ def find_files(folder: Path) -> list[Path]:
 
 
 def read_passages(path: Path, folder: Path, min_chars: int, max_chars: int) -> list[Passage]:
-    """Cuts one file into passages: paragraphs of a section together, up to a size.
+    """Cuts one file into passages: paragraphs of the same section, joined up to a size.
 
     Args:
         path: The file.
-        folder: What ``file_name`` is relative to.
-        min_chars: Shorter passages are left out: bare headings, captions, page numbers.
-        max_chars: Longer paragraphs are cut at the ends of sentences.
+        folder: The folder that ``file_name`` is relative to.
+        min_chars: In characters. Shorter passages are left out: headings, captions, page numbers.
+        max_chars: In characters. Longer paragraphs are cut at the ends of sentences.
 
     Raises:
         InputError: The file can't be read, or is not what its name says.
     """
     name = path.relative_to(folder).as_posix()
-    if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that Python could not read
+    if any(
+        "\ud800" <= character <= "\udfff" for character in name
+    ):  # bytes that Python could not read
         raise InputError(f"{name!a}: its name is not UTF-8; rename the file")
     parse: Callable[[bytes], list[Section]] = _tei if path.suffix.lower() == ".xml" else _plain
     try:
@@ -98,7 +100,7 @@ def read_passages(path: Path, folder: Path, min_chars: int, max_chars: int) -> l
 
 
 def _plain(content: bytes) -> list[Section]:
-    """Paragraphs between blank lines; a Markdown heading begins a section."""
+    """Sections of plain text: blank lines end paragraphs, Markdown headings begin sections."""
     text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\f", "\n\n")
     text = re.sub(r"(?m)^(#{1,6}[ \t]+\S.*)$", r"\n\1\n", text)
     sections: list[Section] = [("", [])]
@@ -107,13 +109,13 @@ def _plain(content: bytes) -> list[Section]:
         if heading := re.fullmatch(r"#{1,6}[ \t]+(.+?)[ \t]*#*", lines[0]):
             sections.append((heading[1], []))
             lines = lines[1:]
-        if paragraph := _folded("\n".join(lines)):
+        if paragraph := _fold("\n".join(lines)):
             sections[-1][1].append(paragraph)
     return sections
 
 
 def _tei(content: bytes) -> list[Section]:
-    """The abstract and the body's sections, without figures, formulas and references."""
+    """Sections of TEI XML: abstract and body, without figures, formulas and references."""
     try:
         from defusedxml import DefusedXmlException
         from defusedxml.ElementTree import fromstring
@@ -124,28 +126,32 @@ def _tei(content: bytes) -> list[Section]:
     try:
         root: Any = fromstring(content, forbid_dtd=True)
     except DefusedXmlException:
-        raise ValueError("declares a DTD or entities, which a TEI file has no need of") from None
+        raise ValueError(
+            "declares a DTD or entities, which TEI files do not need; remove them"
+        ) from None
     if root.tag != f"{TEI}TEI":
-        raise ValueError(f"is not TEI: its root is <{root.tag}>; GROBID's processFulltextDocument")
+        raise ValueError(
+            f"is not TEI: its root is <{root.tag}>; make it with GROBID's processFulltextDocument"
+        )
     sections = [("Abstract", list(_paragraphs(part))) for part in root.iter(f"{TEI}abstract")]
     for body in root.iterfind(f"{TEI}text/{TEI}body"):
         for part in (body, *body.iter(f"{TEI}div")):
-            heading = _folded(_text(part.find(f"{TEI}head")))
+            heading = _fold(_text(part.find(f"{TEI}head")))
             sections.append((heading, list(_paragraphs(part))))
     return sections
 
 
 def _paragraphs(part: Element) -> Iterator[str]:
-    """The paragraphs right in an element, or in an abstract's div."""
+    """The paragraphs directly in an element, or in a div of an abstract."""
     nested = [] if part.tag != f"{TEI}abstract" else part.findall(f"{TEI}div")
     for parent in (part, *nested):
         for paragraph in (*parent.findall(f"{TEI}p"), *parent.findall(f"{TEI}ab")):
-            if text := _folded(_text(paragraph)):
+            if text := _fold(_text(paragraph)):
                 yield text
 
 
 def _text(element: Element | None) -> str:
-    """An element's prose: reference marks such as [1] left out, sentences kept apart."""
+    """The prose of an element, without reference marks such as [1], sentences kept apart."""
     if element is None:
         return ""
     parts = [element.text or ""]
@@ -157,13 +163,13 @@ def _text(element: Element | None) -> str:
     return "".join(parts)
 
 
-def _folded(text: str) -> str:
-    """White space folded, and none before a mark that a left out reference stood before."""
+def _fold(text: str) -> str:
+    """Folds white space, and drops the space that a removed reference leaves before a comma."""
     return re.sub(r" ([,.;:])(?=\s|$)", r"\1", " ".join(text.split()))
 
 
 def _pack(paragraphs: list[str], max_chars: int) -> Iterator[str]:
-    """Joins paragraphs as long as they fit."""
+    """Joins paragraphs while they fit into ``max_chars``."""
     packed = ""
     for piece in (piece for text in paragraphs for piece in _cut(text, max_chars)):
         if packed and len(packed) + 2 + len(piece) > max_chars:
@@ -176,7 +182,7 @@ def _pack(paragraphs: list[str], max_chars: int) -> Iterator[str]:
 
 
 def _cut(text: str, max_chars: int) -> Iterator[str]:
-    """Cuts a long paragraph after a sentence, else after a word, else anywhere."""
+    """Cuts a long paragraph after a sentence, or after a word, or anywhere."""
     while len(text) > max_chars:
         head = text[:max_chars]
         ends = [m.end() for m in re.finditer(r"[.!?…][\"'”»)]*(?=\s)|[。！？]", head)]
