@@ -1,6 +1,6 @@
-"""Inputs that go wrong, or mean harm: each ends with one clear line and its exit status.
+"""Wrong or hostile input: each case ends with one clear line and its exit status.
 
-Data files, configs, checkpoints, model folders, flags and the environment, in one table.
+One table of data files, configs, checkpoints, model folders, flags and environments.
 """
 
 from __future__ import annotations
@@ -20,26 +20,21 @@ import pytest
 import tiny
 import torch
 from filelock import FileLock
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tiny import Command, sample_rows
 
 from embedft.cli.main import main
-from embedft.errors import InputError
-from embedft.table.jsonl import stream_records
-from embedft.table.read_report import ReadCounts
 
 ROWS = [json.dumps(row).encode() for row in sample_rows()[:30]]
 GOOD = b"\n".join(ROWS) + b"\n"
 
 
-class Place(NamedTuple):
-    """What a case may spoil.
+class Workspace(NamedTuple):
+    """Files that a case may damage.
 
     Attributes:
-        folder: A temporary one; ``out`` in it is the run's.
-        pairs: The input file, good before.
+        folder: A temporary folder; the run writes to ``out`` in it.
+        pairs: The input file, valid at first.
         model: A copy of the tiny model.
         marker: A file that must never appear.
     """
@@ -50,11 +45,11 @@ class Place(NamedTuple):
     marker: Path
 
 
-Prepare = Callable[[Place], list[str]]
+Prepare = Callable[[Workspace], list[str]]
 
 
 class Case(NamedTuple):
-    """``prepare`` returns more flags; ``{pairs}``, ``{model}``, ``{folder}`` stand for paths."""
+    """``prepare`` returns more flags; the message may name ``{pairs}``, ``{model}``, ``{folder}``."""
 
     message: str
     prepare: Prepare
@@ -65,15 +60,15 @@ class Case(NamedTuple):
 
 
 def content(data: bytes) -> Prepare:
-    def prepare(place: Place) -> list[str]:
-        place.pairs.write_bytes(data)
+    def prepare(workspace: Workspace) -> list[str]:
+        workspace.pairs.write_bytes(data)
         return []
 
     return prepare
 
 
 def with_row(row: bytes) -> Prepare:
-    """A good file whose second row is this one."""
+    """A valid file with this second row."""
     return content(b"\n".join([ROWS[0], row, *ROWS[1:]]) + b"\n")
 
 
@@ -81,20 +76,20 @@ def changed(**values: object) -> Prepare:
     return with_row(json.dumps(sample_rows()[40] | values).encode())
 
 
-def removed(place: Place) -> list[str]:
-    place.pairs.unlink()
+def removed(workspace: Workspace) -> list[str]:
+    workspace.pairs.unlink()
     return []
 
 
-def a_pipe(place: Place) -> list[str]:
-    place.pairs.unlink()
-    os.mkfifo(place.pairs)
+def a_pipe(workspace: Workspace) -> list[str]:
+    workspace.pairs.unlink()
+    os.mkfifo(workspace.pairs)
     return []
 
 
-def a_folder(place: Place) -> list[str]:
-    place.pairs.unlink()
-    place.pairs.mkdir()
+def a_folder(workspace: Workspace) -> list[str]:
+    workspace.pairs.unlink()
+    workspace.pairs.mkdir()
     return []
 
 
@@ -106,7 +101,7 @@ DATA = {
     "folder as file": Case("{pairs}: ", a_folder),
     "a pipe": Case("{pairs}: is a pipe or device, but rows are read again", a_pipe),
     "empty file": Case("{pairs}: no rows: the file is empty", content(b"")),
-    "blank lines alone": Case("{pairs}: no rows", content(b"\n\n  \n")),
+    "only blank lines": Case("{pairs}: no rows", content(b"\n\n  \n")),
     "not UTF-8": Case("{pairs}:2: row: not UTF-8", with_row(LATIN)),
     "UTF-16": Case("{pairs}:1: row: not UTF-8", content(GOOD.decode().encode("utf-16"))),
     "gzip": Case("{pairs}:1: row: not UTF-8", content(gzip.compress(GOOD))),
@@ -148,30 +143,30 @@ DATA = {
     "all rows in one file": Case("all 9 rows share files, questions or answers", content(ONE_FILE)),
     "no contexts": Case(
         "{pairs}:1: context: ",
-        lambda place: [
+        lambda workspace: [
             *content(
                 b"\n".join(
                     json.dumps({"question": f"q{i}", "answer": f"a{i}"}).encode() for i in range(9)
                 )
-            )(place),
+            )(workspace),
             "--data.positive=context",
         ],
     ),
     "validation file missing": Case(
         "{folder}/none.jsonl: no such file; check --validation_jsonl",
-        lambda place: [f"--validation_jsonl={place.folder}/none.jsonl"],
+        lambda workspace: [f"--validation_jsonl={workspace.folder}/none.jsonl"],
     ),
     "guard file missing": Case(
         "{folder}/none.jsonl: no such file; check --data.guard_jsonl",
-        lambda place: [f"--data.guard_jsonl={place.folder}/none.jsonl"],
+        lambda workspace: [f"--data.guard_jsonl={workspace.folder}/none.jsonl"],
     ),
-    "guard on the training file": Case(
+    "the training file as guard file": Case(
         "--data.guard_jsonl: {pairs} holds the training pairs; give pairs of another",
-        lambda place: [f"--data.guard_jsonl={place.pairs}"],
+        lambda workspace: [f"--data.guard_jsonl={workspace.pairs}"],
     ),
-    "validation on the training file": Case(
+    "the training file as validation file": Case(
         "{pairs}: 0 row(s) are left to train on",
-        lambda place: [f"--validation_jsonl={place.pairs}"],
+        lambda workspace: [f"--validation_jsonl={workspace.pairs}"],
     ),
 }
 
@@ -179,28 +174,28 @@ DATA = {
 
 
 def config(text: str, name: str = "config.yaml") -> Prepare:
-    def prepare(place: Place) -> list[str]:
-        (place.folder / name).write_text(text.replace("MARKER", str(place.marker)))
-        return [f"--config={place.folder}/{name}"]
+    def prepare(workspace: Workspace) -> list[str]:
+        (workspace.folder / name).write_text(text.replace("MARKER", str(workspace.marker)))
+        return [f"--config={workspace.folder}/{name}"]
 
     return prepare
 
 
 CONFIGS = {
-    "evaluations farther apart than an epoch is long": Case(
+    "fewer evaluations than epochs": Case(
         "val_check_interval: is 50, more than the ",
-        lambda place: ["--trainer.val_check_interval=50"],
+        lambda workspace: ["--trainer.val_check_interval=50"],
     ),
     "report below a file": Case(
-        "{pairs}: can't be written: ", lambda place: [f"--report={place.pairs}/report.html"]
+        "{pairs}: can't be written: ", lambda workspace: [f"--report={workspace.pairs}/report.html"]
     ),
-    "missing config": Case("", lambda place: [f"--config={place.folder}/none.yaml"]),
-    "folder as config": Case("", lambda place: [f"--config={place.folder}"]),
+    "missing config": Case("", lambda workspace: [f"--config={workspace.folder}/none.yaml"]),
+    "folder as config": Case("", lambda workspace: [f"--config={workspace.folder}"]),
     "broken YAML": Case("", config("model: [1")),
     "YAML that is a text": Case("", config("hello")),
     "unknown key": Case("", config("data:\n  bach_size: 3\n")),
     "text as number": Case("", config("data:\n  batch_size: many\n")),
-    "a URL": Case("", lambda place: ["--config=http://127.0.0.1:9/config.yaml"]),
+    "a URL": Case("", lambda workspace: ["--config=http://127.0.0.1:9/config.yaml"]),
     "a command as loss": Case(
         "", config("model:\n  loss:\n    class_path: os.system\n    init_args:\n      command: x\n")
     ),
@@ -229,19 +224,19 @@ CONFIGS = {
 # Checkpoints.
 
 
-def checkpoint(write: Callable[[Path, Place], object]) -> Prepare:
-    def prepare(place: Place) -> list[str]:
-        path = place.folder / "x.ckpt"
-        write(path, place)
+def checkpoint(write: Callable[[Path, Workspace], object]) -> Prepare:
+    def prepare(workspace: Workspace) -> list[str]:
+        path = workspace.folder / "x.ckpt"
+        write(path, workspace)
         return [f"--ckpt_path={path}"]
 
     return prepare
 
 
-def another_architecture(path: Path, place: Place) -> None:
+def another_architecture(path: Path, workspace: Workspace) -> None:
     from embedft.training.module import EmbeddingModule
 
-    other = tiny.build(place.folder / "other", "distilbert")
+    other = tiny.build(workspace.folder / "other", "distilbert")
     state = EmbeddingModule(str(other)).state_dict()
     torch.save(
         {
@@ -278,12 +273,16 @@ CHECKPOINTS = {
     ),
     "a command in a checkpoint": Case(
         "{folder}/x.ckpt: not a readable checkpoint",
-        checkpoint(lambda path, place: torch.save({"state_dict": Command(place.marker)}, path)),
+        checkpoint(
+            lambda path, workspace: torch.save({"state_dict": Command(workspace.marker)}, path)
+        ),
     ),
     "a command in a bare pickle": Case(
         "{folder}/x.ckpt: not a readable checkpoint",
         checkpoint(
-            lambda path, place: path.write_bytes(pickle.dumps(Command(place.marker))) and None
+            lambda path, workspace: (
+                path.write_bytes(pickle.dumps(Command(workspace.marker))) and None
+            )
         ),
     ),
     "a checkpoint without its parts": Case(
@@ -298,53 +297,53 @@ CHECKPOINTS = {
 # Model folders.
 
 
-def model(spoil: Callable[[Place], object]) -> Prepare:
-    def prepare(place: Place) -> list[str]:
-        spoil(place)
+def model(spoil: Callable[[Workspace], object]) -> Prepare:
+    def prepare(workspace: Workspace) -> list[str]:
+        spoil(workspace)
         return []
 
     return prepare
 
 
 def edit_config(**values: object) -> Prepare:
-    def spoil(place: Place) -> None:
-        path = place.model / "config.json"
+    def spoil(workspace: Workspace) -> None:
+        path = workspace.model / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
     return model(spoil)
 
 
-def weights_as_pickle(place: Place) -> None:
-    (place.model / "model.safetensors").unlink()
-    torch.save({"x": Command(place.marker)}, place.model / "pytorch_model.bin")
+def weights_as_pickle(workspace: Workspace) -> None:
+    (workspace.model / "model.safetensors").unlink()
+    torch.save({"x": Command(workspace.marker)}, workspace.model / "pytorch_model.bin")
 
 
-def fewer_weights(place: Place) -> None:
-    path = place.model / "model.safetensors"
+def fewer_weights(workspace: Workspace) -> None:
+    path = workspace.model / "model.safetensors"
     weights = load_file(path)
     weights.pop("encoder.layer.0.output.dense.weight")
     save_file(weights, path, {"format": "pt"})
 
 
-def remote_code(place: Place) -> None:
-    (place.model / "evil.py").write_text(f"open({str(place.marker)!r}, 'w')\n")
+def remote_code(workspace: Workspace) -> None:
+    (workspace.model / "evil.py").write_text(f"open({str(workspace.marker)!r}, 'w')\n")
     edit_config(
         model_type="evil", auto_map={"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
-    )(place)
+    )(workspace)
 
 
-def empty(place: Place) -> None:
-    for path in place.model.glob("*.*"):
+def empty(workspace: Workspace) -> None:
+    for path in workspace.model.glob("*.*"):
         path.unlink()
 
 
-def no_tokenizer(place: Place) -> None:
-    for path in place.model.glob("*token*"):
+def no_tokenizer(workspace: Workspace) -> None:
+    for path in workspace.model.glob("*token*"):
         path.unlink()
 
 
-def truncate(place: Place) -> None:
-    path = place.model / "model.safetensors"
+def truncate(workspace: Workspace) -> None:
+    path = workspace.model / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
 
 
@@ -371,15 +370,17 @@ MODELS = {
     "remote code": Case("base_model {model}: ", model(remote_code)),
     "unknown architecture": Case("base_model {model}: ", edit_config(model_type="nonsense")),
     "broken config.json": Case(
-        "base_model {model}: ", model(lambda place: (place.model / "config.json").write_text("{"))
+        "base_model {model}: ",
+        model(lambda workspace: (workspace.model / "config.json").write_text("{")),
     ),
     "broken modules.json": Case(
-        "base_model {model}: ", model(lambda place: (place.model / "modules.json").write_text("{"))
+        "base_model {model}: ",
+        model(lambda workspace: (workspace.model / "modules.json").write_text("{")),
     ),
     "pooling not supported": Case(
         "base_model {model}: ",
         model(
-            lambda place: (place.model / "1_Pooling" / "config.json").write_text(
+            lambda workspace: (workspace.model / "1_Pooling" / "config.json").write_text(
                 json.dumps({"word_embedding_dimension": 32, "pooling_mode_max_tokens": True})
             )
         ),
@@ -454,14 +455,14 @@ FLAGS = {
 # The environment.
 
 
-def below_a_file(place: Place) -> list[str]:
-    (place.folder / "file").write_text("precious")
-    return [f"--output_dir={place.folder}/file/out"]
+def below_a_file(workspace: Workspace) -> list[str]:
+    (workspace.folder / "file").write_text("precious")
+    return [f"--output_dir={workspace.folder}/file/out"]
 
 
-def in_use(place: Place) -> list[str]:
-    (place.folder / "out").mkdir()
-    lock = FileLock(place.folder / "out" / ".lock")
+def in_use(workspace: Workspace) -> list[str]:
+    (workspace.folder / "out").mkdir()
+    lock = FileLock(workspace.folder / "out" / ".lock")
     lock.acquire()
     LOCKS.append(lock)
     return []
@@ -470,16 +471,16 @@ def in_use(place: Place) -> list[str]:
 LOCKS: list[FileLock] = []
 
 
-def nan_model(place: Place) -> list[str]:
-    weights = load_file(place.model / "model.safetensors")
+def nan_model(workspace: Workspace) -> list[str]:
+    weights = load_file(workspace.model / "model.safetensors")
     weights["encoder.layer.0.output.dense.bias"][3] = torch.nan
-    save_file(weights, place.model / "model.safetensors", {"format": "pt"})
-    return [f"--base_model={place.model}"]
+    save_file(weights, workspace.model / "model.safetensors", {"format": "pt"})
+    return [f"--base_model={workspace.model}"]
 
 
-def another_run(place: Place) -> list[str]:
-    (place.folder / "out").mkdir()
-    (place.folder / "out" / "metrics.json").touch()
+def another_run(workspace: Workspace) -> list[str]:
+    (workspace.folder / "out").mkdir()
+    (workspace.folder / "out" / "metrics.json").touch()
     return []
 
 
@@ -487,24 +488,24 @@ ENVIRONMENT = {
     "output below a file": Case("{folder}/file/out: can't be written", below_a_file),
     "output is a file": Case(
         "{pairs}: is a file; give a folder as --output_dir",
-        lambda place: [f"--output_dir={place.pairs}"],
+        lambda workspace: [f"--output_dir={workspace.pairs}"],
     ),
     "two runs into one folder": Case("{folder}/out: another run is writing into it", in_use),
     "a folder with another run": Case("{folder}/out: holds another run", another_run),
     "weights become NaN": Case(
         "the loss is NaN or infinite at step 3 (epoch 0, batch 2), rows with id: ",
-        lambda place: [
+        lambda workspace: [
             "--trainer.callbacks+=recorder.Recorder",
-            f"--trainer.callbacks.path={place.folder}/r",
+            f"--trainer.callbacks.path={workspace.folder}/r",
             "--trainer.callbacks.kill=nan:3",
         ],
         1,
     ),
     "no memory": Case(
         "out of memory; --model.chunk_size 32 trains the same batch in the memory of 32 texts",
-        lambda place: [
+        lambda workspace: [
             "--trainer.callbacks+=recorder.Recorder",
-            f"--trainer.callbacks.path={place.folder}/r",
+            f"--trainer.callbacks.path={workspace.folder}/r",
             "--trainer.callbacks.kill=memory:2",
         ],
         1,
@@ -534,19 +535,19 @@ TABLE = {
 
 
 @pytest.fixture
-def place(tmp_path: Path, tiny_model: Path) -> Place:
+def workspace(tmp_path: Path, tiny_model: Path) -> Workspace:
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_bytes(GOOD)
     shutil.copytree(tiny_model, tmp_path / "model")
-    return Place(tmp_path, pairs, tmp_path / "model", tmp_path / "marker")
+    return Workspace(tmp_path, pairs, tmp_path / "model", tmp_path / "marker")
 
 
-def arguments(place: Place, more: list[str]) -> list[str]:
+def arguments(workspace: Workspace, more: list[str]) -> list[str]:
     return [
         "fit",
-        f"--output_dir={place.folder}/out",
-        f"--input_jsonl={place.pairs}",
-        f"--base_model={place.model}",
+        f"--output_dir={workspace.folder}/out",
+        f"--input_jsonl={workspace.pairs}",
+        f"--base_model={workspace.model}",
         "--epochs=1",
         "--batch_size=4",
         "--accelerator=cpu",
@@ -557,9 +558,11 @@ def arguments(place: Place, more: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_one_clear_line(name: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_clear_line(
+    name: str, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     case = TABLE[name]
-    args = arguments(place, case.prepare(place))
+    args = arguments(workspace, case.prepare(workspace))
     capsys.readouterr()
     try:
         with pytest.raises(SystemExit) as error:
@@ -568,47 +571,24 @@ def test_one_clear_line(name: str, place: Place, capsys: pytest.CaptureFixture[s
         while LOCKS:
             LOCKS.pop().release()
     said = capsys.readouterr().err
-    message = case.message.format(pairs=place.pairs, model=place.model, folder=place.folder)
+    message = case.message.format(
+        pairs=workspace.pairs, model=workspace.model, folder=workspace.folder
+    )
     assert said.startswith(f"embedft: error: {message}")
     others = said.splitlines()[1:]
-    assert all(line.startswith(f"{place.pairs}:") for line in others), "a line for each bad row"
+    assert all(line.startswith(f"{workspace.pairs}:") for line in others), "a line for each bad row"
     assert error.value.code == case.status
-    assert not place.marker.exists()
+    assert not workspace.marker.exists()
     if case.status == 2 and not name.startswith("environment"):
-        assert not (place.folder / "out").exists(), "wrong input leaves nothing behind"
+        assert not (workspace.folder / "out").exists(), "wrong input leaves nothing behind"
 
 
 @pytest.mark.slow
-def test_no_space_left(place: Place) -> None:
-    """A file that outgrows what may be written, as on a full disk."""
-    run = programs.run(arguments(place, []), limits={resource.RLIMIT_FSIZE: 150_000})
+def test_no_space_left(workspace: Workspace) -> None:
+    """A file may not grow further, as on a full disk."""
+    run = programs.run(arguments(workspace, []), limits={resource.RLIMIT_FSIZE: 150_000})
     assert run.returncode == 1, run.stderr
     assert run.stderr.count("\n") == 1
     assert run.stderr.startswith("embedft: error: ")
     assert "can't be written, is there space left?" in run.stderr
-    assert not list((place.folder / "out").rglob("*.ckpt"))
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=5,
-)
-rows = st.dictionaries(
-    st.sampled_from(["id", "question", "answer", "context", "file_name", "label", "score"]),
-    json_values,
-).map(lambda row: json.dumps(row).encode())
-
-
-@given(st.lists(st.binary() | rows, max_size=8).map(b"\n".join))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000)
-def test_random_bytes(tmp_path: Path, data: bytes) -> None:
-    """The reader refuses in words, or reads; it never fails otherwise, and never hangs."""
-    path = tmp_path / "random.jsonl"
-    path.write_bytes(data)
-    try:
-        records = list(stream_records(str(path), ReadCounts(str(path))))
-    except InputError as error:
-        assert str(error).startswith(str(path))
-        return
-    assert all(record.question.strip() and record.answer.strip() for record in records)
+    assert not list((workspace.folder / "out").rglob("*.ckpt"))

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import read_records
 from tiny import MULTILINGUAL, sample_rows, write_jsonl
 
 from embedft.errors import InputError
+from embedft.table.jsonl import stream_records
+from embedft.table.read_report import ReadCounts
 from embedft.table.record import normalize_text
 
 GOOD = '{"question": "q", "answer": "a"}'
@@ -250,3 +252,28 @@ def test_any_bytes_end_in_records_or_one_error(
         read_records(path)
     except InputError as error:
         assert str(path) in str(error)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+rows = st.dictionaries(
+    st.sampled_from(["id", "question", "answer", "context", "file_name", "label", "score"]),
+    json_values,
+).map(lambda row: json.dumps(row).encode())
+
+
+@given(st.lists(st.binary() | rows, max_size=8).map(b"\n".join))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=2000)
+def test_rows_of_any_values_end_in_records_or_one_error(tmp_path: Path, data: bytes) -> None:
+    """The reader never fails in another way, and never hangs."""
+    path = tmp_path / "random.jsonl"
+    path.write_bytes(data)
+    try:
+        records = list(stream_records(str(path), ReadCounts(str(path))))
+    except InputError as error:
+        assert str(error).startswith(str(path))
+        return
+    assert all(record.question.strip() and record.answer.strip() for record in records)
