@@ -1,4 +1,7 @@
-"""The subcommands of the Trainer: a run from its settings to its files."""
+"""``fit``, ``validate``, ``test``, ``predict`` and ``check``: parse, preflight, run.
+
+Methods are in the order in which LightningCLI calls them.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from embedft.cli.flags import RUN_FLAGS
@@ -30,62 +32,10 @@ from embedft.run.predictions import PredictionWriter
 from embedft.run.run import Run
 from embedft.run.signals import StopOnSignal
 from embedft.run.tensorboard import RunTensorBoard
-from embedft.tools.files import replacing_file
 from embedft.tools.log import RESULT, log_to_file
 from embedft.training.module import EmbeddingModule
-from embedft.training.trainer import EmbedftTrainer
 
 log = logging.getLogger(__name__)
-
-TRAINER_DEFAULTS = {
-    "max_epochs": 3,
-    "gradient_clip_val": 1.0,
-    "log_every_n_steps": 10,
-    "num_sanity_val_steps": -1,  # all of it: this is how the base model is measured
-    "reload_dataloaders_every_n_epochs": 1,  # each epoch has batches of its own
-    "use_distributed_sampler": False,  # the batch plan shares out the rows itself
-    "enable_model_summary": False,  # the encoder says its size in one line
-}
-
-
-class CommandLineTrainer(EmbedftTrainer):
-    """The Trainer of the command line: Lightning's subcommands and ``check``."""
-
-    def check(
-        self,
-        model: LightningModule,
-        datamodule: LightningDataModule,
-        html: str | None = None,
-        ckpt_path: str | None = None,
-        weights_only: bool | None = None,
-    ) -> None:
-        """Says what a fit with these settings would see, and what to change.
-
-        Args:
-            model: As for ``fit``.
-            datamodule: As for ``fit``.
-            html: A page to write, with charts; nothing else is written.
-            ckpt_path: Not used; taken so that the config file of a fit can be checked.
-            weights_only: Likewise.
-        """
-        from embedft.check.check import check  # the charts' library is large
-
-        check(self, model, datamodule, html)  # type: ignore[arg-type]  # the command line's own
-
-
-class SaveConfig(SaveConfigCallback):
-    """Writes the resolved ``config.yaml`` of a fit into the output folder."""
-
-    def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Replaces an earlier one: whether the folder may be used was decided before."""
-        if stage != "fit":
-            return
-        config = self.config.clone()
-        # Said once, not of each run with it.
-        config.overwrite, config.ckpt_path, config.report = False, None, None
-        text = self.parser.dump(config, skip_unset=False)
-        with replacing_file(RunFolder(Path(self.config.output_dir)).config) as temporary:
-            temporary.write_text(text, encoding="utf-8")
 
 
 class EmbedftCLI(LightningCLI):
@@ -100,10 +50,12 @@ class EmbedftCLI(LightningCLI):
     checkpoint: dict[str, Any] | None = None
     """The checkpoint that is resumed or evaluated."""
 
-    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # it is static there
-        """Lightning's, and ``check``; what is measured is printed here, not by Lightning.
+    # Parse.
 
-        Those alone that ``parser_kwargs`` has settings for, if it has any: a parser takes 0.1 s.
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # it is static there
+        """Lightning's subcommands and ``check``; metrics are printed here, not by Lightning.
+
+        Only those that ``parser_kwargs`` has settings for, if any: each parser takes 0.1 s.
         """
         known = LightningCLI.subcommands()
         known |= {name: known[name] | {"verbose"} for name in ("validate", "test")}
@@ -112,7 +64,7 @@ class EmbedftCLI(LightningCLI):
         return {name: skipped for name, skipped in known.items() if name in wanted}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds what belongs to a run as a whole."""
+        """Adds the flags that belong to a run as a whole."""
         for flag in RUN_FLAGS:
             parser.add_argument(
                 f"--{flag.name}", type=flag.type, default=flag.default, help=flag.help
@@ -134,7 +86,7 @@ class EmbedftCLI(LightningCLI):
             path, self.checkpoint = self.folder.read_checkpoint(self.settings.ckpt_path)
             self.settings.ckpt_path = str(path.resolve())
 
-    # Preflight: whatever can be refused is refused before a file is touched.
+    # Preflight: what can be refused is refused before a file is touched.
 
     def before_instantiate_classes(self) -> None:
         """Checks settings, files and folder, and prints which weights are evaluated."""
@@ -151,11 +103,11 @@ class EmbedftCLI(LightningCLI):
         )
 
     def instantiate_classes(self) -> None:
-        """Makes model, data and trainer; a setting that one of them refuses is wrong input."""
+        """Makes model, data and Trainer; a setting that one of them refuses is wrong input."""
         try:
             super().instantiate_classes()
         except InputError as error:
-            if self.subcommand == "check":  # the file can be looked at without a model
+            if self.subcommand == "check":  # a report on the file needs no model
                 from embedft.check.check import check_file  # the charts' library is large
 
                 data = self.settings.data
@@ -202,7 +154,7 @@ class EmbedftCLI(LightningCLI):
         )
 
     def before_fit(self) -> None:
-        """Reads the data and checks the run, then makes the folder."""
+        """Reads the data and checks the run; then makes the folder."""
         self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
         self.model.settle_recipe(self.trainer, self.datamodule)
         self.datamodule.trainer = self.trainer  # it knows how many devices share a batch
@@ -223,15 +175,18 @@ class EmbedftCLI(LightningCLI):
             }
         )
 
+    # Run: what LightningCLI calls instead of the Trainer's own methods.
+
     def fit(self, **settings: Any) -> None:
-        """The Trainer's; after an error nothing of it is left to a next run of this process."""
-        if settings.get("ckpt_path"):  # the base model was measured; now it would be these weights
+        """Trains."""
+        if settings.get("ckpt_path"):  # would evaluate these weights as the base model
             self.trainer.num_sanity_val_steps = 0
         with self._left_clean():
             self.trainer.fit(**settings)
 
     @contextmanager
     def _left_clean(self) -> Iterator[None]:
+        """After an error the next run of this process finds nothing of this one."""
         try:
             yield
         except BaseException:
@@ -240,7 +195,7 @@ class EmbedftCLI(LightningCLI):
             raise
 
     def after_fit(self) -> None:
-        """Measures the last weights if nobody has, exports best and last, prints the table."""
+        """Evaluates the last weights if needed, exports best and last, prints the table."""
         try:
             with self._left_clean():
                 report = self.settings.report
@@ -256,31 +211,33 @@ class EmbedftCLI(LightningCLI):
                     )
                 )
         except (Exception, SIGTERMException) as error:
-            if "failure" not in getattr(self.metrics_log, "progress", {}):  # not said by Lightning
+            if "failure" not in getattr(
+                self.metrics_log, "progress", {}
+            ):  # Lightning did not call it
                 self.metrics_log.on_exception(self.trainer, self.model, error)
             if isinstance(error, SIGTERMException):  # in one of the evaluations
-                message = "all steps are done and saved; for the models go on with --ckpt_path last"
+                message = (
+                    "training is complete and saved; rerun with --ckpt_path last to export models"
+                )
                 raise StoppedError(signal.SIGTERM, message) from None
             raise
         finally:
             self.folder.unlock()
 
-    # What LightningCLI runs in place of the Trainer's own.
-
     def test(self, **settings: Any) -> None:
-        """Measures, prints one table, and writes a page."""
+        """Evaluates, prints one table, and writes a page."""
         with self._left_clean():
             self.trainer.test(**settings, verbose=False)
             self._report_evaluation()
 
     def validate(self, **settings: Any) -> None:
-        """As :meth:`test`."""
+        """Evaluates, prints one table, and writes a page if ``--report`` names one."""
         with self._left_clean():
             self.trainer.validate(**settings, verbose=False)
             self._report_evaluation()
 
     def predict(self, **settings: Any) -> None:
-        """The Trainer's; see :meth:`fit`."""
+        """Writes embeddings."""
         with self._left_clean():
             self.trainer.predict(**settings)
 
@@ -296,7 +253,7 @@ class EmbedftCLI(LightningCLI):
         )
 
     def _page(self) -> Path | None:
-        """Where the page goes: if none is named, that of a test beside the run it is of."""
+        """The page to write; by default only ``test`` of a run's own checkpoint writes one."""
         if self.settings.report:
             return Path(self.settings.report)
         checkpoint = self.settings.ckpt_path

@@ -8,11 +8,12 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from embedft.cli.app import CommandLineTrainer, EmbedftCLI
+from embedft.cli.app import EmbedftCLI
 from embedft.cli.commands import command_parser
 from embedft.cli.flags import SHORT_FLAGS
 from embedft.cli.help import Parser
 from embedft.cli.help_pages import COMMAND_PAGES
+from embedft.cli.trainer import CommandLineTrainer
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError
 from embedft.training.module import EmbeddingModule

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed
 
 from embedft._version import __version__
-from embedft.cli.app import TRAINER_DEFAULTS, CommandLineTrainer, EmbedftCLI, SaveConfig
+from embedft.cli.app import EmbedftCLI
 from embedft.cli.arguments import expand_arguments
 from embedft.cli.commands import COMMANDS, command_flags, run_command
 from embedft.cli.completion import print_completion
@@ -33,6 +33,7 @@ from embedft.cli.help import (
 )
 from embedft.cli.help_pages import PAGES, TRAINER_PAGES
 from embedft.cli.messages import friendly_error
+from embedft.cli.trainer import TRAINER_DEFAULTS, CommandLineTrainer, SaveConfig
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
 from embedft.tools.log import discard_output, start_log
