@@ -11,8 +11,8 @@ from typing import Any
 
 from embedft.cli.app import EmbedftCLI
 from embedft.cli.main import run
-from embedft.errors import InputError
-from embedft.inference.search_index import Hit, SearchIndex, check_top_k
+from embedft.errors import InputError, check_at_least
+from embedft.inference.search_index import Hit, SearchIndex
 from embedft.run.folder import RunFolder
 from embedft.tools.log import start_log
 from embedft.tools.progress import set_quiet
@@ -113,7 +113,7 @@ def search(
     Raises:
         InputError: The input, the model or a setting can't be used.
     """
-    check_top_k(top_k)
+    check_at_least(1, top_k=top_k)
     start_log(quiet, warnings_only=True)
     asked = [questions] if isinstance(questions, str) else list(questions)
     try:

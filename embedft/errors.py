@@ -1,12 +1,13 @@
-"""The exceptions that the command line prints as one clear line, without a traceback."""
+"""Exceptions that the command line prints as one line, without a traceback; and a range check."""
 
 from __future__ import annotations
 
+import math
 import signal
 
 
 class EmbedftError(Exception):
-    """Ends a command with a message for the user, and this exit status."""
+    """Ends a command with a message for the user and an exit status."""
 
     exit_status = 1
 
@@ -22,11 +23,11 @@ class InputError(EmbedftError):
 
 
 class RunFailedError(EmbedftError):
-    """A run can't go on: numbers that are not finite, no memory, no space."""
+    """A run can't continue: a number is not finite, or memory or disk space is missing."""
 
 
 class StoppedError(EmbedftError):
-    """A signal stopped a run, after it was saved.
+    """A signal stopped a run after it was saved.
 
     Args:
         signum: The signal.
@@ -36,3 +37,14 @@ class StoppedError(EmbedftError):
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}; {message}")
         self.exit_status = 128 + signum
+
+
+def check_at_least(least: int, **settings: float | None) -> None:
+    """Refuses settings below a bound, and infinite ones; None is a setting that is not given.
+
+    Raises:
+        InputError: Names the first such setting, its value and the bound.
+    """
+    for name, value in settings.items():
+        if value is not None and not least <= value < math.inf:
+            raise InputError(f"{name}: is {value}, must be at least {least}")

@@ -15,7 +15,7 @@ from embedft.data.split import leak_groups
 from embedft.data.texts import stream_rows
 from embedft.encoder.base_model import DEFAULT_BASE_MODEL
 from embedft.encoder.encoder import Encoder
-from embedft.errors import InputError
+from embedft.errors import InputError, check_at_least
 from embedft.inference.embed import one_device_trainer
 from embedft.inference.embedding_file import EmbeddingFile
 from embedft.inference.hard_negatives import RELATIVE_MARGIN, find_pair_negatives
@@ -66,8 +66,7 @@ def mine(
     target = Path(output_jsonl)
     if target.exists() and not overwrite:
         raise InputError(f"{target}: exists already; give another --output_jsonl or --overwrite")
-    if num_negatives < 1:
-        raise InputError(f"num_negatives: is {num_negatives}, must be at least 1")
+    check_at_least(1, num_negatives=num_negatives)
     if not 0 <= relative_margin <= 1:
         raise InputError(f"relative_margin: is {relative_margin}, must lie from 0 to 1")
     encoder = Encoder(base_model, max_seq_length=max_seq_length)

@@ -17,7 +17,7 @@ from lightning.pytorch import Trainer
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.split import train_split_error
 from embedft.encoder.checkpoint import changed_settings, load_weights
-from embedft.errors import InputError
+from embedft.errors import InputError, check_at_least
 from embedft.run.folder import RunFolder, check_writable
 from embedft.run.forgetting import check_forgetting
 from embedft.table.jsonl import unreadable_error
@@ -90,14 +90,12 @@ def _check_ranges(subcommand: str, settings: Namespace) -> None:
     check_end(trainer.max_epochs, trainer.max_steps)
     if data.train_split == 0 and data.validation_jsonl is None:
         raise train_split_error(data.train_split)
-    for name, value in (
-        ("save_steps", settings.save_steps),
-        ("save_total_limit", settings.save_total_limit),
-        ("accumulate_grad_batches", trainer.accumulate_grad_batches),
-        ("check_val_every_n_epoch", trainer.check_val_every_n_epoch),
-    ):
-        if value is not None and value < 1:
-            raise InputError(f"{name}: is {value}, must be at least 1")
+    check_at_least(1, save_steps=settings.save_steps, save_total_limit=settings.save_total_limit)
+    check_at_least(
+        1,
+        accumulate_grad_batches=trainer.accumulate_grad_batches,
+        check_val_every_n_epoch=trainer.check_val_every_n_epoch,
+    )
 
 
 def _check_files(data: Namespace) -> None:
@@ -130,8 +128,7 @@ def check_trainer(settings: Namespace) -> None:
                 f"trainer.{name}: would skip texts that must be evaluated or embedded; remove this "
                 "setting (for a short trial of fit use --trainer.max_steps 5)"
             )
-    if settings["log_every_n_steps"] == 0:
-        raise InputError("trainer.log_every_n_steps: is 0, must be at least 1")
+    check_at_least(1, **{"trainer.log_every_n_steps": settings["log_every_n_steps"]})
 
 
 def check_weights(

@@ -16,8 +16,8 @@ from huggingface_hub import metadata_load
 from rich.text import Text
 
 from embedft.encoder.base_model import DEFAULT_BASE_MODEL
-from embedft.errors import InputError
-from embedft.inference.search_index import Hit, SearchIndex, check_top_k
+from embedft.errors import InputError, check_at_least
+from embedft.inference.search_index import Hit, SearchIndex
 from embedft.tools.text import error_line, one_line
 
 BASE_OF_MODEL = "auto"
@@ -54,7 +54,7 @@ def search(
     Raises:
         InputError: The input, a model or a setting can't be used.
     """
-    check_top_k(top_k)  # before the model is read
+    check_at_least(1, top_k=top_k)  # before the model is read
     index, other = SearchIndex(model, input_jsonl, **settings), None
     if compare is not None:
         base = base_model_of(model) if compare == BASE_OF_MODEL else compare

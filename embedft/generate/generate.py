@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
-from embedft.errors import InputError, RunFailedError, StoppedError
+from embedft.errors import InputError, RunFailedError, StoppedError, check_at_least
 from embedft.generate.ask import ask_all, request_key
 from embedft.generate.endpoint import Endpoint
 from embedft.generate.estimate import Prices, estimate
@@ -78,13 +77,11 @@ def generate(
         RunFailedError: The endpoint refuses, or passages failed.
         StoppedError: Ctrl-C stopped the run.
     """
-    _check_numbers(
-        (1, {"pairs_per_passage": pairs_per_passage, "min_chars": min_chars}),
-        (1, {"max_passages": max_passages, "concurrency": concurrency}),
-        (100, {"max_chars": max_chars}),
-        (0, {"max_retries": max_retries, "requests_per_minute": requests_per_minute}),
-        (0, {"timeout": timeout, "input_price": input_price, "output_price": output_price}),
-    )
+    check_at_least(1, pairs_per_passage=pairs_per_passage, min_chars=min_chars)
+    check_at_least(1, max_passages=max_passages, concurrency=concurrency)
+    check_at_least(100, max_chars=max_chars)
+    check_at_least(0, max_retries=max_retries, requests_per_minute=requests_per_minute)
+    check_at_least(0, timeout=timeout, input_price=input_price, output_price=output_price)
     if min_chars > max_chars:
         raise InputError(f"min_chars: is {min_chars}, must be at most max_chars, {max_chars}")
     endpoint = Endpoint(
@@ -187,11 +184,3 @@ def _run(
 
 def _not_answered(journal: Journal, passages: list[Passage], n_pairs: int) -> list[Passage]:
     return [p for p in passages if request_key(p, n_pairs) not in journal.entries]
-
-
-def _check_numbers(*bounds: tuple[int, dict[str, float | None]]) -> None:
-    """Refuses numbers below a bound, and infinite ones; None is a setting that is not given."""
-    for least, settings in bounds:
-        for name, value in settings.items():
-            if value is not None and not least <= value < math.inf:
-                raise InputError(f"{name}: is {value}, must be at least {least}")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from embedft.data.batches import EvalBatch
 from embedft.data.load import read_settings
 from embedft.encoder.encoder import Encoder
-from embedft.errors import InputError
+from embedft.errors import InputError, check_at_least
 from embedft.inference.embed import embed_texts, one_device_trainer
 from embedft.inference.embedding_file import EmbeddingFile, embedding_fingerprint
 from embedft.table.jsonl import OnBadRows, refuse_pipe, stream_records
@@ -90,8 +90,7 @@ class SearchIndex:
         cache_dir: str | None = None,
         index_dir: str | None = None,
     ) -> None:
-        if eval_batch_size < 1:
-            raise InputError(f"eval_batch_size: is {eval_batch_size}, must be at least 1")
+        check_at_least(1, eval_batch_size=eval_batch_size)
         self.model, self.input_jsonl, self.field = model, input_jsonl, field
         self.on_bad_rows, self.eval_batch_size = on_bad_rows, eval_batch_size
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
@@ -134,7 +133,7 @@ class SearchIndex:
         Raises:
             InputError: A question is empty or no text, or ``top_k`` is below 1.
         """
-        check_top_k(top_k)
+        check_at_least(1, top_k=top_k)
         questions = [questions] if isinstance(questions, str) else questions
         if not len(questions):
             return []
@@ -260,16 +259,6 @@ class SearchIndex:
     def _records(self) -> Iterator[Record]:
         path = self.input_jsonl
         return stream_records(path, ReadCounts(path), context_required=self.field == "context")
-
-
-def check_top_k(top_k: int) -> None:
-    """Refuses no answers.
-
-    Raises:
-        InputError: ``top_k`` is below 1.
-    """
-    if top_k < 1:
-        raise InputError(f"top_k: is {top_k}, must be at least 1")
 
 
 def _encoder(model: str) -> Encoder:
