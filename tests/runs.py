@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tiny import sample_rows, write_jsonl
 
 
@@ -71,3 +73,10 @@ def finish(folder: Path, model: Path | str, config: pytest.Config, *flags: str) 
     with log_restored(), contextlib.redirect_stdout(io.StringIO()) as printed:
         main(arguments)
     return FinishedRun(out, pairs, printed.getvalue())
+
+
+def assert_trained_as(same: Path, other: Path, out: Path) -> None:
+    """A run ended with exactly the weights of ``same``, and not with those of ``other``."""
+    weights = [load_file(f / "final_model" / "model.safetensors") for f in (out, same, other)]
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])

@@ -13,14 +13,12 @@ import pytest
 import tiny
 import torch
 import yaml
-from oracle import read_records, split_records
 from runs import METRICS, FinishedRun
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import MULTILINGUAL, read_jsonl, sample_rows, write_jsonl
 
-from embedft import recipe
 from embedft.cli.main import main
 from embedft.encoder.base_model import find_base_model
 from embedft.training.module import EmbeddingModule
@@ -425,146 +423,3 @@ def test_without_sentence_transformers(fit_flags: list[str], tmp_path: Path) -> 
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert (tmp_path / "out" / "again" / "model.safetensors").is_file()
     assert (tmp_path / "out" / "emb" / "ids.jsonl").is_file()
-
-
-def assert_trained_as(same: Path, other: Path, out: Path) -> None:
-    """A run ended with exactly the weights of ``same``, and not with those of ``other``."""
-    weights = [load_file(f / "final_model" / "model.safetensors") for f in (out, same, other)]
-    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
-    assert any(not torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
-
-
-def test_auto_topics(
-    fit: Callable[..., Path],
-    pairs: Path,
-    tmp_path: Path,
-    capsys: Capture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """As ``true``, to the bit; when it is, is in test_recipe.py."""
-    monkeypatch.setattr(recipe, "TOPIC_PAIRS", 50)
-    out = fit("--data.topic_batches=auto", "--epochs=1")
-    assert "topic_batches auto: on (50 training pairs, " in capsys.readouterr().out
-    same, other = (
-        fit(f"--data.topic_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
-        for value in (True, False)
-    )
-    assert_trained_as(same, other, out)
-
-
-def test_auto_files(fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture) -> None:
-    """As ``true``, to the bit."""
-    out = fit("--data.file_batches=auto", "--epochs=1")
-    said = "file_batches auto: on (100% of the pairs share their file with another pair)"
-    assert said in capsys.readouterr().out
-    same, other = (
-        fit(f"--data.file_batches={value}", "--epochs=1", output_dir=tmp_path / str(value))
-        for value in (True, False)
-    )
-    assert_trained_as(same, other, out)
-
-
-@pytest.mark.parametrize("loss", ["mnrl", "contrastive"])
-def test_mined_before_training(
-    fit: Callable[..., Path],
-    pairs: Path,
-    telling_model: Path,
-    tmp_path: Path,
-    capsys: Capture,
-    loss: str,
-) -> None:
-    """As with the negatives that ``mine`` writes for the rows that are trained on, to the bit."""
-    rows = sample_rows()[:60]
-    for row in rows[:30]:
-        del row["file_name"]  # the others still stand by file
-    rows[40]["question"] = rows[0]["question"].upper()  # ties two files' rows
-    write_jsonl(pairs, rows)
-    flags = [f"--loss_function={loss}", f"--base_model={telling_model}"]
-    flags += ["--data.mine_negatives=true"]
-    out = fit(*flags, "--data.hard_negatives=2")
-    said = capsys.readouterr().out
-    trained = [rows[place] for place in split_records(read_records(pairs)[0], 0.8, seed=42).train]
-    assert re.search(
-        rf"mine_negatives: \d\d+ hard negatives for \d+ of {len(trained)} training", said
-    )
-    write_jsonl(tmp_path / "trained.jsonl", trained)
-    mine = ["mine", f"--input_jsonl={tmp_path}/trained.jsonl", f"--base_model={telling_model}"]
-    mine += [f"--output_jsonl={tmp_path}/mined.jsonl", "--num_negatives=4", "--precision=32-true"]
-    main(mine)
-    lines = (tmp_path / "mined.jsonl").read_text(encoding="utf-8").splitlines()
-    mined = {row["id"]: row for row in map(json.loads, lines)}
-    write_jsonl(pairs, [mined.get(row["id"], row) for row in rows])
-    same = fit(*flags, "--data.hard_negatives=2", output_dir=tmp_path / "same")
-    assert "\nmine_negatives: none are mined, as the file names" in capsys.readouterr().out
-    other = fit(*flags, "--data.hard_negatives=0", output_dir=tmp_path / "other")
-    assert_trained_as(same, other, out)
-    mining, measuring = (json.loads((f / "metrics.json").read_text())["base"] for f in (out, same))
-    for name, value in measuring.items():  # the first was measured by what mining embedded
-        assert mining[name] == pytest.approx(value, abs=1e-6), name
-
-
-def test_nothing_to_mine(
-    fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    """All rows share a file, so no answer is known to be irrelevant: the run is as without mining."""
-    rows = sample_rows()[:60]
-    write_jsonl(tmp_path / "held_out.jsonl", rows[50:])
-    write_jsonl(pairs, [row | {"file_name": "one.pdf"} for row in rows[:50]])
-    own = f"--data.validation_jsonl={tmp_path}/held_out.jsonl"
-    folders = [
-        fit(own, f"--data.mine_negatives={value}", output_dir=tmp_path / value)
-        for value in ("true", "false")
-    ]
-    assert "mine_negatives: 0 hard negatives for 0 of 50 training pairs" in capsys.readouterr().out
-    weights = [load_file(folder / "final_model" / "model.safetensors") for folder in folders]
-    torch.testing.assert_close(*weights, rtol=0, atol=0)
-
-
-def test_auto_is_what_it_says(
-    fit: Callable[..., Path], pairs: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    """What is chosen, and that it is trained with; the cases are in test_recipe.py."""
-    rows = [row | {"file_name": f"{row['id']}.pdf"} for row in sample_rows()[:60]]
-    write_jsonl(pairs, rows)
-    margin, smoothing, share = 0.2, 0.1, 0.4
-
-    def run(margin: float | str, smoothing: float | str, share: float | str = 0) -> Path:
-        return fit(
-            f"--model.loss.additive_margin={margin}",
-            f"--model.loss.label_smoothing={smoothing}",
-            f"--model.base_share={share}",
-            "--data.topic_batches=true",
-            "--epochs=1",
-            output_dir=tmp_path / f"{margin}-{smoothing}",
-        )
-
-    out = run("auto", "auto", "auto")
-    said = capsys.readouterr().out
-    answers = "0.00% of the questions have several answers"
-    files = "0% of the pairs share their file with another pair"
-    assert f"\nlabel_smoothing auto: 0.1 ({answers}, {files}, batches are by topic)\n" in said
-    assert f"\nadditive_margin auto: 0.2 ({answers})\nbase_share auto: 0.4 ({answers})\n" in said
-    assert f"\nbase_share {share}: nDCG@10" in said
-    same = run(margin, smoothing)
-    assert_trained_as(same, run(0.3, smoothing), out)
-    assert_trained_as(same, run(margin, 0.3), out)
-    losses = [json.loads((f / "metrics.json").read_text())["last"]["loss"] for f in (out, same)]
-    assert losses[0] == losses[1]
-
-
-def test_auto_epochs_and_rate_of_a_large_set(
-    fit: Callable[..., Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The epochs and the rate that are said are trained with, on few pairs called large."""
-    monkeypatch.setattr(recipe, "LARGE_SET", 30)
-    out = fit("--epochs=auto", "--learning_rate=auto")
-    said = capsys.readouterr().out
-    assert "\nmax_epochs auto: 2 (50 training pairs)\n" in said
-    assert " warm-up to 0.000125\n" in said
-    assert json.loads((out / "training_progress.json").read_text())["num_epochs"] == 2
-    assert "max_epochs: auto\n" in (out / "config.yaml").read_text()
-    same = fit("--epochs=2", "--learning_rate=1.25e-4", output_dir=tmp_path / "same")
-    weights = [load_file(folder / "final_model" / "model.safetensors") for folder in (out, same)]
-    torch.testing.assert_close(*weights, rtol=0, atol=0)
-    fit("--epochs=auto", "--learning_rate=auto", "--ckpt_path=last")
-    assert "the new values are used" not in capsys.readouterr().out
