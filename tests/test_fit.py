@@ -56,7 +56,7 @@ def test_no_verdict_if_questions_were_trained_on(
     assert 0 < int(found[1]) <= int(found[2])
     if known is not None:
         assert (int(found[1]), int(found[2])) == (known, questions)
-    assert f"No verdict: {found[1]} of the questions were trained on" in said
+    assert f"No verdict: {found[1]} of the questions were used for training" in said
     assert "is better" not in said
     assert "No verdict" in (out / "test_report.html").read_text()
 
@@ -336,7 +336,9 @@ def test_a_worse_model_says_so(fit: Callable[..., Path], capsys: Capture, pairs:
     assert "best_model (the base model)" in said
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["best_model"] == metrics["base"] != metrics["best"]
-    assert "These are the weights of the base" in (out / "best_model" / "README.md").read_text()
+    assert (
+        "best_model is the unmodified base model" in (out / "best_model" / "README.md").read_text()
+    )
     assert "> **The tuned model is WORSE" in (out / "final_model" / "README.md").read_text()
     base = load_file(find_base_model(tiny.MINILM).folder / "model.safetensors")
     best = load_file(out / "best_model" / "model.safetensors")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from embedft.check.measures import DataMeasures
 from embedft.check.text_measures import COPIED
-from embedft.report.charts import axes_of
+from embedft.report.charts import make_axes
 from embedft.report.page import Image, image
 from embedft.table.keys import Ints
 from embedft.table.tokens import describe_truncation
@@ -61,7 +61,7 @@ def _lengths(name: str, lengths: Ints, limit: int) -> Image:
 
 def _figure(x: str, y: str) -> tuple[Figure, Axes]:
     """A wide figure."""
-    figure, (axes,) = axes_of(7, 2.4, 1)
+    figure, (axes,) = make_axes(7, 2.4, 1)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     return figure, axes

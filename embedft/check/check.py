@@ -13,11 +13,11 @@ from lightning.pytorch import Trainer
 from embedft.check.advice import about_data, about_run
 from embedft.check.estimate import estimate_run
 from embedft.check.measures import DataIssue, DataMeasures, data_issues, measure_data
-from embedft.check.sections import data_section, example_lines, plain, run_section
+from embedft.check.sections import data_section, example_lines, run_section
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.load import read_settings
 from embedft.errors import InputError
-from embedft.report.page import HtmlText, Section, render
+from embedft.report.page import HtmlText, Section, write_page
 from embedft.table.settings import Positive
 from embedft.tools.files import replacing_file
 from embedft.training.module import EmbeddingModule
@@ -100,7 +100,7 @@ class _Page:
 
     def add(self, section: Section, fuller: Section | None = None) -> None:
         if section.blocks:
-            print(plain(section), flush=True)
+            print(section.as_text(), flush=True)
         self.sections.append(fuller or section)
 
     def add_data(self, data: DataMeasures, found: dict[str, DataIssue], limit: int) -> None:
@@ -127,9 +127,7 @@ class _Page:
         if self.html is not None:
             if self.examples.rows:
                 self.sections.append(Section("Examples", [self.examples]))
-            text = render(self.title, self.sections)
-            with replacing_file(Path(self.html)) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_page(Path(self.html), self.title, self.sections)
             print(f"page: {self.html}", flush=True)
         if refusal is not None:
             raise refusal

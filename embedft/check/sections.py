@@ -12,22 +12,9 @@ from embedft.data.pairs import RELEVANT
 from embedft.report.page import HtmlTable, HtmlText, Section
 from embedft.table.jsonl import stream_records
 from embedft.table.read_report import ReadCounts
-from embedft.tools.text import one_line, plain_table
+from embedft.tools.text import one_line
 
 _SHOWN = 200  # characters of an example text
-
-
-def plain(section: Section) -> str:
-    """A section's title, texts and tables."""
-    parts = [f"\n{section.title.upper()}"]
-    for block in section.blocks:
-        if isinstance(block, HtmlTable):
-            parts.append(
-                f"\n{plain_table(block.head, [[str(cell) for cell in row] for row in block.rows])}"
-            )
-        elif isinstance(block, HtmlText):
-            parts.append(block.text)
-    return "\n".join(parts)
 
 
 def data_section(data: DataMeasures, found: dict[str, DataIssue], limit: int) -> Section:

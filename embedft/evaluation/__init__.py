@@ -1,1 +1,1 @@
-"""Retrieval quality: metrics from ranks, and the search that gives the ranks."""
+"""Retrieval quality: exact search, metrics from ranks, confidence intervals, the verdict."""

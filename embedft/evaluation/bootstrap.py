@@ -1,4 +1,4 @@
-"""How sure a difference between two models is.
+"""Confidence intervals for metrics and for the difference between two models.
 
 Shape suffixes: Q queries, R resamples, M metrics.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
-_DRAWS_AT_A_TIME = 4_000_000
+_BLOCK = 4_000_000  # values drawn at a time, which bounds the memory
 
 
 class Interval(NamedTuple):
@@ -29,26 +29,25 @@ class Interval(NamedTuple):
 
 
 def bootstrap(values_QM: NDArray[np.float64], seed: int = 0) -> list[Interval]:
-    """The means of some metrics over queries, and how far chance could move each.
+    """The mean of each metric over queries, with its 95% confidence interval.
 
-    Queries are drawn with replacement, each with all of its values; the interval holds the middle
+    Queries are drawn with replacement, each with all of its values. The interval holds the middle
     95% of 2,000 such means (percentile bootstrap: Efron and Tibshirani, 1993, chapter 13). That is
-    too narrow for few queries (Hesterberg, 2015, arXiv:1411.5279): its bounds are moved away from
-    the mean, as Student's t asks for. One query tells nothing, its interval is all of -1 to 1.
+    too narrow for few queries (Hesterberg, 2015, arXiv:1411.5279), so its bounds are moved away
+    from the mean by the ratio of Student's t to the normal distribution. The interval of a single
+    query is -1 to 1.
 
     Args:
         values_QM: M values of each query, from -1 to 1; at least one query.
-        seed: Of the draws.
+        seed: Seed of the resampling.
     """
     rng = np.random.default_rng(seed)
     queries = len(values_QM)
-    at_a_time = max(1, _DRAWS_AT_A_TIME // values_QM.size)
+    block = max(1, _BLOCK // values_QM.size)
     means_RM = np.concatenate(
         [
-            values_QM[rng.integers(queries, size=(min(at_a_time, RESAMPLES - done), queries))].mean(
-                1
-            )
-            for done in range(0, RESAMPLES, at_a_time)
+            values_QM[rng.integers(queries, size=(min(block, RESAMPLES - done), queries))].mean(1)
+            for done in range(0, RESAMPLES, block)
         ]
     )
     mean_M = values_QM.mean(0)
@@ -63,7 +62,7 @@ def bootstrap(values_QM: NDArray[np.float64], seed: int = 0) -> list[Interval]:
 
 @cache
 def _widening(queries: int) -> float:
-    """How much farther than the bootstrap's the bounds of so few queries lie from the mean."""
+    """Factor by which the distance of the bounds from the mean grows for this many queries."""
     student_t = np.random.default_rng(0).standard_t(queries - 1, 1_000_000)
     bound = float(np.quantile(np.abs(student_t), 0.95))  # within 0.5%
     return bound / NormalDist().inv_cdf(0.975) * math.sqrt(queries / (queries - 1))
@@ -72,18 +71,18 @@ def _widening(queries: int) -> float:
 def paired_bootstrap(
     before_Q: NDArray[np.float64], after_Q: NDArray[np.float64], seed: int = 0
 ) -> Interval:
-    """The mean of ``after - before`` over queries, and how far chance could move it.
+    """The mean of ``after - before`` over queries, with its 95% confidence interval.
 
-    The bootstrap of the differences: a query is drawn with both of its values (for retrieval:
+    The differences are resampled, so that a query is drawn with both of its values (for retrieval:
     Sakai, 2006).
 
     Args:
         before_Q: A metric of each query by one model.
-        after_Q: The same of the other model, in the same order; at least one query.
-        seed: Of the draws.
+        after_Q: The same metric by the other model, in the same order; at least one query.
+        seed: Seed of the resampling.
 
     Raises:
-        ValueError: The two are not of the same queries.
+        ValueError: The arrays have different shapes.
     """
     if before_Q.shape != after_Q.shape or before_Q.ndim != 1 or not len(before_Q):
         raise ValueError(f"two (Q,) arrays are compared, got {before_Q.shape}, {after_Q.shape}")

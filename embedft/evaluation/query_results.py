@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedft.evaluation.metrics import NAMES, query_values
+from embedft.evaluation.metrics import NAMES, PRIMARY, query_values
 from embedft.evaluation.retrieval import RetrievalTask, rank_documents
 
 TOP = 3
@@ -63,7 +63,7 @@ class QueryResults(NamedTuple):
     @property
     def ndcg(self) -> NDArray[np.float64]:
         """(Q,) nDCG@10 of each query."""
-        return self.values[:, NAMES.index("ndcg@10")].numpy()
+        return self.values[:, NAMES.index(PRIMARY)].numpy()
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

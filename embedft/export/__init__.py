@@ -1,1 +1,1 @@
-"""Models that leave: sentence-transformers folders, ONNX, the hub."""
+"""Exported models: sentence-transformers folders, model cards, ONNX, the hub."""

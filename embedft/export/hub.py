@@ -1,21 +1,18 @@
-"""The ``export`` command: from a checkpoint or an exported folder to a folder, ONNX, the hub."""
+"""Uploads an exported model to the Hugging Face hub."""
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 from embedft.errors import InputError, RunFailedError
-from embedft.export.model_card import FOLDER
+from embedft.export.model_card import with_model_id
 from embedft.tools.text import error_line, one_line
-
-log = logging.getLogger(__name__)
 
 
 def files_to_upload(folder: Path) -> dict[str, Path]:
-    """The files of a model by their path on the hub; hidden ones stay here."""
+    """The files of a model by their path on the hub, without hidden files."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
     return {
         name: path
@@ -25,7 +22,11 @@ def files_to_upload(folder: Path) -> dict[str, Path]:
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Raises InputError if a repository id is not ORG/NAME."""
+    """Checks that a repository id is ORG/NAME.
+
+    Raises:
+        InputError: It is not.
+    """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -38,31 +39,34 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def check_token() -> None:
-    """Raises InputError if there is no token, or the hub is switched off."""
+    """Checks that there is a token for the hub.
+
+    Raises:
+        InputError: There is none, or HF_HUB_OFFLINE is set.
+    """
     from huggingface_hub import constants, get_token
 
     if constants.HF_HUB_OFFLINE:
-        raise InputError("push_to_hub: HF_HUB_OFFLINE is set; unset it, or try --dry_run")
+        raise InputError("push_to_hub: HF_HUB_OFFLINE is set. Unset it, or use --dry_run")
     if get_token() is None:
         raise InputError(
-            "push_to_hub: no token for the hub; type: hf auth login, or set HF_TOKEN to one with "
-            "write access (https://huggingface.co/settings/tokens); --dry_run needs none"
+            "push_to_hub: no token for the hub. Type: hf auth login, or set HF_TOKEN to a token "
+            "with write access (https://huggingface.co/settings/tokens). --dry_run needs no token"
         )
 
 
-def _card(folder: Path, repo_id: str) -> str:
-    """The card, in which the model has its id."""
+def _read_card(folder: Path, repo_id: str) -> str:
+    """The model card for this repository; empty if the folder has none."""
     path = folder / "README.md"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return text.replace(f'"{FOLDER}"', f'"{repo_id}"')
+    return with_model_id(path.read_text(encoding="utf-8"), repo_id) if path.is_file() else ""
 
 
 def upload_plan(folder: Path, repo_id: str, private: bool) -> str:
-    """What would be uploaded, and where to."""
+    """Lists what :func:`upload` would upload, and to which repository."""
     from huggingface_hub import ModelCard, constants
 
     sizes = {name: path.stat().st_size for name, path in files_to_upload(folder).items()}
-    metadata: Any = ModelCard(_card(folder, repo_id), ignore_metadata_errors=True).data
+    metadata: Any = ModelCard(_read_card(folder, repo_id), ignore_metadata_errors=True).data
     lines = [
         f"would upload to {constants.ENDPOINT}/{repo_id} ({'private' if private else 'public'}), "
         "in one commit:",
@@ -71,14 +75,27 @@ def upload_plan(folder: Path, repo_id: str, private: bool) -> str:
     ]
     if metadata.license is None:
         lines.append(
-            "README.md names no license: look at those of the base model and of your data, and add "
-            "a line such as license: apache-2.0 to its head"
+            "README.md names no license. Check the licenses of the base model and of your data, "
+            "then add a line such as license: apache-2.0 to its metadata block"
         )
     return "\n".join(lines)
 
 
 def upload(folder: Path, repo_id: str, private: bool) -> str:
-    """Makes the repository if there is none, and commits all files at once; returns its URL."""
+    """Creates the repository if needed, and commits all files at once.
+
+    Args:
+        folder: The exported model.
+        repo_id: ORG/NAME.
+        private: Create a private repository, and refuse to upload to a public one.
+
+    Returns:
+        The URL of the repository.
+
+    Raises:
+        InputError: ``private`` is set and the repository is public.
+        RunFailedError: The upload failed.
+    """
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.utils import (  # type: ignore[attr-defined]
         disable_progress_bars,
@@ -91,10 +108,10 @@ def upload(folder: Path, repo_id: str, private: bool) -> str:
         if not sys.stderr.isatty():
             disable_progress_bars()
         url = api.create_repo(repo_id, private=private or None, exist_ok=True)
-        repo_id = url.repo_id  # with the user's own name where none is given
-        contents["README.md"] = _card(folder, repo_id).encode()
+        repo_id = url.repo_id  # with the user's name if ORG is left out
+        contents["README.md"] = _read_card(folder, repo_id).encode()
         if private and not api.model_info(repo_id).private:
-            raise InputError(f"push_to_hub: {url} exists and is public; nothing was uploaded")
+            raise InputError(f"push_to_hub: {url} exists and is public. Nothing was uploaded")
         api.create_commit(
             repo_id,
             [CommitOperationAdd(name, content) for name, content in contents.items()],
@@ -102,7 +119,7 @@ def upload(folder: Path, repo_id: str, private: bool) -> str:
         )
     except InputError:
         raise
-    except Exception as error:  # of its own, of HTTP and of files; all mean the same to the user
+    except Exception as error:  # from the hub, HTTP or the files
         causes = [error] if error.__cause__ is None else [error, error.__cause__]
         reason = one_line(" ".join(map(error_line, causes)), 300)
         raise RunFailedError(f"{repo_id}: not uploaded: {reason}") from None

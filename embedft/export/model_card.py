@@ -1,32 +1,35 @@
-"""The README of an exported model: what it is, how it was made, how much better it is."""
+"""The README of an exported model: what it is, how it was trained, how much better it became."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from embedft.evaluation.verdict import SHOWN, comparison, is_worse, verdict
+from embedft.evaluation.metrics import shown_in
+from embedft.evaluation.verdict import comparison, is_worse, verdict
 
-FOLDER = "path/to/this/folder"  # what the card loads until the model has an id on the hub
+PLACEHOLDER = "path/to/this/folder"
+"""What the card's example loads until the model has an id on the hub."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What the card of one exported model says.
+    """The content of the card of one exported model.
 
     Attributes:
-        base_model: What training started from, as the user called it.
-        hub_id: The same on the Hugging Face hub; None where it is a folder.
-        data: Counts of the data report.
-        hyperparameters: Name and value of what was set.
-        base: Evaluation of the base model; None where it was not measured.
-        tuned: Evaluation of the exported weights; None where they were not measured.
-        forgetting: What they have forgotten, in words; empty where that was not measured.
+        base_model: Model that training started from, as the user named it.
         embedding_dim: D.
-        max_seq_length: Tokens a text.
+        max_seq_length: Maximum tokens per text.
+        data: Counts of the data.
+        hyperparameters: Names and values of the settings.
+        base: Evaluation of the base model; None if it was not measured.
+        tuned: Evaluation of the exported weights; None if they were not measured.
+        forgetting: One sentence on forgetting; empty if it was not measured.
         prompts: Prefixes by name.
+        hub_id: The base model's id on the Hugging Face hub; None if it is a folder.
     """
 
     base_model: str
@@ -40,41 +43,73 @@ class ModelCard:
     prompts: dict[str, str] = field(default_factory=dict)
     hub_id: str | None = None
 
+    @property
+    def title(self) -> str:
+        """The heading of the card."""
+        return f"{self._short_name}, fine-tuned"
+
+    @property
+    def _short_name(self) -> str:
+        """The base model's name without the path of its folder, which is private."""
+        return self.base_model.rstrip("/").rsplit("/", 1)[-1]
+
     def render(self) -> str:
         """The card as Markdown with the hub's metadata block."""
-        short = self.base_model.rstrip("/").rsplit("/", 1)[
-            -1
-        ]  # a folder's path is nobody's business
-        title = f"{short}, fine-tuned"
         parts = [
-            f"---\n{self._metadata(title).to_yaml()}\n---",
-            f"# {title}",
-            f"A [sentence-transformers](https://www.sbert.net) model that maps texts to "
-            f"{self.embedding_dim} dimensions, fine-tuned from `{self.hub_id or short}` on "
-            f"question/answer pairs with embedft. It reads up to {self.max_seq_length} tokens a "
-            "text.",
+            f"---\n{self._metadata().to_yaml()}\n---",
+            f"# {self.title}",
+            self._introduction(),
+            self._verdict(),
+            self.forgetting,
+            "## Use",
+            self._use(),
+            *self._quality(),
+            *_list("Data", self.data),
+            *_list("Hyperparameters", self.hyperparameters),
         ]
-        sentence = verdict(self.base, self.tuned)
-        if sentence:
-            parts.append(f"> **{sentence}**" if is_worse(self.base, self.tuned) else sentence)
-        if self.forgetting:
-            parts.append(self.forgetting)
-        parts += ["## Use", _use(self.prompts)]
-        if self.tuned is not None:
-            parts += [
-                "## Retrieval quality",
-                "Held-out questions against all distinct answers of the set; step "
-                f"{self.tuned['step']}.",
-                comparison({"base": self.base, "tuned": self.tuned}),
-            ]
-        if self.data:
-            parts += ["## Data", _list(self.data)]
-        if self.hyperparameters:
-            parts += ["## Hyperparameters", _list(self.hyperparameters)]
-        return "\n\n".join(parts) + "\n"
+        return "\n\n".join(part for part in parts if part) + "\n"
 
-    def _metadata(self, title: str) -> ModelCardData:
-        """What the hub reads; the licence, which depends on the data too, is the user's to add."""
+    def _introduction(self) -> str:
+        return (
+            f"A [sentence-transformers](https://www.sbert.net) model that maps texts to "
+            f"{self.embedding_dim} dimensions, fine-tuned from "
+            f"`{self.hub_id or self._short_name}` on question/answer pairs with embedft. It reads "
+            f"up to {self.max_seq_length} tokens per text."
+        )
+
+    def _verdict(self) -> str:
+        sentence = verdict(self.base, self.tuned)
+        return f"> **{sentence}**" if is_worse(self.base, self.tuned) else sentence
+
+    def _use(self) -> str:
+        text = f"""```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("{PLACEHOLDER}")
+questions = model.encode(["What limits the cycle life of silicon anodes?"])
+passages = model.encode(["Silicon swells by about 300% on lithiation and breaks."])
+print(model.similarity(questions, passages))
+```"""
+        if any(self.prompts.values()):
+            text += (
+                "\n\nThe model was trained with prompts: use `model.encode_query` for questions "
+                "and `model.encode_document` for passages."
+            )
+        return text
+
+    def _quality(self) -> list[str]:
+        if self.tuned is None:
+            return []
+        return [
+            "## Retrieval quality",
+            "Held-out questions, searched in all distinct answers of the data set, at step "
+            f"{self.tuned['step']}.",
+            comparison({"base": self.base, "tuned": self.tuned}),
+        ]
+
+    def _metadata(self) -> ModelCardData:
+        """The hub's metadata, without a license: it depends on the data, so the user adds it."""
+        tuned = self.tuned or {}
         results = [
             EvalResult(
                 task_type="information-retrieval",
@@ -85,35 +120,24 @@ class ModelCard:
                 metric_name=f"Cosine {metric.capitalize()}",
                 metric_value=round(tuned[metric], 4),
             )
-            for tuned in ([self.tuned] if self.tuned is not None else [])
-            for metric in SHOWN
+            for metric in shown_in(tuned)
         ]
         return ModelCardData(
             library_name="sentence-transformers",
             pipeline_tag="sentence-similarity",
             base_model=self.hub_id,
             tags=["sentence-transformers", "sentence-similarity", "feature-extraction", "embedft"],
-            model_name=title if results else None,
+            model_name=self.title if results else None,
             eval_results=results or None,
         )
 
 
-def _use(prompts: dict[str, str]) -> str:
-    text = f"""```python
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer("{FOLDER}")
-questions = model.encode(["What limits the cycle life of silicon anodes?"])
-passages = model.encode(["Silicon swells by about 300% on lithiation and breaks."])
-print(model.similarity(questions, passages))
-```"""
-    if any(prompts.values()):
-        text += (
-            "\n\nThe model was trained with prompts: use `model.encode_query` for questions and "
-            "`model.encode_document` for passages."
-        )
-    return text
+def with_model_id(card: str, model_id: str) -> str:
+    """A rendered card whose example loads the model by its id on the hub."""
+    return card.replace(f'"{PLACEHOLDER}"', f'"{model_id}"')
 
 
-def _list(values: dict[str, Any]) -> str:
-    return "\n".join(f"- {name}: {value}" for name, value in values.items())
+def _list(title: str, values: Mapping[str, Any]) -> list[str]:
+    if not values:
+        return []
+    return [f"## {title}", "\n".join(f"- {name}: {value}" for name, value in values.items())]

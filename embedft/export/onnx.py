@@ -1,10 +1,9 @@
-"""ONNX beside a model's weights, where sentence-transformers' ``backend="onnx"`` looks for it."""
+"""Writes ``onnx/model.onnx``, which sentence-transformers loads with ``backend="onnx"``."""
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
-import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from transformers import AutoModel, AutoTokenizer
 
 from embedft.errors import InputError, RunFailedError
 from embedft.tools.files import replacing_file
+from embedft.tools.log import only_errors
 from embedft.tools.text import error_line
 
-TOLERANCE = 1e-4  # of a token vector's numbers, torch's against onnxruntime's
-LARGEST = 2**31 - 2**20  # bytes: protobuf's limit for one file
-_SHAPES = ((1, 1), (2, 7), (3, 40))  # texts, tokens: what the file is checked with
+TOLERANCE = 1e-4  # largest difference in a token vector, torch against onnxruntime
+MAX_BYTES = 2**31 - 2**20  # protobuf's limit for one file
+_CHECKED_SHAPES = ((1, 1), (2, 7), (3, 40))  # (texts, tokens) that the file is checked with
 
 
 class _TokenVectors(nn.Module):
@@ -38,7 +38,7 @@ class _TokenVectors(nn.Module):
 
 
 def check_onnx_installed() -> None:
-    """Looks for the packages of the ``onnx`` extra.
+    """Checks that the packages of the ``onnx`` extra are installed.
 
     Raises:
         InputError: One is missing.
@@ -51,9 +51,9 @@ def check_onnx_installed() -> None:
 def write_onnx(folder: Path) -> Path:
     """Writes ``onnx/model.onnx`` into a sentence-transformers folder.
 
-    Inputs are ``input_ids``, ``attention_mask`` and, where the tokenizer makes them,
-    ``token_type_ids``, each (texts, tokens) int64 of any size; the output ``last_hidden_state`` is
-    (texts, tokens, H) float32. Pooling stays with sentence-transformers.
+    The inputs are ``input_ids``, ``attention_mask`` and, if the tokenizer returns them,
+    ``token_type_ids``, each (texts, tokens) int64 of any size. The output ``last_hidden_state`` is
+    (texts, tokens, H) float32. Pooling is left to sentence-transformers.
 
     Args:
         folder: The model.
@@ -63,50 +63,50 @@ def write_onnx(folder: Path) -> Path:
 
     Raises:
         InputError: The model is too large for one file.
-        RunFailedError: torch can't write it, or onnxruntime computes something else from it.
+        RunFailedError: torch can't export it, or onnxruntime's results differ from torch's.
     """
     backbone = AutoModel.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False, attn_implementation="eager"
     ).eval()
     size = sum(weight.numel() * weight.element_size() for weight in backbone.parameters())
-    if size > LARGEST:
-        raise InputError(f"{folder}: {size / 2**30:.1f} GiB are too large for one ONNX file")
+    if size > MAX_BYTES:
+        raise InputError(
+            f"{folder}: {size / 2**30:.1f} GiB of weights are too large for one ONNX file"
+        )
     model = _TokenVectors(backbone)
     names = AutoTokenizer.from_pretrained(folder, local_files_only=True).model_input_names
-    inputs = _example(backbone, names, 2, 7)
-    axes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")}
     path = folder / "onnx" / "model.onnx"
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
-    levels = [logger.level for logger in loggers]
-    with replacing_file(path) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch about its own code
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+    with replacing_file(path) as temporary:
         try:
-            # The older, tracing exporter leaves the attention mask out of the graph.
-            torch.onnx.export(
-                model,
-                tuple(inputs.values()),
-                temporary,
-                input_names=list(inputs),
-                output_names=["last_hidden_state"],
-                dynamic_shapes=tuple(axes for _ in inputs),
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
+            _export(model, _example_inputs(backbone, names, 2, 7), temporary)
         except torch.onnx.OnnxExporterError as error:
             reason = error_line(error.__cause__ or error, first_line=True)
-            raise RunFailedError(f"{folder}: torch can't write it as ONNX: {reason}") from None
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-        _check(model, names, temporary)
+            raise RunFailedError(f"{folder}: torch can't export it as ONNX: {reason}") from None
+        _compare_with_torch(model, names, temporary)
     return path
 
 
-def _example(backbone: Any, names: list[str], texts: int, tokens: int) -> dict[str, Tensor]:
-    """Inputs of texts that get shorter from one to the next, as the tokenizer names them."""
+def _export(model: _TokenVectors, inputs: dict[str, Tensor], path: Path) -> None:
+    """Writes the file, without torch's messages about its own code."""
+    axes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")}
+    with warnings.catch_warnings(), only_errors("torch.onnx", "torch.export"):
+        warnings.simplefilter("ignore")
+        # The older, tracing exporter leaves the attention mask out of the graph.
+        torch.onnx.export(
+            model,
+            tuple(inputs.values()),
+            path,
+            input_names=list(inputs),
+            output_names=["last_hidden_state"],
+            dynamic_shapes=tuple(axes for _ in inputs),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def _example_inputs(backbone: Any, names: list[str], texts: int, tokens: int) -> dict[str, Tensor]:
+    """Inputs of texts of decreasing length, by the tokenizer's names."""
     ids = torch.arange(texts * tokens).reshape(texts, tokens) % backbone.config.vocab_size
     lengths = torch.arange(tokens, 0, -1)[:texts].clamp(min=1).unsqueeze(1)
     inputs = {"input_ids": ids, "attention_mask": (torch.arange(tokens) < lengths).long()}
@@ -120,20 +120,25 @@ def _example(backbone: Any, names: list[str], texts: int, tokens: int) -> dict[s
     return inputs
 
 
-def _check(model: _TokenVectors, names: list[str], path: Path) -> None:
-    """Compares the file with the model on texts of several numbers and lengths."""
+def _compare_with_torch(model: _TokenVectors, names: list[str], path: Path) -> None:
+    """Compares the file's output with the model's on batches of several shapes.
+
+    Raises:
+        RunFailedError: They differ by more than ``TOLERANCE``.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for texts, tokens in _SHAPES:
-        inputs = _example(model.backbone, names, texts, tokens)
-        (found,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    for texts, tokens in _CHECKED_SHAPES:
+        inputs = _example_inputs(model.backbone, names, texts, tokens)
+        (output,) = session.run(None, {name: value.numpy() for name, value in inputs.items()})
         with torch.no_grad():
             expected = model(**inputs)
         mask = inputs["attention_mask"].bool()
-        off = (torch.from_numpy(found)[mask] - expected[mask]).abs().max().item()
-        if not off <= TOLERANCE:
+        difference = (torch.from_numpy(output)[mask] - expected[mask]).abs().max().item()
+        if not difference <= TOLERANCE:  # NaN is refused
             raise RunFailedError(
-                f"the ONNX file is off by {off:.1e} on {texts} texts of {tokens} tokens, more than "
-                f"{TOLERANCE:.0e}; nothing was written. Please report it with the base model's name"
+                f"the ONNX file differs from torch by {difference:.1e} on {texts} texts of "
+                f"{tokens} tokens, more than {TOLERANCE:.0e}. Nothing was written. Please report "
+                "it with the base model's name"
             )

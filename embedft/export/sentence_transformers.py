@@ -1,4 +1,4 @@
-"""The sentence-transformers folder, loadable by every release from 2.2 on."""
+"""Writes sentence-transformers folders that every release from 2.2 on can load."""
 
 from __future__ import annotations
 
@@ -31,67 +31,69 @@ _TOKENIZER_FILES = (
 
 
 def export_encoder(encoder: Encoder, folder: Path, card: ModelCard) -> None:
-    """Writes an encoder as a sentence-transformers model, in one piece.
+    """Writes an encoder as a sentence-transformers model.
 
-    Weights are float32 safetensors. The base model's configuration and tokenizer files are carried
-    over as they are, since training does not change them: what could load the base model can load
-    this one. An existing folder is replaced when the new one is complete.
+    Weights are float32 safetensors. The base model's configuration and tokenizer files are copied,
+    since training does not change them: software that loads the base model can load this one. An
+    existing folder is replaced once the new one is complete.
 
     Args:
         encoder: The encoder.
-        folder: Where to.
+        folder: Folder to write.
         card: Becomes ``README.md``.
     """
     with replacing_folder(folder) as target:
         _write_backbone(encoder, target)
         _write_tokenizer(encoder, target)
-        modules = ["Transformer", "Pooling", *(["Normalize"] if encoder.normalize else [])]
-        paths = ["", "1_Pooling", "2_Normalize"]
-        write_json(
-            target / "modules.json",
-            [
-                {
-                    "idx": index,
-                    "name": str(index),
-                    "path": paths[index],
-                    "type": f"sentence_transformers.models.{module}",
-                }
-                for index, module in enumerate(modules)
-            ],
-        )
-        write_json(
-            target / "sentence_bert_config.json",
-            {
-                "max_seq_length": encoder.max_seq_length,
-                "do_lower_case": encoder.base.do_lower_case,
-            },
-        )
-        write_json(
-            target / "1_Pooling" / "config.json",
-            {
-                "word_embedding_dimension": encoder.embedding_dim,
-                "pooling_mode_cls_token": encoder.pooling == "cls",
-                "pooling_mode_mean_tokens": encoder.pooling == "mean",
-                "pooling_mode_max_tokens": False,
-                "pooling_mode_mean_sqrt_len_tokens": False,
-            },
-        )
-        if encoder.normalize:
-            write_json(target / "2_Normalize" / "config.json", {})
-        write_json(
-            target / "config_sentence_transformers.json",
-            {
-                "__version__": {
-                    "sentence_transformers": "2.2.0",
-                    "transformers": transformers.__version__,
-                    "pytorch": torch.__version__,
-                },
-                "prompts": encoder.base.prompts,
-                "default_prompt_name": encoder.base.default_prompt_name,
-                "similarity_fn_name": "cosine",
-            },
-        )
+        _write_modules(encoder, target)
         (target / "README.md").write_text(card.render(), encoding="utf-8")
+
+
+def _write_modules(encoder: Encoder, target: Path) -> None:
+    """The list of modules, and the settings of each."""
+    modules = ["Transformer", "Pooling", *(["Normalize"] if encoder.normalize else [])]
+    paths = ["", "1_Pooling", "2_Normalize"]
+    write_json(
+        target / "modules.json",
+        [
+            {
+                "idx": index,
+                "name": str(index),
+                "path": paths[index],
+                "type": f"sentence_transformers.models.{module}",
+            }
+            for index, module in enumerate(modules)
+        ],
+    )
+    write_json(
+        target / "sentence_bert_config.json",
+        {"max_seq_length": encoder.max_seq_length, "do_lower_case": encoder.base.do_lower_case},
+    )
+    write_json(
+        target / "1_Pooling" / "config.json",
+        {
+            "word_embedding_dimension": encoder.embedding_dim,
+            "pooling_mode_cls_token": encoder.pooling == "cls",
+            "pooling_mode_mean_tokens": encoder.pooling == "mean",
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+    )
+    if encoder.normalize:
+        write_json(target / "2_Normalize" / "config.json", {})
+    write_json(
+        target / "config_sentence_transformers.json",
+        {
+            "__version__": {
+                "sentence_transformers": "2.2.0",
+                "transformers": transformers.__version__,
+                "pytorch": torch.__version__,
+            },
+            "prompts": encoder.base.prompts,
+            "default_prompt_name": encoder.base.default_prompt_name,
+            "similarity_fn_name": "cosine",
+        },
+    )
 
 
 def _write_backbone(encoder: Encoder, target: Path) -> None:
@@ -138,15 +140,8 @@ def export_checkpoint(
         InputError: The checkpoint or its base model can't be used, or the folder is in use.
     """
     folder = Path(output_dir)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
-        raise InputError(f"{folder}: exists already; give another --output_dir or --overwrite")
+    _check_output_folder(folder, overwrite)
     path = Path(ckpt_path)
-    is_model = (folder / "modules.json").is_file() and not (folder / "checkpoints").exists()
-    if folder.is_dir() and any(folder.iterdir()) and not is_model:
-        raise InputError(
-            f"{folder}: holds something else than an exported model, which --overwrite would "
-            "delete; give another --output_dir"
-        )
     checkpoint = read_checkpoint(path)
     settings = checkpoint["embedft_hyper_parameters"]
     encoder = Encoder(
@@ -162,7 +157,7 @@ def export_checkpoint(
         raise InputError(f"{folder}: is the base model; give another --output_dir")
     load_weights(encoder, checkpoint, path)
     evaluations = checkpoint.get("callbacks", {}).get("RunFiles", {}).get("evaluations", {})
-    measured = [
+    of_step = [
         evaluation
         for evaluation in evaluations.values()
         if evaluation["step"] == checkpoint["global_step"]
@@ -174,7 +169,24 @@ def export_checkpoint(
         max_seq_length=encoder.max_seq_length,
         hyperparameters={key: settings[key] for key in settings if key != "base_model"},
         base=evaluations.get("base"),
-        tuned=measured[-1] if measured else None,
+        tuned=of_step[-1] if of_step else None,
         prompts=encoder.base.prompts,
     )
     export_encoder(encoder, folder, card)
+
+
+def _check_output_folder(folder: Path, overwrite: bool) -> None:
+    """Checks that an export may write here, and would delete nothing but an exported model.
+
+    Raises:
+        InputError: It may not.
+    """
+    in_use = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if in_use and not overwrite:
+        raise InputError(f"{folder}: exists already; give another --output_dir or --overwrite")
+    is_model = (folder / "modules.json").is_file() and not (folder / "checkpoints").exists()
+    if in_use and folder.is_dir() and not is_model:
+        raise InputError(
+            f"{folder}: is not an exported model, and --overwrite would delete it. Give another "
+            "--output_dir"
+        )

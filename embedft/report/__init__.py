@@ -1,1 +1,1 @@
-"""Pages that one looks at."""
+"""Reports as self-contained HTML pages."""

@@ -1,4 +1,4 @@
-"""Where a gain comes from: nDCG@10 of each held-out question, and of the files they are from."""
+"""nDCG@10 of each held-out question, and means of the files that the questions are from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedft.evaluation.metrics import PRIMARY
 from embedft.table.record import Record, normalize_name
 from embedft.tools.files import replacing_file
 
@@ -17,7 +18,7 @@ from embedft.tools.files import replacing_file
 def write_by_question(
     path: Path, rows: Sequence[Record], ndcg: Mapping[str, NDArray[np.float64]]
 ) -> None:
-    """Writes a line a question: ``id``, ``file_name``, ``question`` and nDCG@10 by each model.
+    """Writes a line per question: ``id``, ``file_name``, ``question`` and nDCG@10 by each model.
 
     Args:
         path: A JSONL file.
@@ -26,12 +27,11 @@ def write_by_question(
     """
     with replacing_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for index, row in enumerate(rows):
-            values = {name: float(of_model[index]) for name, of_model in ndcg.items()}
             entry = {
                 "id": row.id,
                 "file_name": row.file_name or None,
                 "question": row.question,
-                "ndcg@10": values,
+                PRIMARY: {model: float(values[index]) for model, values in ndcg.items()},
             }
             stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
@@ -39,15 +39,15 @@ def write_by_question(
 def by_file(
     rows: Sequence[Record], ndcg: Mapping[str, NDArray[np.float64]]
 ) -> dict[str, dict[str, Any]]:
-    """Questions and mean nDCG@10 of each file, by its name; rows that name none are left out."""
-    places: dict[str, list[int]] = {}
+    """Number of questions and mean nDCG@10 of each file; rows without a file are left out."""
+    questions: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         if row.file_name:
-            places.setdefault(normalize_name(row.file_name), []).append(index)
+            questions.setdefault(normalize_name(row.file_name), []).append(index)
     return {
         name: {
             "questions": len(of_file),
-            "ndcg@10": {model: float(values[of_file].mean()) for model, values in ndcg.items()},
+            PRIMARY: {model: float(values[of_file].mean()) for model, values in ndcg.items()},
         }
-        for name, of_file in sorted(places.items())
+        for name, of_file in sorted(questions.items())
     }

@@ -1,15 +1,19 @@
-"""A self-contained HTML page: text, tables and figures as inline SVG; no script, no network."""
+"""A self-contained HTML page of text, tables and inline SVG figures; no script, no network."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+
+from embedft.tools.files import replacing_file
+from embedft.tools.text import plain_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class HtmlTable:
-    """Rows of cells under a head; numbers are given as they shall be read."""
+    """Rows of cells under a head; numbers come already formatted."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
@@ -43,24 +47,39 @@ class HtmlTable:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A figure; its caption says in words what it shows, for those who can't see it."""
+    """A figure; its caption says in words what it shows, also for screen readers."""
 
     svg: Markup
     caption: str
 
 
+Block = HtmlText | HtmlTable | Image
+
+
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading and what stands under it, in order."""
+    """A heading and the blocks under it."""
 
     title: str
-    blocks: list[HtmlText | HtmlTable | Image] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+
+    def as_text(self) -> str:
+        """Title, texts and tables for a terminal; figures are left out."""
+        parts = [f"\n{self.title.upper()}"]
+        for block in self.blocks:
+            if isinstance(block, HtmlTable):
+                rows = [[str(cell) for cell in row] for row in block.rows]
+                parts.append(f"\n{plain_table(block.head, rows)}")
+            elif isinstance(block, HtmlText):
+                parts.append(block.text)
+        return "\n".join(parts)
 
 
 def image(figure: Figure, caption: str) -> Image:
     """A matplotlib figure as inline SVG, the same bytes for the same figure.
 
-    It has no background, and what is black in it takes the page's colour: light on dark.
+    The background is transparent, and black parts take the page's text colour, so that the figure
+    is readable on light and on dark.
 
     Args:
         figure: Made without pyplot, which would keep it in memory.
@@ -72,16 +91,23 @@ def image(figure: Figure, caption: str) -> Image:
         if (legend := axes.get_legend()) is not None:
             legend.set_frame_on(False)
     stream = io.StringIO()
-    # Letters stay letters (small, searchable), and ids of parts don't depend on chance or the time.
+    # Text stays text (small, searchable); ids of parts depend neither on chance nor on the time.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": caption}):
         figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue().replace("#000000", "currentColor")
-    return Image(Markup(text[text.index("<svg") :]), caption)  # without the XML head
+    return Image(Markup(text[text.index("<svg") :]), caption)  # without the XML declaration
 
 
-def render(title: str, sections: Sequence[Section]) -> str:
+def render_page(title: str, sections: Sequence[Section]) -> str:
     """The page as HTML; every text in it is escaped."""
     environment = Environment(
         loader=PackageLoader("embedft.report", "."), autoescape=True, undefined=StrictUndefined
     )
     return environment.get_template("page.html").render(title=title, sections=sections)
+
+
+def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
+    """Writes a page as one HTML file; sections without blocks are left out."""
+    html = render_page(title, [section for section in sections if section.blocks])
+    with replacing_file(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")

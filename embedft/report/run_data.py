@@ -1,4 +1,4 @@
-"""What a report is made of: the evaluations of two models, and the texts behind their figures."""
+"""The data of a report: the evaluations of two models, and the texts behind them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from embedft.data.texts import Document, documents
 from embedft.evaluation.query_results import QueryResults
 from embedft.table.record import Record
 
+BASE, TUNED = "base model", "tuned model"
 EXAMPLES = 5
-"""Questions of each kind that are shown with their answers."""
+"""Most improved questions shown with their answers, and as many most worsened ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,49 +26,58 @@ class ReportData:
     """All that a report shows.
 
     Attributes:
-        base: Evaluation of the base model; None where it was not measured.
-        tuned: Evaluation of the tuned model; None where only the base model was measured.
-        before: What the base model found; None where it was not measured on these questions.
-        after: What the tuned model found, likewise.
+        base: Evaluation of the base model; None if it was not measured.
+        tuned: Evaluation of the tuned model; None if only the base model was measured.
+        base_results: Results of the base model by question; None if it was not measured on these
+            questions.
+        tuned_results: Results of the tuned model by question; None as above.
         rows: (queries,) the row of each question.
-        relevant: For each question the places of its right answers.
-        documents: Texts of the corpus by place: all that are shown.
-        risen: Questions whose right answer rose most, the first most of all.
-        fallen: Questions whose right answer fell most, likewise.
-        data: Counts and names in words.
+        relevant: For each question the corpus indices of its relevant answers.
+        documents: The texts that are shown, by corpus index.
+        improved: Questions whose relevant answer rose in rank, the most improved first.
+        worsened: Questions whose relevant answer fell in rank, the most worsened first.
+        facts: Names and values about the data, in words.
         settings: Names and values.
-        forgetting: What was forgotten, in words; empty where that was not measured.
+        forgetting: One sentence on forgetting; empty if it was not measured.
         log: Lines of ``training_metrics.jsonl``.
     """
 
     base: dict[str, Any] | None
     tuned: dict[str, Any] | None
-    before: QueryResults | None
-    after: QueryResults | None
+    base_results: QueryResults | None
+    tuned_results: QueryResults | None
     rows: Sequence[Record]
     relevant: Sequence[NDArray[np.int64]]
     documents: Mapping[int, Document]
-    risen: Sequence[int]
-    fallen: Sequence[int]
-    data: Mapping[str, Any]
+    improved: Sequence[int]
+    worsened: Sequence[int]
+    facts: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
     forgetting: str = ""
     log: Sequence[Mapping[str, Any]] = ()
 
     @property
-    def found(self) -> dict[str, QueryResults]:
-        """What was found, by the model's name."""
-        models = {"base model": self.before, "tuned model": self.after}
-        return {name: found for name, found in models.items() if found is not None}
+    def evaluations(self) -> dict[str, dict[str, Any]]:
+        """The evaluations that there are, by the model's name."""
+        models = {BASE: self.base, TUNED: self.tuned}
+        return {name: evaluation for name, evaluation in models.items() if evaluation is not None}
+
+    @property
+    def results(self) -> dict[str, QueryResults]:
+        """The results by question that there are, by the model's name."""
+        models = {BASE: self.base_results, TUNED: self.tuned_results}
+        return {name: results for name, results in models.items() if results is not None}
 
     @property
     def change(self) -> NDArray[np.float64] | None:
-        """(queries,) how much 1/rank of the best right answer rose; None without two models."""
-        return rise(self.before, self.after)
+        """(queries,) change of 1/rank of the best relevant answer; None without two models."""
+        return rank_change(self.base_results, self.tuned_results)
 
 
-def rise(before: QueryResults | None, after: QueryResults | None) -> NDArray[np.float64] | None:
-    """(queries,) how much 1/rank of the best right answer rose: first places count most."""
+def rank_change(
+    before: QueryResults | None, after: QueryResults | None
+) -> NDArray[np.float64] | None:
+    """(queries,) change of 1/rank of the best relevant answer: the first ranks count most."""
     if before is None or after is None:
         return None
     return (1 / after.ranks.double() - 1 / before.ranks.double()).numpy()
@@ -80,54 +90,58 @@ def collect(
     rows: Sequence[Record],
     **more: Any,
 ) -> ReportData:
-    """Reads the texts that a report shows.
+    """Collects what a report shows, and reads its texts from the files.
 
     Args:
-        data: Of the run.
-        evaluations: ``base`` and ``best``, where they were measured.
-        results: Likewise; what is of another retrieval task than the data's is left out.
-        rows: Of :func:`~embedft.data.texts.query_rows`.
+        data: The data of the run.
+        evaluations: ``base`` and ``best``, if they were measured.
+        results: Results by question of the same; those of another retrieval task are left out.
+        rows: The questions' rows, by :func:`~embedft.data.texts.query_rows`.
         more: Other fields of :class:`ReportData`.
     """
-    known = {name: found for name, found in results.items() if found.task == data.task_name}
-    before, after = known.get("base"), known.get("best")
-    change = rise(before, after)
-    order = np.zeros(0, dtype=np.int64) if change is None else np.argsort(change, kind="stable")
-    risen = [int(query) for query in order[::-1][:EXAMPLES] if change[query] > 0]  # type: ignore[index]
-    fallen = [int(query) for query in order[:EXAMPLES] if change[query] < 0]  # type: ignore[index]
-    places: set[int] = set()
+    of_task = {name: found for name, found in results.items() if found.task == data.task_name}
+    before, after = of_task.get("base"), of_task.get("best")
+    improved: list[int] = []
+    worsened: list[int] = []
+    if (change := rank_change(before, after)) is not None:
+        order = np.argsort(change, kind="stable").tolist()
+        improved = [query for query in order[::-1][:EXAMPLES] if change[query] > 0]
+        worsened = [query for query in order[:EXAMPLES] if change[query] < 0]
+    shown: set[int] = set()
     for found in (before, after):
         if found is not None:
-            shown = found.top_indices[[*risen, *fallen]]
-            places |= set(shown.flatten().tolist())
-            places |= set(found.best_indices[[*risen, *fallen]].tolist())
-            places |= {int(data.task.relevant[query][0]) for query in found.sample.tolist()}
-    facts: dict[str, Any] = {"pairs": data.input_jsonl}
-    if data.validation_jsonl is not None:
-        facts["validation set"] = data.validation_jsonl
-    facts |= {name.replace("_", " "): value for name, value in data.counts.items()}
-    facts |= {
-        "held-out questions": len(data.task.queries),
-        "distinct answers they are searched in": len(data.task.corpus),
-        "what a question is to find": data.positive,
-    }
+            shown.update(found.top_indices[[*improved, *worsened]].flatten().tolist())
+            shown.update(found.best_indices[[*improved, *worsened]].tolist())
+            shown.update(int(data.task.relevant[query][0]) for query in found.sample.tolist())
     return ReportData(
         base=evaluations.get("base"),
         tuned=evaluations.get("best"),
-        before=before,
-        after=after,
+        base_results=before,
+        tuned_results=after,
         rows=rows,
         relevant=data.task.relevant,
-        documents=documents(data, sorted(places)),
-        risen=risen,
-        fallen=fallen,
-        data=facts,
+        documents=documents(data, sorted(shown)),
+        improved=improved,
+        worsened=worsened,
+        facts=_facts(data),
         **more,
     )
 
 
+def _facts(data: EmbeddingDataModule) -> dict[str, Any]:
+    facts: dict[str, Any] = {"pairs": data.input_jsonl}
+    if data.validation_jsonl is not None:
+        facts["validation set"] = data.validation_jsonl
+    facts |= {name.replace("_", " "): value for name, value in data.counts.items()}
+    return facts | {
+        "held-out questions": len(data.task.queries),
+        "answers in the corpus": len(data.task.corpus),
+        "target of a question": data.positive,
+    }
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``training_metrics.jsonl``; none where there is no such file."""
+    """The lines of a ``training_metrics.jsonl``; none if there is no such file."""
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]

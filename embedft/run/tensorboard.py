@@ -59,7 +59,7 @@ def final_metrics(report_data: ReportData) -> dict[str, float]:
 def _project(logger: TensorBoardLogger, report_data: ReportData) -> None:
     """Adds the sampled questions and answers by each model, with text, file and rank."""
     writer: Any = logger.experiment
-    for name, results in report_data.found.items():
+    for name, results in report_data.results.items():
         tag = name.replace(" ", "_")
         # A resumed run may have written them before, and the writer would warn.
         shutil.rmtree(Path(logger.log_dir) / "00000" / tag, ignore_errors=True)

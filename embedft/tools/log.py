@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TextIO
@@ -106,3 +108,17 @@ def log_to_file(path: Path) -> None:
             handler.flush()
             _log.removeHandler(handler)
     _log.addHandler(file)
+
+
+@contextmanager
+def only_errors(*names: str) -> Iterator[None]:
+    """Hides messages below ERROR of these loggers."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -51,7 +51,7 @@ def test_one_query_tells_nothing() -> None:
 def test_same_draws_in_any_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     before, after = values(3)
     whole = paired_bootstrap(before, after)
-    monkeypatch.setattr(bootstrap, "_DRAWS_AT_A_TIME", 1000)
+    monkeypatch.setattr(bootstrap, "_BLOCK", 1000)
     assert paired_bootstrap(before, after) == whole
 
 

@@ -178,7 +178,7 @@ def test_a_public_repository_does_not_get_what_should_be_private(
     hub.repos["org/name"] = {"private": False, "files": {}}
     status, said = failing(capsys, f"--model={model}", "--push_to_hub=org/name", "--private")
     assert status == 2
-    assert "exists and is public; nothing was uploaded" in said
+    assert "exists and is public. Nothing was uploaded" in said
     assert hub.repos["org/name"]["files"] == {}
 
 

@@ -147,8 +147,8 @@ def test_card_says_better_and_worse() -> None:
     assert "is better than the base model" in verdict(BASE, sure)
     assert "+0.1000, 95% interval +0.0200 to +0.2000" in verdict(BASE, sure)
     unsure = better | {"gain": {"mean": 0.1, "low": -0.02, "high": 0.2}}
-    assert "may be better than the base model" in verdict(BASE, unsure)
-    assert "weights of the base model" in verdict(BASE, BASE | {"step": 0})
+    assert "not significantly better than the base model" in verdict(BASE, unsure)
+    assert "unmodified base model" in verdict(BASE, BASE | {"step": 0})
     assert is_worse(BASE, worse)
     assert not is_worse(BASE, better)
     assert not is_worse(None, worse)
@@ -219,9 +219,9 @@ def test_export_command(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFi
     main([*args, "--overwrite"])
 
     folders = {
-        out: "holds something else than an exported model, which --overwrite would delete",
-        tmp_path: "holds something else than an exported model, which --overwrite would delete",
-        out / "checkpoints": "holds something else",
+        out: "is not an exported model, and --overwrite would delete it",
+        tmp_path: "is not an exported model, and --overwrite would delete it",
+        out / "checkpoints": "is not an exported model",
         Path(
             read_checkpoint(Path(args[2]))["embedft_hyper_parameters"]["base_model"]
         ): "is the base",

@@ -97,16 +97,21 @@ def test_says_what_was_measured(
 
     found = stored_results(out, "base"), stored_results(out, "best")
     up, down = (int((one.ranks < other.ranks).sum()) for one, other in (found[::-1], found))
-    assert f"Of 10 questions, {up} find their answer earlier than before, {down} later" in page.text
+    assert (
+        f"Of 10 questions, {up} rank their relevant answer higher than before, {down} lower"
+        in page.text
+    )
     changed = [heading for heading in page.headings if heading.startswith("Most")]
     assert changed == ["Most improved"] * (up > 0) + ["Most worsened"] * (down > 0)
-    moved = [row for row in page.rows if row and row[0] == "" and "right at" in row[1]]
+    moved = [
+        row for row in page.rows if row and row[0] == "" and "relevant answer at rank" in row[1]
+    ]
     assert len(moved) == min(up, 5) + min(down, 5)
-    right = [cell for row in page.rows for cell in row if "✓ right answer" in cell]
+    right = [cell for row in page.rows for cell in row if "✓ relevant answer" in cell]
     assert len(right) >= 2 * len(moved), "before and after, the right answer is always shown"
     answers = {" ".join(row["answer"].split()) for row in rows}
     for cell in right:
-        text = cell.split("✓ right answer")[0]
+        text = cell.split("✓ relevant answer")[0]
         assert text.rstrip("…") in {answer[: len(text.rstrip("…"))] for answer in answers}
 
     assert not {"script", "img", "link", "iframe"} & set(page.tags)
@@ -181,7 +186,7 @@ def test_labelled_contexts(fit: Callable[..., Path], pairs: Path) -> None:
     page = Page(fit(*flags) / "report.html")
     assert page.headings[:2] == ALL[:2]
     assert "By file" not in page.headings
-    right = [cell for row in page.rows for cell in row if "✓ right answer" in cell]
+    right = [cell for row in page.rows for cell in row if "✓ relevant answer" in cell]
     searched = {" ".join(row[key].split()) for row in rows for key in ("answer", "context")}
     assert right
     assert {cell.split("✓")[0] for cell in right} <= searched
@@ -193,7 +198,7 @@ def test_one_question_and_few_answers(fit: Callable[..., Path], pairs: Path) -> 
     write_jsonl(pairs, sample_rows()[:2])
     page = Page(fit("--epochs=1", f"--validation_jsonl={own}") / "report.html")
     assert page.row("held-out questions")[1] == "1"
-    assert page.row("distinct answers they are searched in")[1] == "3"
+    assert page.row("answers in the corpus")[1] == "3"
 
 
 def test_overwrite_knows_the_report(fit: Callable[..., Path], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from reader import Reader
 
-from embedft.report.page import HtmlTable, HtmlText, Image, Section, image, render
+from embedft.report.page import HtmlTable, HtmlText, Image, Section, image, render_page
 
 HOSTILE = "<script>alert('ü')</script> & \"quotes\""
 
@@ -20,7 +20,7 @@ def test_page_holds_what_it_is_given_and_nothing_that_runs() -> None:
         HtmlTable([HOSTILE], [[HOSTILE]]),
         image(chart(), HOSTILE),
     ]
-    html = render(HOSTILE, [Section(HOSTILE, blocks)])
+    html = render_page(HOSTILE, [Section(HOSTILE, blocks)])
     reader = Reader()
     reader.feed(html)
     assert reader.text.count(HOSTILE) >= 6
