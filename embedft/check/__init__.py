@@ -1,1 +1,1 @@
-"""What a fit would see: data, advice and an estimate, before a training."""
+"""The ``check`` command: the data, advice and an estimate of the run, before training."""

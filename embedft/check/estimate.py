@@ -1,4 +1,4 @@
-"""What a run would be: its split, its steps, and its time by a few of them, done in memory."""
+"""An estimate of a run: its split, its steps, and its time from a few timed batches."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from embedft.training.module import EmbeddingModule
 from embedft.training.optimizer import steps_of_run
 from embedft.training.trainer import EmbedftTrainer
 
-_BATCHES = 8  # timed at most, of each kind
-_SECONDS = 20.0
+_BATCHES = 8  # timed at most, of training and of embedding
+_SECONDS = 20.0  # timed at most, for each of the two
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +28,18 @@ class RunEstimate:
     """What a fit with these settings would do on this machine.
 
     Attributes:
-        train: (pairs,) rows of the file that are trained on.
-        held_out: (pairs,) rows held out; None where they are another file's.
-        questions: Held-out questions.
-        corpus: Distinct texts that they are searched among.
-        batch_size: Pairs a step of all devices and accumulated batches.
-        devices: Of the run.
-        steps: Of the run.
-        warmup: How many of them are warm-up.
-        train_seconds: For the steps.
-        eval_seconds: For the evaluations.
-        evaluations: How many there are, those of ``base_share`` included.
-        device: What was timed, and how it computes.
+        train: (rows,) rows of the file that are used for training.
+        held_out: (rows,) rows that are held out; None if they are in a separate file.
+        questions: Number of held-out questions.
+        corpus: Number of distinct answers that they are searched in.
+        batch_size: Pairs per step, over all devices and accumulated batches.
+        devices: Number of devices.
+        steps: Steps of the run.
+        warmup: Steps of warm-up among them.
+        train_seconds: Time of the steps, in seconds.
+        eval_seconds: Time of the evaluations, in seconds.
+        evaluations: Number of evaluations, those for ``base_share`` included.
+        device: Device and precision that were timed.
     """
 
     train: Ints
@@ -59,9 +59,9 @@ class RunEstimate:
 def estimate_run(
     trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule
 ) -> RunEstimate:
-    """Splits as a fit would, plans its batches, and times some of them.
+    """Splits the data as a fit would, plans its batches, and times a few of them.
 
-    Afterwards the module has taken a few steps and belongs to another trainer.
+    Afterwards the module has taken a few training steps and belongs to another trainer.
 
     Raises:
         InputError: A fit would refuse the data.
@@ -103,7 +103,10 @@ def estimate_run(
 
 
 def _evaluations(trainer: Any, module: EmbeddingModule, batches: int, steps: int) -> int:
-    """The base model's, those between, and one of a mean with the base model (at most three)."""
+    """Evaluations of a run: the base model, those during the run, one interpolation.
+
+    There are up to three interpolations with the base model; the first mostly suffices.
+    """
     batches_in_all = steps * trainer.accumulate_grad_batches
     every = getattr(trainer, "val_check_interval", batches_in_all)  # else by the clock
     if isinstance(every, float):  # a share of an epoch
@@ -117,10 +120,10 @@ def _evaluations(trainer: Any, module: EmbeddingModule, batches: int, steps: int
 def _speeds(
     trainer: Trainer, module: EmbeddingModule, data: EmbeddingDataModule
 ) -> tuple[float, float, str]:
-    """Tokens a second in training and in embedding, on one device, and which that is."""
+    """Tokens per second in training and in embedding on one device, and the device's name."""
     clock = _Clock()
     device = trainer.strategy.root_device
-    alone = EmbedftTrainer(
+    timing_trainer = EmbedftTrainer(
         accelerator=device.type,
         devices=1,
         precision=trainer.precision,
@@ -139,7 +142,7 @@ def _speeds(
     recipe = module.recipe
     # Mining and topics would embed all texts first.
     module.use_recipe(replace(recipe, topic_batches=False, mine_negatives=False), data)
-    alone.fit(module, datamodule=data)
+    timing_trainer.fit(module, datamodule=data)
     module.use_recipe(recipe, data)
     train_speed = clock.tokens_per_second()
     texts = data.task.texts
@@ -148,21 +151,21 @@ def _speeds(
     texts = np.random.default_rng(0).choice(texts, count)  # with repeats: full batches
     batches = TextBatches(data.tokens, texts, data.eval_batch_size)
     loader: DataLoader[EvalBatch] = DataLoader(batches, batch_size=None)
-    alone.datamodule = None  # type: ignore[attr-defined]  # Lightning would have it read again
-    alone.predict(module, loader, return_predictions=False)
+    timing_trainer.datamodule = None  # type: ignore[attr-defined]  # else it is reloaded
+    timing_trainer.predict(module, loader, return_predictions=False)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return train_speed, clock.tokens_per_second(), name
 
 
 class _Clock(Callback):
-    """Times batches; the first one, in which kernels are made, counts only if it is alone."""
+    """Times batches, without the first one (in which kernels are compiled) if there are more."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
         self.times: list[float] = []
 
     def tokens_per_second(self) -> float:
-        """Of what was timed last."""
+        """Speed of the batches that were timed last."""
         skipped = 1 if len(self.tokens) > 1 else 0
         seconds = self.times[-1] - self.times[skipped]
         return sum(self.tokens[skipped:]) / max(seconds, 1e-9)

@@ -1,4 +1,4 @@
-"""What is to be known of a file of pairs before it is trained on, in numbers."""
+"""Measures of a file of pairs before training, and the issues that they show."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from embedft.table.settings import Positive, ReadSettings
 from embedft.table.table import Table, read_table
 from embedft.table.tokens import distinct_texts
 
+LENGTH_LIMITS = (128, 256, 384, 512)
+"""Usual values of max_seq_length, in tokens."""
 _UNCUT = 1 << 30  # tokens
-_CHUNK = 1 << 22
+_CHUNK = 1 << 22  # tokens counted at a time, which bounds the memory
 _EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class DataIssue:
-    """Rows or texts of one kind.
+    """Rows or texts with one kind of problem.
 
     Attributes:
         name: The kind, in words.
-        count: How many.
-        of: Of how many.
-        lines: Of a few examples: the line, or those of two rows that are one together.
+        count: How many rows or texts have it.
+        of: The number of rows or texts that were checked.
+        lines: A few examples: a line of the file, or two lines that belong together.
     """
 
     name: str
@@ -39,44 +41,46 @@ class DataIssue:
 
     @property
     def share(self) -> float:
-        """From 0 to 1."""
+        """``count`` in ``of``, from 0 to 1."""
         return self.count / self.of if self.of else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class DataMeasures:
-    """A file of pairs; "used" rows are the good ones but for exact duplicates.
+    """Measures of a file of pairs; "used" rows are the good rows without exact duplicates.
 
     Attributes:
-        table: The good rows, with tokens that are not cut.
-        texts: What the texts say.
+        table: The good rows, with tokens that are not truncated.
+        texts: Measures that need the texts.
         used: (used,) rows of the table, ascending.
-        group: (used,) equal for rows tied by a file, a question or an answer.
-        tokens: Tokens of the distinct ``questions``, ``answers`` and ``contexts`` that are used,
-            special ones included; empty without a tokenizer.
-        unknown: Share of all tokens that stand for something that the tokenizer does not know.
+        group: (used,) equal for rows that share a file, a question or an answer.
+        issues: The issues by key, in the order they are shown.
+        tokens: Lengths in tokens, special tokens included, of the distinct ``questions``,
+            ``answers`` and ``contexts`` that are used; empty without a tokenizer.
+        unknown_share: Share of all tokens that are the tokenizer's unknown token.
     """
 
     table: Table
     texts: TextMeasures
     used: Ints
     group: Ints
+    issues: dict[str, DataIssue]
     tokens: dict[str, Ints] = field(default_factory=dict)
-    unknown: float = 0.0
+    unknown_share: float = 0.0
 
     def share_longer(self, name: str, limit: int) -> float:
-        """Share of ``tokens[name]`` above a limit."""
+        """Share of the texts ``name`` that are longer than ``limit`` tokens."""
         return float(np.mean(self.tokens[name] > limit)) if len(self.tokens[name]) else 0.0
 
     @property
-    def pairs_a_file(self) -> Ints:
-        """(files,) used rows of each file that is named."""
+    def pairs_per_file(self) -> Ints:
+        """(files,) number of used rows of each file."""
         keys = self.table.file_hash[self.used]
         return np.unique(keys[keys != NO_HASH], return_counts=True)[1]
 
     @property
     def most_repeated_answer(self) -> DataIssue:
-        """Rows with the most frequent answer."""
+        """The rows with the most frequent answer."""
         first = first_equal(self.table.answer_hash[self.used])
         counts = np.bincount(first)
         line = int(self.texts.line[self.used[np.argmax(counts)]])
@@ -86,28 +90,28 @@ class DataMeasures:
 def measure_data(
     path: str, positive: Positive, settings: ReadSettings | None, unknown_id: int | None = None
 ) -> DataMeasures:
-    """Reads a file twice, as numbers and as texts; bad rows are left out.
+    """Reads a file twice, as token ids and as texts; bad rows are left out.
 
     Args:
         path: The file.
-        positive: What a question is trained to find.
-        settings: Of the model's tokenizer; without one no tokens are counted.
-        unknown_id: The tokenizer's id for what it does not know.
+        positive: The target of a question.
+        settings: Settings of the model's tokenizer; without them no tokens are counted.
+        unknown_id: Id of the tokenizer's unknown token.
 
     Raises:
         InputError: The file can't be read, or has no good row.
     """
     uncut = replace(
-        settings or ReadSettings(_one_token_a_text(), _UNCUT),
+        settings or ReadSettings(_one_token_tokenizer(), _UNCUT),
         max_seq_length=_UNCUT,
         documents="both",
         context_required=positive == "context",
     )
     table = read_table(path, uncut, None, "skip")
     used = np.flatnonzero(~table.duplicate)
-    keys = row_hashes(table, used)
+    hashes = row_hashes(table, used)
     if positive == "answer":
-        keys = replace(keys, context=None)  # not trained on, so it ties nothing
+        hashes = replace(hashes, context=None)  # contexts are not used, so they can't leak
     tokens: dict[str, Ints] = {}
     if settings is not None:
         assert table.answer is not None
@@ -115,76 +119,81 @@ def measure_data(
         columns = {"questions": table.question, "answers": table.answer, "contexts": table.context}
         for name, column in columns.items():
             tokens[name] = table.tokens.lengths(distinct_texts(column[used]))
+    texts = measure_texts(table, positive)
     return DataMeasures(
         table,
-        measure_texts(table, positive),
+        texts,
         used,
-        leak_groups(keys),
+        leak_groups(hashes),
+        data_issues(table, texts, used),
         tokens,
-        0.0 if settings is None or unknown_id is None else _share_of(table, unknown_id),
+        0.0 if settings is None or unknown_id is None else _share_of_token(table, unknown_id),
     )
 
 
-def _one_token_a_text() -> str:
+def _one_token_tokenizer() -> str:
+    """A tokenizer that makes one token of any text, for when there is no model."""
     return str(Tokenizer(WordLevel({"?": 0}, unk_token="?")).to_str())
 
 
-def _share_of(table: Table, token: int) -> float:
+def _share_of_token(table: Table, token: int) -> float:
     ids = table.tokens.ids
-    chunks = range(0, len(ids), _CHUNK)
-    found = sum(
+    count = sum(
         int((ids[np.arange(start, min(start + _CHUNK, len(ids)))] == token).sum())
-        for start in chunks
+        for start in range(0, len(ids), _CHUNK)
     )
-    return found / len(ids)
+    return count / len(ids)
 
 
-def data_issues(data: DataMeasures) -> dict[str, DataIssue]:
-    """What is repeated, answered twice, copied or of no file, in the order it is shown."""
-    table, used, texts = data.table, data.used, data.texts
+def data_issues(table: Table, texts: TextMeasures, used: Ints) -> dict[str, DataIssue]:
+    """Repeated, ambiguous, copied and nameless rows and texts, in the order they are shown.
+
+    Args:
+        table: The good rows of a file.
+        texts: Measures of their texts.
+        used: Rows of the table that are used.
+    """
     question, answer, file = (
-        keys[used] for keys in (table.question_hash, table.answer_hash, table.file_hash)
+        hashes[used] for hashes in (table.question_hash, table.answer_hash, table.file_hash)
     )
-    whole = combine_hashes(table.question_hash, table.answer_hash, table.file_hash)
-    rows, distinct = len(used), len(np.unique(question))
+    n_questions = len(np.unique(question))
 
-    def finding(name: str, of: int, *examples: Ints, count: int | None = None) -> DataIssue:
-        """Of columns of rows of the table: a row, or an earlier one and a row."""
-        lines = (texts.line[some[:_EXAMPLES]].tolist() for some in examples)
-        found = len(examples[0]) if count is None else count
-        return DataIssue(name, found, of, tuple(zip(*lines, strict=True)))
+    def issue(name: str, of: int, *examples: Ints, count: int | None = None) -> DataIssue:
+        """``examples`` are rows of the table, or earlier rows and the rows that repeat them."""
+        lines = (texts.line[rows[:_EXAMPLES]].tolist() for rows in examples)
+        count = len(examples[0]) if count is None else count
+        return DataIssue(name, count, of, tuple(zip(*lines, strict=True)))
 
-    def repeated(name: str, keys: Hashes) -> DataIssue:
-        first = first_equal(keys)
-        later = np.flatnonzero(first != np.arange(rows))
-        return finding(name, rows, used[first[later]], used[later])
+    def repeated(name: str, hashes: Hashes) -> DataIssue:
+        first = first_equal(hashes)
+        later = np.flatnonzero(first != np.arange(len(used)))
+        return issue(name, len(used), used[first[later]], used[later])
 
-    def near(name: str, keys: Hashes, alike: Ints) -> DataIssue:
-        own = np.flatnonzero(first_equal(keys) == np.arange(len(keys)))
-        later = own[alike[own] != own]
-        return finding(name, len(own), alike[later], later)
+    def near(name: str, hashes: Hashes, first_near: Ints) -> DataIssue:
+        distinct = np.flatnonzero(first_equal(hashes) == np.arange(len(hashes)))
+        later = distinct[first_near[distinct] != distinct]
+        return issue(name, len(distinct), first_near[later], later)
 
-    def several(name: str, others: Hashes) -> DataIssue:
-        some = np.flatnonzero(others != NO_HASH)
-        first = some[first_equal(question[some])]
-        differs = others[some] != others[first]
-        first, later = first[differs], some[differs]
-        return finding(name, distinct, used[first], used[later], count=len(np.unique(first)))
+    def several(name: str, hashes: Hashes) -> DataIssue:
+        """Questions that occur with different hashes."""
+        known = np.flatnonzero(hashes != NO_HASH)
+        first = known[first_equal(question[known])]
+        differs = hashes[known] != hashes[first]
+        first, later = first[differs], known[differs]
+        return issue(name, n_questions, used[first], used[later], count=len(np.unique(first)))
 
+    first_row = first_equal(combine_hashes(table.question_hash, table.answer_hash, table.file_hash))
     dropped = np.flatnonzero(table.duplicate)
     copied, nameless = used[texts.copied[used] >= COPIED], used[file == NO_HASH]
+    near_questions = near("near-duplicate questions", table.question_hash, texts.near_question)
     return {
-        "duplicates": finding(
-            "exact duplicates, dropped", len(table), first_equal(whole)[dropped], dropped
-        ),
+        "duplicates": issue("exact duplicates, dropped", len(table), first_row[dropped], dropped),
         "questions": repeated("repeated questions", question),
         "answers": repeated("repeated answers", answer),
-        "near_questions": near(
-            "near-duplicate questions", table.question_hash, texts.near_question
-        ),
+        "near_questions": near_questions,
         "near_answers": near("near-duplicate answers", table.answer_hash, texts.near_answer),
         "several_answers": several("questions with several answers", answer),
         "several_files": several("questions that several files answer", file),
-        "copied": finding("questions copied from the answer", rows, copied),
-        "nameless": finding("rows without a file_name", rows, nameless),
+        "copied": issue("questions copied from the answer", len(used), copied),
+        "nameless": issue("rows without a file_name", len(used), nameless),
     }

@@ -1,81 +1,65 @@
-"""What check shows: the sections of its text and its page."""
+"""The sections that ``check`` prints and writes to its page."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from lightning.pytorch import Trainer
 
-from embedft.check.advice import LIMITS
 from embedft.check.estimate import RunEstimate
-from embedft.check.measures import DataIssue, DataMeasures
+from embedft.check.measures import LENGTH_LIMITS, DataMeasures
 from embedft.data.pairs import RELEVANT
-from embedft.report.page import HtmlTable, HtmlText, Section
+from embedft.report.page import Block, HtmlTable, HtmlText, Section
 from embedft.table.jsonl import stream_records
 from embedft.table.read_report import ReadCounts
 from embedft.tools.text import one_line
 
-_SHOWN = 200  # characters of an example text
+_MAX_TEXT = 200  # characters of an example text
 
 
-def data_section(data: DataMeasures, found: dict[str, DataIssue], limit: int) -> Section:
-    """What the file holds: counts, problems, lengths, languages and files."""
-    reading = data.table.report(drop_duplicates=True)
-    blocks: list[HtmlText | HtmlTable] = [
+def data_section(data: DataMeasures, limit: int) -> Section:
+    """What the file holds: counts, issues, lengths, languages, files and labels.
+
+    Args:
+        data: The measures of the file.
+        limit: Tokens at which texts are truncated.
+    """
+    counts = data.table.report(drop_duplicates=True)
+    blocks: list[Block] = [
         HtmlText(
-            f"{reading.path}: {reading.rows:,} rows, {reading.skipped:,} bad, "
-            f"{reading.valid:,} used"
-        )
+            f"{counts.path}: {counts.rows:,} rows, {counts.skipped:,} bad, {counts.valid:,} used"
+        ),
+        *(HtmlText(problem, "warning") for problem in counts.problems),
     ]
-    if reading.skipped:
-        blocks += [HtmlText(problem, "warning") for problem in reading.problems]
-        if more := reading.skipped - len(reading.bad_rows):
-            blocks.append(HtmlText(f"... and {more:,} more bad rows", "warning"))
-    if reading.same_ids:
-        blocks.append(HtmlText(f"warning: {reading.same_ids_problem}", "warning"))
-    blocks.append(_findings_table(found))
+    if more := counts.skipped - len(counts.bad_rows):
+        blocks.append(HtmlText(f"... and {more:,} more bad rows", "warning"))
+    if counts.same_ids:
+        blocks.append(HtmlText(f"warning: {counts.same_ids_problem}", "warning"))
+    blocks.append(_issues_table(data))
     if data.tokens:
         blocks.append(_tokens_table(data, limit))
     blocks += [HtmlText(_languages(data)), HtmlText(_files(data))]
     if data.table.label is not None:
         blocks.append(HtmlText(_labels(data)))
-    return Section("Data", [*blocks])
+    return Section("Data", blocks)
 
 
-def _findings_table(found: dict[str, DataIssue]) -> HtmlTable:
+def _issues_table(data: DataMeasures) -> HtmlTable:
     rows = [
         [
-            finding.name,
-            f"{finding.count:,}",
-            _percent(finding.share),
-            " and ".join(map(str, lines)) if (lines := next(iter(finding.lines), ())) else "",
+            issue.name,
+            f"{issue.count:,}",
+            _percent(issue.share),
+            " and ".join(map(str, issue.lines[0])) if issue.lines else "",
         ]
-        for finding in found.values()
+        for issue in data.issues.values()
     ]
-    return HtmlTable(["of the rows or texts", "count", "share", "lines, e.g."], rows)
-
-
-def example_lines(data: DataMeasures, found: dict[str, DataIssue]) -> HtmlTable:
-    """The first rows of each finding, with their texts."""
-    wanted = {line for finding in found.values() for lines in finding.lines for line in lines}
-    path = data.table.path
-    records = {
-        row.line: row for row in stream_records(path, ReadCounts(path)) if row.line in wanted
-    }
-    rows = [
-        [
-            f"{finding.name}: line {line}",
-            one_line(records[line].question, _SHOWN),
-            one_line(records[line].answer, _SHOWN),
-        ]
-        for finding in found.values()
-        for lines in finding.lines
-        for line in lines
-    ]
-    return HtmlTable(["examples", "question", "answer"], rows)
+    return HtmlTable(["rows or texts", "count", "share", "example lines"], rows)
 
 
 def _tokens_table(data: DataMeasures, limit: int) -> HtmlTable:
-    limits = sorted({*LIMITS, limit})
+    limits = sorted({*LENGTH_LIMITS, limit})
     rows = [
         [
             name,
@@ -93,22 +77,21 @@ def _tokens_table(data: DataMeasures, limit: int) -> HtmlTable:
 
 
 def _languages(data: DataMeasures) -> str:
-    total = data.texts.languages.total()
-    usual = [
-        (name, count) for name, count in data.texts.languages.most_common(6) if count > total / 100
-    ]
-    parts = [f"{name} {_percent(count / total)}" for name, count in usual]
-    if rest := total - sum(count for _, count in usual):
-        parts.append(f"others {_percent(rest / total)}")
-    drawn = f" (of {total:,} rows drawn)" if total < len(data.table) else ""
-    unknown = f"; unknown tokens {_percent(data.unknown)}" if data.tokens else ""
-    return f"languages: {', '.join(parts)}{drawn}{unknown}"
+    languages = data.texts.languages
+    total = languages.total()
+    frequent = [(name, count) for name, count in languages.most_common(6) if count > total / 100]
+    parts = [f"{name} {_percent(count / total)}" for name, count in frequent]
+    if others := total - sum(count for _, count in frequent):
+        parts.append(f"others {_percent(others / total)}")
+    sampled = f" (of {total:,} sampled rows)" if total < len(data.table) else ""
+    unknown = f"; unknown tokens {_percent(data.unknown_share)}" if data.tokens else ""
+    return f"languages: {', '.join(parts)}{sampled}{unknown}"
 
 
 def _files(data: DataMeasures) -> str:
-    counts = data.pairs_a_file
+    counts = data.pairs_per_file
     if not len(counts):
-        return "files: none named"
+        return "files: no row has a file_name"
     if counts.min() == counts.max():
         return f"files: {len(counts):,}, with {counts[0]:,} pairs each"
     return (
@@ -120,26 +103,29 @@ def _files(data: DataMeasures) -> str:
 def _labels(data: DataMeasures) -> str:
     assert data.table.label is not None
     label = data.table.label[data.used]
-    right, none = int((label >= RELEVANT).sum()), int(np.isnan(label).sum())
+    relevant, missing = int((label >= RELEVANT).sum()), int(np.isnan(label).sum())
     return (
-        f"labels: {right:,} rows from {RELEVANT} on (right answers), "
-        f"{len(label) - right - none:,} below, {none:,} without"
+        f"labels: {relevant:,} rows with {RELEVANT} or more (relevant answers), "
+        f"{len(label) - relevant - missing:,} with less, {missing:,} without a label"
     )
 
 
 def run_section(data: DataMeasures, run: RunEstimate, trainer: Trainer) -> Section:
     """What a fit with these settings would do, and how long it would take."""
     sizes = np.unique(data.group, return_counts=True)[1]
-    held_out = "a file of your own"
+    held_out = "a separate validation file"
     if run.held_out is not None:
         held_out = f"{len(run.held_out):,} rows"
     devices = f" on each of {run.devices} devices" if run.devices > 1 else ""
     rows = [
         ["trained on", f"{len(run.train):,} rows"],
-        ["held out", f"{held_out}: {run.questions:,} questions, searched in {run.corpus:,} texts"],
+        [
+            "held out",
+            f"{held_out}: {run.questions:,} questions, searched in {run.corpus:,} answers",
+        ],
         [
             "groups",
-            f"{len(sizes):,}, tied by a file, a question or an answer; the largest has "
+            f"{len(sizes):,}, of rows that share a file, a question or an answer; the largest has "
             f"{_percent(sizes.max() / sizes.sum())} of the rows",
         ],
         [
@@ -157,8 +143,44 @@ def run_section(data: DataMeasures, run: RunEstimate, trainer: Trainer) -> Secti
     return Section("Run", [HtmlTable(["fit with these settings", ""], rows)])
 
 
+def advice_section(advice: Sequence[str], can_train: bool) -> Section:
+    """Lines of advice, and the command to train if the file can be used."""
+    blocks: list[Block] = [HtmlText(f"- {line}") for line in advice]
+    if can_train:
+        blocks.append(HtmlText("To train, give the same flags to: python -m embedft fit", "good"))
+    return Section("Advice", blocks)
+
+
+def examples_section(data: DataMeasures) -> Section:
+    """The first rows of each issue, with their texts."""
+    examples = [
+        (issue.name, line)
+        for issue in data.issues.values()
+        for lines in issue.lines
+        for line in lines
+    ]
+    if not examples:
+        return Section("Examples")
+    wanted = {line for _, line in examples}
+    path = data.table.path
+    records = {
+        record.line: record
+        for record in stream_records(path, ReadCounts(path))
+        if record.line in wanted
+    }
+    rows = [
+        [
+            f"{name}: line {line}",
+            one_line(records[line].question, _MAX_TEXT),
+            one_line(records[line].answer, _MAX_TEXT),
+        ]
+        for name, line in examples
+    ]
+    return Section("Examples", [HtmlTable(["examples", "question", "answer"], rows)])
+
+
 def duration(seconds: float) -> str:
-    """A time in the unit that fits, two digits or so."""
+    """A time with about two digits, in the unit that fits."""
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 1 else "1 s"
     if seconds < 90 * 60:

@@ -145,7 +145,7 @@ def test_lengths_are_the_tokenizers(tiny_model: Path, tmp_path: Path) -> None:
             assert data.share_longer(name, limit) == pytest.approx((expected > limit).mean())
     distinct = [text for some in texts.values() for text in dict.fromkeys(some)]
     every = [token for ids in tokenizer(distinct, verbose=False)["input_ids"] for token in ids]
-    assert data.unknown == pytest.approx(every.count(tokenizer.unk_token_id) / len(every))
+    assert data.unknown_share == pytest.approx(every.count(tokenizer.unk_token_id) / len(every))
 
 
 def test_check_and_fit_and_their_pages_say_one_share_of_cut_texts(
@@ -339,7 +339,7 @@ def test_a_validation_file(fit_flags: Flags, pairs: Path, tmp_path: Path, capsys
     own = write_jsonl(tmp_path / "own.jsonl", sample_rows()[50:75])
     text = said([*fit_flags, f"--validation_jsonl={own}"], capsys)
     assert row_of(text, "trained on") == ["50 rows"]
-    assert row_of(text, "held out")[0].startswith("a file of your own: 25 questions")
+    assert row_of(text, "held out")[0].startswith("a separate validation file: 25 questions")
 
 
 # Advice.
@@ -376,8 +376,8 @@ ADVICE = {
     "epochs": (ROWS, ["--epochs=8", "--learning_rate=1e-4"], "--epochs 3", "--epochs=3"),
     "few held out": (ROWS, ["--train_split=0.9"], "--train_split 0.8", "--train_split=0.8"),
     "one answer": (same_answers(), [], "7 rows have the answer of line 54", None),
-    "near answers": (near_answers(), [], "answers nearly repeat another", None),
-    "copied": (copied(), [], "100% of the questions stand in their answers", None),
+    "near answers": (near_answers(), [], "answers are near-duplicates of another", None),
+    "copied": (copied(), [], "100% of the questions are copied", None),
     "labels unused": (
         [row | {"label": i % 2} for i, row in enumerate(ROWS)],
         [],
@@ -399,7 +399,7 @@ ADVICE = {
     "no files": (
         [{"question": row["question"], "answer": row["answer"]} for row in ROWS],
         [],
-        "60 rows name no file",
+        "60 rows have no file_name",
         None,
     ),
     "tongues": (

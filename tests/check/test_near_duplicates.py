@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny import sample_rows
 
-from embedft.check.near_duplicates import ALIKE, MinHasher, near_duplicates
-from embedft.check.text_measures import longest_run, words_of
+from embedft.check.near_duplicates import MIN_SIMILARITY, MinHasher, near_duplicates
+from embedft.check.text_measures import longest_run, split_words
 
 
 def similarity(first: list[str], second: list[str]) -> float:
@@ -25,19 +25,19 @@ def changed(words: list[str], rng: random.Random) -> list[str]:
 def test_as_all_pairs_compared() -> None:
     """What is clearly alike is found, what is clearly not is not."""
     rng = random.Random(0)
-    texts = [words_of(row["context"]) for row in sample_rows()[:150]]
+    texts = [split_words(row["context"]) for row in sample_rows()[:150]]
     texts += [changed(text, rng) for text in texts]
-    signer = MinHasher()
+    hasher = MinHasher()
     for text in texts:
-        signer.add(text)
-    found = near_duplicates(signer.signatures())
+        hasher.add(text)
+    found = near_duplicates(hasher.signatures())
     assert found.tolist() == [int(np.flatnonzero(found == code)[0]) for code in found]
     clear = 0
     for copy in range(150, 300):
         likeness = similarity(texts[copy - 150], texts[copy])
-        if abs(likeness - ALIKE) > 0.12:
+        if abs(likeness - MIN_SIMILARITY) > 0.12:
             clear += 1
-            assert (found[copy] == found[copy - 150]) == (likeness > ALIKE), likeness
+            assert (found[copy] == found[copy - 150]) == (likeness > MIN_SIMILARITY), likeness
     assert clear > 50
     assert len(set(found[:150].tolist())) == 150
 
@@ -54,15 +54,15 @@ def test_as_all_pairs_compared() -> None:
     ],
 )
 def test_words(text: str, words: list[str]) -> None:
-    assert words_of(text) == words
+    assert split_words(text) == words
 
 
 def test_texts_without_words_or_none_at_all() -> None:
     assert len(near_duplicates(MinHasher().signatures())) == 0
-    signer = MinHasher()
+    hasher = MinHasher()
     for text in ("?", "!", "a"):
-        signer.add(words_of(text))
-    assert near_duplicates(signer.signatures()).tolist() == [0, 0, 2]
+        hasher.add(split_words(text))
+    assert near_duplicates(hasher.signatures()).tolist() == [0, 0, 2]
 
 
 def test_longest_run_as_all_runs_tried() -> None:
