@@ -17,7 +17,6 @@ from embedft.cli.main import main
 from embedft.encoder.checkpoint import read_checkpoint
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
-from embedft.evaluation.verdict import comparison, is_worse, verdict
 from embedft.export.model_card import ModelCard
 from embedft.export.sentence_transformers import export_encoder
 
@@ -133,64 +132,6 @@ def test_a_failed_export_leaves_the_earlier_one(
         export_encoder(encoder, out, CARD)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-BASE = dict.fromkeys(("ndcg@10", "mrr@10", "recall@1", "recall@5", "recall@10", "map@100"), 0.5)
-
-
-def test_card_says_better_and_worse() -> None:
-    better, worse = BASE | {"ndcg@10": 0.6, "step": 3}, BASE | {"ndcg@10": 0.4, "step": 3}
-    assert "is better than the base model" in verdict(BASE, better)
-    assert "is WORSE than the base model" in verdict(BASE, worse)
-    assert "no better than" in verdict(BASE, BASE)
-    sure = better | {"gain": {"mean": 0.1, "low": 0.02, "high": 0.2}}
-    assert "is better than the base model" in verdict(BASE, sure)
-    assert "+0.1000, 95% interval +0.0200 to +0.2000" in verdict(BASE, sure)
-    unsure = better | {"gain": {"mean": 0.1, "low": -0.02, "high": 0.2}}
-    assert "not significantly better than the base model" in verdict(BASE, unsure)
-    assert "unmodified base model" in verdict(BASE, BASE | {"step": 0})
-    assert is_worse(BASE, worse)
-    assert not is_worse(BASE, better)
-    assert not is_worse(None, worse)
-    card = ModelCard("b", 32, 48, {"rows_read": 9}, {"learning_rate": 2e-5}, BASE, worse).render()
-    assert "> **The tuned model is WORSE than the base model" in card
-    assert "- rows_read: 9" in card
-    assert "- learning_rate: 2e-05" in card
-    assert card.startswith("---\nlibrary_name: sentence-transformers\n")
-
-
-def test_comparison_table() -> None:
-    better = BASE | {"ndcg@10": 0.6}
-    table = comparison({"base": BASE, "best": better, "last": BASE}).splitlines()
-    assert table[0].split() == [
-        "|",
-        "metric",
-        "|",
-        "base",
-        "|",
-        "best",
-        "|",
-        "last",
-        "|",
-        "best",
-        "-",
-        "base",
-        "|",
-    ]
-    assert table[2].split() == [
-        "|",
-        "ndcg@10",
-        "|",
-        "0.5000",
-        "|",
-        "0.6000",
-        "|",
-        "0.5000",
-        "|",
-        "+0.1000",
-        "|",
-    ]
-    assert "best - base" not in comparison({"base": BASE, "best": None})
 
 
 def test_export_command(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

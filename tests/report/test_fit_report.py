@@ -7,22 +7,21 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from report_data import report_data
 from runs import FinishedRun
 from sentence_transformers import SentenceTransformer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import sample_rows, write_jsonl
 
 from embedft.cli.main import main
-from embedft.evaluation.bootstrap import bootstrap, paired_bootstrap
-from embedft.evaluation.query_results import QueryResults, evaluate_queries
-from embedft.evaluation.retrieval import RetrievalTask
-from embedft.evaluation.similarity import pair_similarities, separation, two_dimensions
+from embedft.evaluation.metrics import LABELS
+from embedft.evaluation.query_results import QueryResults
+from embedft.report.fit_report import write_report
 
 HOSTILE = "<script>alert('ü')</script> & \u202e\t\"why\"?"
 
@@ -68,6 +67,7 @@ class Page(HTMLParser):
 
 
 ALL = ["Verdict", "Training", "Ranks", "Similarities", "Map"]
+ALL_LAST = ["By file", "Data and settings"]
 
 
 def test_says_what_was_measured(
@@ -340,81 +340,6 @@ def test_tensorboard(
     assert (folder / "tensors.tsv").is_file()
 
 
-# The parts that a report is made of.
-
-
-def task(queries: int, documents: int) -> RetrievalTask:
-    rng = np.random.default_rng(0)
-    relevant = [
-        np.sort(rng.choice(documents, size=1 + query % 3, replace=False))
-        for query in range(queries)
-    ]
-    texts = rng.permutation(queries + documents)
-    order = np.arange(documents)
-    return RetrievalTask(texts[:queries], texts[queries:], order, relevant, np.arange(queries))
-
-
-def test_ranks_share_the_search() -> None:
-    """What each of three processes finds adds up to what one finds."""
-    whole = task(20, 9)
-    embeddings = torch.randn(29, 4, generator=torch.Generator().manual_seed(0))
-    alone = evaluate_queries(embeddings, whole, "t", slice(0, None, 1), lambda tensor: tensor)
-    parts: list[list[torch.Tensor]] = [[], []]
-    for rank in range(3):
-        shares = iter(parts)
-
-        def keep(tensor: torch.Tensor, shares: Any = shares) -> torch.Tensor:
-            next(shares).append(tensor.clone())
-            return tensor
-
-        evaluate_queries(embeddings, whole, "t", slice(rank, None, 3), keep)
-    sums = iter([sum(part[1:], part[0]) for part in parts])
-    together = evaluate_queries(embeddings, whole, "t", slice(0, None, 1), lambda _: next(sums))
-    for name, value in alone._asdict().items():
-        other = together._asdict()[name]
-        if isinstance(value, torch.Tensor):  # products of other shapes may round otherwise
-            torch.testing.assert_close(value, other)
-        else:
-            assert value == other
-
-
-def test_bootstrap_of_several_metrics_is_that_of_each() -> None:
-    values = np.random.default_rng(0).random((30, 3))
-    for column, interval in enumerate(bootstrap(values)):
-        alone = paired_bootstrap(np.zeros(30), values[:, column])
-        assert interval == pytest.approx(alone, abs=0.02)
-        assert interval.low < interval.mean < interval.high
-
-
-def test_similarities_by_hand() -> None:
-    nothing = torch.zeros(0)
-    found = QueryResults(
-        "t",
-        *[nothing] * 6,  # type: ignore[misc]  # mypy counts no starred arguments
-        sample=torch.arange(3),
-        question_embeddings=torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]]),
-        answer_embeddings=torch.tensor([[1.0, 0.0], [0.0, 3.0], [0.0, 3.0]]),
-    )
-    right, wrong = pair_similarities(found, [np.array([0]), np.array([4]), np.array([4, 5])])
-    assert right == pytest.approx([1, 1, 0.5**0.5])
-    assert wrong == pytest.approx([0, 0, 0, 0.5**0.5]), "an answer of both is wrong for neither"
-    assert separation(right, wrong) == pytest.approx((2 * 4 + 3.5) / 12)
-
-
-def test_two_dimensions_keep_a_plane() -> None:
-    """Points of a plane through the sphere's centre keep their distances."""
-    generator = torch.Generator().manual_seed(0)
-    plane = torch.linalg.qr(torch.randn(8, 2, generator=generator)).Q
-    angles = torch.rand(12, generator=generator) * 6
-    points = torch.stack([angles.cos(), angles.sin()], dim=1) @ plane.T
-    (first, second), share = two_dimensions([points[:5], 7 * points[5:]])
-    assert share == pytest.approx(1)
-    placed = torch.from_numpy(np.concatenate([first, second]))
-    torch.testing.assert_close(
-        torch.cdist(placed, placed), torch.cdist(points, points), atol=1e-4, rtol=0
-    )
-
-
 def test_top_scores_are_the_exported_models(finished_minilm_run: FinishedRun) -> None:
     out = finished_minilm_run.folder
     model = SentenceTransformer(str(out / "final_model"), device="cpu")
@@ -426,3 +351,26 @@ def test_top_scores_are_the_exported_models(finished_minilm_run: FinishedRun) ->
     scores = model.encode([line["question"] for line in questions]) @ answers.T
     expected = np.sort(scores, axis=1)[:, ::-1][:, :3]
     assert stored_results(out, "last").top_scores.numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_every_metric_has_a_row(tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", "a run", report_data())
+    page = Page(tmp_path / "report.html")
+    assert page.headings == [*ALL[:1], *ALL[2:], "Most improved", "Most worsened", *ALL_LAST]
+    for label in LABELS.values():
+        assert len(page.row(label)) == 5
+
+
+def test_forgetting_is_a_warning(tmp_path: Path) -> None:
+    for sentence, kind in (("It has FORGOTTEN more.", "warning"), ("It still finds.", "good")):
+        write_report(tmp_path / "report.html", "a run", report_data(forgetting=sentence))
+        html = (tmp_path / "report.html").read_text()
+        assert f'<p class="{kind}">{sentence}</p>' in html
+
+
+def test_ranks_in_words(tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", "a run", report_data())
+    text = Page(tmp_path / "report.html").text
+    assert "Of 4 questions, 1 rank their relevant answer higher than before, 1 lower, 2 at" in text
+    assert "Relevant answer at rank 1: 2 before, 2 after; in the top 10: 4 before, 4 after." in text
+    assert "12,345" in text
