@@ -3,11 +3,10 @@ from __future__ import annotations
 import random
 
 import numpy as np
-import pytest
 from tiny import sample_rows
 
 from embedft.check.near_duplicates import MIN_SIMILARITY, MinHasher, near_duplicates
-from embedft.check.text_measures import longest_run, split_words
+from embedft.check.text_measures import split_words
 
 
 def similarity(first: list[str], second: list[str]) -> float:
@@ -42,39 +41,9 @@ def test_as_all_pairs_compared() -> None:
     assert len(set(found[:150].tolist())) == 150
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("What's the pH of H2O?", ["what", "s", "the", "ph", "of", "h2o"]),
-        ("ＡＢＣ Straße", ["abc", "strasse"]),
-        ("abc漢字かな", ["abc", "漢", "字", "か", "な"]),
-        ("हिन्दी में", ["हिन्दी", "में"]),
-        ("뇌는 무엇", ["뇌는", "무엇"]),
-        ("?!", []),
-    ],
-)
-def test_words(text: str, words: list[str]) -> None:
-    assert split_words(text) == words
-
-
 def test_texts_without_words_or_none_at_all() -> None:
     assert len(near_duplicates(MinHasher().signatures())) == 0
     hasher = MinHasher()
     for text in ("?", "!", "a"):
         hasher.add(split_words(text))
     assert near_duplicates(hasher.signatures()).tolist() == [0, 0, 2]
-
-
-def test_longest_run_as_all_runs_tried() -> None:
-    rng = random.Random(0)
-    for _ in range(300):
-        words = rng.choices("ab", k=rng.randrange(8))
-        text = rng.choices("ab", k=rng.randrange(12))
-        runs = [
-            end - start
-            for start in range(len(words) + 1)
-            for end in range(start, len(words) + 1)
-            if any(text[i : i + end - start] == words[start:end] for i in range(len(text) + 1))
-        ]
-        assert longest_run(words, text) == max(runs)
-    assert longest_run(["ab"], ["abc"]) == 0
