@@ -1,4 +1,4 @@
-"""The report in a real browser: it renders, fits, asks nothing of the network, needs no JavaScript."""
+"""The report in a real browser: it renders and fits, without network and without JavaScript."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ document.body.textContent = JSON.stringify({
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """Of a short fit, with the longest words that someone may have."""
+    """The report of a short fit with very long file names."""
     folder = tmp_path_factory.mktemp("browser")
     rows = [row | {"file_name": 12 * row["file_name"]} for row in sample_rows()[:60]]
     main(
@@ -70,7 +70,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
 
 
 def chromium(page: Path, *flags: str) -> tuple[str, str]:
-    """What it prints, and what it complains of."""
+    """What the browser prints to standard output and to standard error."""
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
     command += [f"--user-data-dir={page.parent / 'profile'}", "--enable-logging=stderr"]
     command += ["--virtual-time-budget=2000", *flags, page.as_uri()]
@@ -83,10 +83,10 @@ def test_renders_without_network_or_errors(report: Path, tmp_path: Path) -> None
     _, said = chromium(
         report, f"--screenshot={shot}", f"--log-net-log={net}", "--window-size=1100,3000"
     )
-    assert "CONSOLE" not in said, "no error of the page, nothing refused by its security policy"
-    asked = set(re.findall(r'"(https?://[^"]+)"', net.read_text()))
-    own = ("google", "gstatic", "gvt1", "chromium")  # the browser's own, which no page asked for
-    assert not [address for address in asked if not any(name in address for name in own)]
+    assert "CONSOLE" not in said, "the page has no error, and its security policy refuses nothing"
+    addresses = set(re.findall(r'"(https?://[^"]+)"', net.read_text()))
+    browsers = ("google", "gstatic", "gvt1", "chromium")  # requests of the browser itself
+    assert not [url for url in addresses if not any(name in url for name in browsers)]
     with Image.open(shot) as picture:
         assert picture.size == (1100, 3000)
         colours = picture.convert("RGB").getcolors(1 << 24)
@@ -98,7 +98,7 @@ def test_renders_without_network_or_errors(report: Path, tmp_path: Path) -> None
 
 
 def test_dark_mode_is_dark(report: Path, tmp_path: Path) -> None:
-    """Figures take the page's colours: no white left, and letters that can be read."""
+    """Figures take the page's colours: no white area is left, and text is readable."""
     shot = tmp_path / "dark.png"
     chromium(
         report,
@@ -113,8 +113,10 @@ def test_dark_mode_is_dark(report: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [1100, 500])
-def test_nothing_overlaps_or_sticks_out(report: Path, tmp_path: Path, width: int) -> None:
-    """Asked of the browser's own layout, by a script in a copy of the page."""
+def test_nothing_overlaps_or_is_outside_its_figure(
+    report: Path, tmp_path: Path, width: int
+) -> None:
+    """A script in a copy of the page measures the browser's layout."""
     copy = tmp_path / "copy.html"
     html = re.sub(r"<meta http-equiv[^>]*>", "", report.read_text())
     copy.write_text(html.replace("</body>", f"{MEASURE}</body>"))
@@ -128,9 +130,9 @@ def test_nothing_overlaps_or_sticks_out(report: Path, tmp_path: Path, width: int
 
 
 def test_needs_no_javascript(report: Path) -> None:
-    """What the browser has in its document is all there, and no part of it is a script."""
+    """The browser's document has all parts, and none of them is a script."""
     dom, _ = chromium(report, "--dump-dom")
-    for part in ("Verdict", "nDCG@10", "<svg", "held-out questions", "right answer"):
+    for part in ("Verdict", "nDCG@10", "<svg", "held-out questions", "relevant answer"):
         assert part in dom
     assert not re.search(r"<script|\son\w+=|javascript:", dom)
-    assert "default-src 'none'" in dom  # the page itself forbids them
+    assert "default-src 'none'" in dom  # the page itself forbids scripts

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from embedft.evaluation.bootstrap import paired_bootstrap
 from embedft.evaluation.verdict import is_worse
 
-METRIC = "ndcg@10"
-
 
 def is_highest(highest_Q: NDArray[np.float64], latest_Q: NDArray[np.float64]) -> bool:
     """Whether no earlier weights of the run had a higher mean nDCG@10 on the same questions.

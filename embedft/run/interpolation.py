@@ -11,7 +11,8 @@ import logging
 from torch import Tensor
 
 from embedft.encoder.checkpoint import load_weights, read_checkpoint
-from embedft.run.best import METRIC, not_significantly_worse
+from embedft.evaluation.metrics import PRIMARY
+from embedft.run.best import not_significantly_worse
 from embedft.run.run import Run
 from embedft.run.signals import raise_if_sigterm
 
@@ -83,7 +84,7 @@ def _replaces_best(run: Run, share: float) -> bool:
     raise_if_sigterm(trainer)
     metrics, results = module.last_evaluation, module.last_query_results
     best = evaluations.metrics["best"]
-    log.info("base_share %g: nDCG@10 %.4f (%.4f without)", share, metrics[METRIC], best[METRIC])
+    log.info("base_share %g: nDCG@10 %.4f (%.4f without)", share, metrics[PRIMARY], best[PRIMARY])
     base_Q = evaluations.base_ndcg(results.task)
     if not not_significantly_worse(evaluations.results["best"].ndcg, results.ndcg, base_Q):
         return False

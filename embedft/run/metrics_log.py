@@ -15,8 +15,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from embedft.data.batches import TrainBatch
 from embedft.errors import EmbedftError
+from embedft.evaluation.metrics import PRIMARY
 from embedft.evaluation.query_results import QueryResults
-from embedft.run.best import METRIC
 from embedft.run.evaluations import RunEvaluations
 from embedft.run.folder import RunFolder
 from embedft.run.tensorboard import add_layout
@@ -142,9 +142,9 @@ class MetricsLog(Callback):
     def _log_gain(self, trainer: Trainer, gain: dict[str, float]) -> dict[str, float]:
         """Logs the gain in nDCG@10; its prefix puts it before the other metrics in TensorBoard."""
         values = {
-            f"gain/{METRIC}": gain["mean"],
-            f"gain/{METRIC}_low": gain["low"],
-            f"gain/{METRIC}_high": gain["high"],
+            f"gain/{PRIMARY}": gain["mean"],
+            f"gain/{PRIMARY}_low": gain["low"],
+            f"gain/{PRIMARY}_high": gain["high"],
         }
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)

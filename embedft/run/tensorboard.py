@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
+from embedft.evaluation.metrics import PRIMARY
 from embedft.evaluation.query_results import QueryResults
 from embedft.evaluation.verdict import verdict
 from embedft.report.run_data import ReportData
-from embedft.run.best import METRIC
 from embedft.tools.text import one_line
 
 MAX_LABEL = 200
@@ -47,7 +47,7 @@ def final_metrics(report_data: ReportData) -> dict[str, float]:
     metrics = {}
     for name, evaluation in (("base", report_data.base), ("best", report_data.tuned)):
         if evaluation is not None:
-            metrics[f"verdict/{METRIC}_{name}"] = evaluation[METRIC]
+            metrics[f"verdict/{PRIMARY}_{name}"] = evaluation[PRIMARY]
     gain = (report_data.tuned or {}).get("gain")
     if gain is not None:
         metrics["verdict/gain"] = gain["mean"]
