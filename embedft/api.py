@@ -22,16 +22,16 @@ StrPath = str | PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """What a fit has made.
+    """The results of a fit.
 
     Attributes:
         output_dir: Folder of the run.
-        best_model: Folder of the best weights, for ``SentenceTransformer(folder)``; it holds the
-            base model where no tuned weights found as much.
+        best_model: Folder of the best weights, for ``SentenceTransformer(folder)``. It holds the
+            base model if no checkpoint scored as well on the held-out questions.
         final_model: Folder of the last weights.
         metrics: What ``metrics.json`` holds: ``base``, ``best`` and ``last`` with ``ndcg@10``,
-            ``mrr@10``, ...; ``best`` with the ``gain`` and its interval; ``best_model``, which of
-            them that folder holds; ``data``; ``files``.
+            ``mrr@10``, ...; ``best`` also with the ``gain`` and its interval; ``best_model``,
+            which of them that folder holds; ``data``; ``files``.
     """
 
     output_dir: Path
@@ -46,18 +46,18 @@ def fit(input_jsonl: StrPath, output_dir: StrPath, **settings: Any) -> FitResult
     Args:
         input_jsonl: JSONL file of question/answer pairs.
         output_dir: Folder of the run.
-        settings: Any flag of ``fit`` by its name, as ``epochs=1`` or
-            ``**{"model.loss": "ContrastiveLoss"}``;
-            ``config`` is one YAML file or several. Defaults are those of the command line.
-            ``quiet=True`` prints nothing but warnings, to standard error.
+        settings: Any flag of ``fit`` by its name, such as ``epochs=1`` or
+            ``**{"model.loss": "ContrastiveLoss"}``. ``config`` is one YAML file or several.
+            Defaults are those of the command line. ``quiet=True`` prints only warnings, to
+            standard error.
 
     Raises:
         InputError: The input or a setting can't be used.
-        RunFailedError: The run can't go on.
-        StoppedError: SIGINT or SIGTERM stopped it, after it was saved.
+        RunFailedError: The run can't continue.
+        StoppedError: SIGINT or SIGTERM stopped the run after it was saved.
     """
     cli = _run("fit", {"input_jsonl": input_jsonl, "output_dir": output_dir, **settings})
-    cli.trainer.strategy.barrier()  # the first rank writes what the others read
+    cli.trainer.strategy.barrier()  # the other ranks read what the first rank writes
     folder = RunFolder(Path(cli.settings.output_dir))
     return FitResult(
         folder.path,
@@ -68,12 +68,12 @@ def fit(input_jsonl: StrPath, output_dir: StrPath, **settings: Any) -> FitResult
 
 
 def evaluate(model: StrPath, input_jsonl: StrPath, **settings: Any) -> dict[str, float]:
-    """Measures a model as ``python -m embedft test`` does.
+    """Evaluates a model as ``python -m embedft test`` does.
 
     Args:
         model: Folder or hub id.
-        input_jsonl: JSONL file of question/answer pairs. The questions that ``fit`` holds out are
-            measured, all of them with ``train_split=0``, among all answers of the file.
+        input_jsonl: JSONL file of question/answer pairs. The questions that ``fit`` holds out, or
+            all with ``train_split=0``, are searched among all answers of the file.
         settings: Any flag of ``test`` by its name; ``quiet`` as in :func:`fit`.
 
     Returns:
@@ -95,16 +95,16 @@ def search(
     quiet: bool = False,
     **settings: Any,
 ) -> list[list[Hit]]:
-    """The answers of a file that a model finds most similar to each question.
+    """The answers of a file that are most similar to each question by a model.
 
-    To ask again and again keep a :class:`~embedft.inference.search_index.SearchIndex`.
+    For many calls, keep a :class:`~embedft.inference.search_index.SearchIndex`.
 
     Args:
         questions: One question or several.
         model: Folder or hub id of the model that searches.
         input_jsonl: JSONL file whose answers are searched.
-        top_k: Answers a question.
-        quiet: Show no bars while answers are embedded.
+        top_k: Answers per question.
+        quiet: Show no progress bars while answers are embedded.
         settings: As for :class:`~embedft.inference.search_index.SearchIndex`.
 
     Returns:
@@ -128,7 +128,7 @@ def _run(subcommand: str, settings: Mapping[str, Any]) -> EmbedftCLI:
     configs = settings.pop("config", [])
     if isinstance(configs, str | PathLike):
         configs = [configs]
-    flags = [("config", config) for config in configs]  # before the others, which win over them
+    flags = [("config", config) for config in configs]  # first, because flags win over configs
     quiet = bool(settings.pop("quiet", False))
     args = [f"--{name}={_text(name, value)}" for name, value in [*flags, *settings.items()]]
     cli = run([subcommand, *args], without_results=quiet)
@@ -140,7 +140,7 @@ def _text(name: str, value: Any) -> str:
     """A value as the command line reads it.
 
     Raises:
-        InputError: It has no such form: an object of a class, for example.
+        InputError: It can't be written so, such as an object of a class.
     """
     if isinstance(value, str | PathLike):
         return str(value)

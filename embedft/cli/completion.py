@@ -1,4 +1,4 @@
-"""``--print_completion``: a script for the shell that completes subcommands and flags."""
+"""``--print_completion``: a script with which a shell completes subcommands and flags."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def print_completion(shell: str) -> None:
     """Prints the completion script of the program ``embedft``.
 
     Args:
-        shell: ``bash``, ``zsh`` or ``tcsh``; jsonargparse's name for it, ``shtab-bash``, as well.
+        shell: ``bash``, ``zsh`` or ``tcsh``, or jsonargparse's name for it, ``shtab-bash``.
 
     Raises:
         InputError: The shell is another one, or shtab is not installed.
     """
     shell = shell.removeprefix("shtab-")
     if shell not in SHELLS:
-        raise InputError(f"--print_completion: is {shell}, give one of {', '.join(SHELLS)}")
+        raise InputError(f"--print_completion: is {shell}, must be one of {', '.join(SHELLS)}")
     if find_spec("shtab") is None:
         raise InputError("--print_completion: needs shtab: pip install 'embedft[completion]'")
     _CompletionCLI(
@@ -49,7 +49,7 @@ def print_completion(shell: str) -> None:
 
 class _CompletionParser(Parser):
     def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
-        """Adds those that are not the Trainer's, too."""
+        """Also adds the subcommands that need no Trainer."""
         subcommands = super().add_subcommands(*args, **kwargs)
         for name, page in COMMAND_PAGES.items():
             subcommands.add_subcommand(name, command_parser(name), help=page.summary)
@@ -57,10 +57,10 @@ class _CompletionParser(Parser):
 
 
 class _CompletionCLI(EmbedftCLI):
-    """The command line as it is typed, short flags included; it prints its script and ends."""
+    """The command line with its short flags; it prints its script and exits."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds what is otherwise expanded before it is parsed."""
+        """Adds the short flags, which are otherwise expanded before the parser sees them."""
         super().add_arguments_to_parser(parser)
         for short, dotted in SHORT_FLAGS.items():
             parser.add_argument(f"--{short}", help=f"The same as --{dotted}.")

@@ -1,4 +1,4 @@
-"""The subcommand export."""
+"""The subcommand ``export``: a checkpoint or model as a folder, as ONNX, or on the hub."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def export(
     private: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Writes the sentence-transformers folder of a checkpoint, and puts it on the hub.
+    """Exports a checkpoint as a sentence-transformers folder or as ONNX, or uploads it.
 
     Args:
-        ckpt_path: Checkpoint file, for example out/checkpoints/best.ckpt; best or last is that of
-            the run in out.
-        output_dir: Folder to write; may be left out with --push_to_hub.
-        base_model: The base model's folder or hub id, if it has moved since the training.
-        overwrite: Replace an existing folder, or an existing ONNX file.
-        model: Instead of a checkpoint: a folder that is exported already, as out/best_model.
-        onnx: Write onnx/model.onnx into the folder too.
-        push_to_hub: Upload to this repository of the Hugging Face hub, ORG/NAME; it is made if
-            there is none.
+        ckpt_path: Checkpoint file, such as out/checkpoints/best.ckpt; best or last for that of the
+            run in out.
+        output_dir: Folder to write. Not needed with --push_to_hub.
+        base_model: Folder or hub id of the base model, if it has moved since the training.
+        overwrite: Replace an existing folder or ONNX file.
+        model: An exported folder instead of a checkpoint, such as out/best_model.
+        onnx: Also write onnx/model.onnx into the folder.
+        push_to_hub: Upload to this repository of the Hugging Face hub, ORG/NAME. Creates it if
+            needed.
         private: Make that repository private.
-        dry_run: Upload nothing and write nothing, list what would be uploaded.
+        dry_run: Write and upload nothing; list what would be uploaded.
 
     Raises:
         InputError: Flags do not fit together, or checkpoint, model or folder can't be used.
-        RunFailedError: The hub refuses, or can't be reached.
+        RunFailedError: The hub refuses the upload, or can't be reached.
     """
     if (ckpt_path is None) == (model is None):
         raise InputError("give either --ckpt_path FILE, or --model FOLDER (as out/best_model)")
@@ -91,14 +91,14 @@ def export(
 
 
 def _checkpoint_of_run(name: str, output_dir: str | None) -> str:
-    """The file that ``best`` or ``last`` means: of the run in the folder that ``fit`` writes to.
+    """The file that ``best`` or ``last`` means: that of the run in the default output folder.
 
     Raises:
-        InputError: There is no run, or ``output_dir``, where the export goes, is one.
+        InputError: There is no run, or ``output_dir`` is a run and can't take the export.
     """
     if output_dir is not None and (Path(output_dir) / "checkpoints").is_dir():
         raise InputError(
-            f"--output_dir {output_dir}: is a run, and export writes a folder of its own; give "
+            f"--output_dir {output_dir}: is a run, but export needs another folder; give "
             f"--ckpt_path {output_dir}/checkpoints/{name}.ckpt --output_dir exported"
         )
     run = RunFolder(Path(DEFAULT_OUTPUT_DIR))

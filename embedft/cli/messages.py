@@ -1,4 +1,4 @@
-"""The parser's complaints in one line that says what to type."""
+"""The parser's errors, in one line that says what to type."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SHORT = {dotted: short for short, dotted in reversed(SHORT_FLAGS.items())}
 
 
 def friendly_error(message: str, command: str, flags: Iterable[str]) -> str:
-    """The parser's complaint in one line, with the nearest name for one that it does not know.
+    """An error of the parser in one line, with the most similar name for an unknown one.
 
     Args:
         message: Of jsonargparse or argparse, any number of lines.
-        command: The subcommand, or what was typed in its place.
+        command: The subcommand, or what was typed instead of it.
         flags: The names of its flags, without ``--``.
     """
     known = list(flags)
@@ -33,7 +33,7 @@ def friendly_error(message: str, command: str, flags: Iterable[str]) -> str:
         return said
     if model := re.match(r"Parser key \"model\":\s+Unable to load config '([^']+)'", message):
         meant = best_model_of_run(Path(model[1])) or model[1]
-        return f"--model: {model[1]}: is no config; did you mean --base_model {meant}?"
+        return f"--model: {model[1]}: is not a config; did you mean --base_model {meant}?"
     if option := re.match(r"Subcommand '\w+' does not accept option '([^']+)'", message):
         return f"{option[1]}: there is no such setting{did_you_mean(option[1], known)}"
     if yaml := re.match(r"Problems parsing config: (.*)", message, re.S):
@@ -44,9 +44,9 @@ def friendly_error(message: str, command: str, flags: Iterable[str]) -> str:
 
 
 def root_cause(error: BaseException) -> str:
-    """What the class of a setting said when it refused its arguments, in one line.
+    """Why the class of a setting refused its arguments, in one line.
 
-    Where a setting may be one class or a list, the parser tries both and says how each failed.
+    If a setting may be one class or a list, the parser tries both and reports both failures.
     """
     cause = error
     while cause.__cause__ is not None:
@@ -61,14 +61,14 @@ def _instead(unknown: str, command: str, known: list[str]) -> str:
         return f"; a subcommand comes first, such as: {_example('fit')}"
     if not unknown.startswith("-"):
         if unknown.endswith(".jsonl") and "input_jsonl" in known:
-            return f"; a file of pairs is given as --input_jsonl {unknown}"
-        return f"; settings are given as --flag VALUE, see {PROG} {command} --help"
+            return f"; give a file of pairs as --input_jsonl {unknown}"
+        return f"; give settings as --flag VALUE, see {PROG} {command} --help"
     name = unknown.partition("=")[0].lstrip("-")
     return did_you_mean(name, known, "--") or f"; {PROG} {command} --help_all lists all flags"
 
 
 def _wrong_value(key: str, message: str) -> str | None:
-    """A setting whose value the parser refuses."""
+    """The message for a setting whose value the parser refuses; None if it is another error."""
     if missing := re.search(r"File does not exist: '?([^'\n]+)", message):
         return f"--{key}: {missing[1]}: no such file"
     of_class = r"Problem with given class_path '.+':\n( +)Parser key \"(.+)\":((?:\n\1 +.*)+)"

@@ -1,4 +1,4 @@
-"""Mines hard negatives: for each question the wrong answers that a model ranks high."""
+"""The subcommand ``mine``: for each question the wrong answers that a model ranks high."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ def mine(
     cache_dir: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes the rows of a file, all that they hold, with mined ``negatives`` after their own.
+    """Copies the rows of a file and adds mined ``negatives`` after their own.
 
-    A negative is another row's answer that the model finds similar to the question. It never
-    shares a text or a file with the row, directly or through others, nor is it more similar to the
-    question than 1 - ``relative_margin`` times the row's own answer: it may be right as well. A
-    run that was stopped goes on where it was when it is started again.
+    A negative is another row's answer that is similar to the question by the model. It never
+    shares a text or a file with the row, directly or through other rows. An answer more similar to
+    the question than 1 - ``relative_margin`` times the row's own answer may be right as well, and
+    is left out. If a run is interrupted, the same command continues it.
 
     Args:
         input_jsonl: JSONL file as for ``fit``.
         output_jsonl: File to write.
-        base_model: Hub id or folder of the model that mines; a tuned model's folder, too.
-        num_negatives: How many a row at most, the most similar first.
-        relative_margin: From 0 to 1; a larger one takes fewer that may be right.
-        max_seq_length: Tokens a text at most; by default what the model's folder says.
-        eval_batch_size: Texts embedded at a time.
+        base_model: Hub id or folder of the model that mines; it may be a tuned model.
+        num_negatives: Maximum negatives per row, the most similar first.
+        relative_margin: From 0 to 1. A larger margin leaves out more answers that may be right.
+        max_seq_length: Maximum tokens per text; default: the model's own limit.
+        eval_batch_size: Texts to embed at a time.
         accelerator: Lightning's: ``auto``, ``cpu``, ``gpu``, ...
-        precision: Lightning's, or ``auto``: bf16 where the hardware has it.
+        precision: Lightning's, or ``auto``: bf16 if the hardware supports it.
         cache_dir: Folder of tokenised texts, as for ``fit``.
         overwrite: Replace an existing file.
 
@@ -76,7 +76,7 @@ def mine(
     embeddings = EmbeddingFile(target, data.tokens, data.predicted_texts, encoder, trainer)
     done = len(embeddings.texts) - len(embeddings.missing)
     if done:
-        log.info("mining: %d texts are embedded already", done)
+        log.info("mining: %d texts are already embedded", done)
     embeddings.fill(data.eval_batch_size, "embedding")
     rows = np.arange(len(data.table))
     if data.table.label is not None:
@@ -84,7 +84,7 @@ def mine(
     found_RN, scores_RN = find_pair_negatives(
         rows,
         torch.from_numpy(embeddings.lookup(data.table.question[rows])),
-        lambda some: torch.from_numpy(embeddings.lookup(data.answer_texts[some])),
+        lambda rows: torch.from_numpy(embeddings.lookup(data.answer_texts[rows])),
         data.table.answer_hash,
         leak_groups(row_hashes(data.table, np.arange(len(data.table)))),
         count=num_negatives,
@@ -103,14 +103,14 @@ def mine(
 
 
 def _write(target: Path, data: EmbeddingDataModule, negatives: dict[int, list[int]]) -> None:
-    """The good rows in their order and as they were, each with the texts of its negatives."""
-    wanted = {row for some in negatives.values() for row in some}
+    """Writes the valid rows unchanged and in order, each with the texts of its negatives."""
+    wanted = {row for rows in negatives.values() for row in rows}
     rows = progress(stream_rows(data), total=len(data.table), desc="reading", unit=" rows")
     texts = {index: row.answer for index, row in enumerate(rows) if index in wanted}
     lines = numbered_lines(Path(data.input_jsonl))
     with (
         replacing_file(target) as temporary,
-        # Half a surrogate pair in a field that embedft doesn't look at stays the escape it was.
+        # A lone surrogate in a field that embedft does not read stays an escape.
         temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream,
     ):
         rows = progress(stream_rows(data), total=len(data.table), desc="writing", unit=" rows")

@@ -1,4 +1,4 @@
-"""The presets that come with the package: ``configs/*.yaml``, by their names."""
+"""The presets that come with the package: ``configs/*.yaml`` by name."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 from embedft.errors import InputError
 from embedft.tools.text import did_you_mean
 
-# Installed, configs/ lies in the package; in a clone it lies beside it.
+# An installed package contains configs/; in a clone they are beside it.
 _PACKAGE = Path(__file__).parents[1]
 _FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
 
 
 def presets() -> dict[str, Path]:
-    """The files by their names without ``.yaml``."""
+    """The files by name, without ``.yaml``."""
     folder = next(filter(Path.is_dir, _FOLDERS))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def preset(name: str) -> Path:
-    """The preset that is meant by ``recommended``, ``recommended.yaml`` or ``configs/recommended``.
+    """The file of a preset: ``recommended``, ``recommended.yaml`` or ``configs/recommended``.
 
     Raises:
-        InputError: There is none of that name; the message lists those there are.
+        InputError: There is no such preset; the message lists the presets.
     """
     known = presets()
     plain = name.removeprefix("configs/").removesuffix(".yaml")

@@ -1,4 +1,4 @@
-"""The command ``search``: questions from anywhere, their answers on the terminal or as JSON."""
+"""The subcommand ``search``: prints the answers to questions as columns or as JSON."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODEL_NAME = re.compile(r"(?!-)[\w.~/:-]+", re.ASCII)
 """What may be a model after ``--compare``; a question has blanks."""
 
 _NAME = 24
-"""Columns of an id or a file name at most, where a terminal has to be shared out."""
+"""Maximum columns of an id or a file name on a terminal."""
 
 
 def search(
@@ -39,16 +39,16 @@ def search(
     json: bool = False,
     **settings: Any,
 ) -> None:
-    """Prints the answers of a file that a model finds most similar to each question.
+    """Prints the answers of a file that are most similar to each question by a model.
 
     Args:
-        questions: The questions; without any they are read from standard input, one a line.
-        model: Folder or hub id of the model that searches, for example out/best_model.
+        questions: The questions. Without any they are read from standard input, one on each line.
+        model: Folder or hub id of the model that searches, such as out/best_model.
         input_jsonl: JSONL file whose answers are searched.
-        top_k: Answers a question.
-        compare: A second model, whose answers are shown too; ``--compare`` alone is the base model
-            that ``model`` was tuned from.
-        json: One JSON object a question, each on a line.
+        top_k: Answers per question.
+        compare: A second model, whose answers are also shown. ``--compare`` without a value means
+            the base model that ``model`` was tuned from.
+        json: Print one JSON object per question, each on its own line.
         settings: As for :class:`~embedft.inference.search_index.SearchIndex`.
 
     Raises:
@@ -63,7 +63,7 @@ def search(
         except InputError as error:
             raise InputError(f"{error}; --compare FOLDER compares with another model") from None
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal need not know every letter
+        sys.stdout.reconfigure(errors="replace")  # a terminal may not have every character
     for question in questions or _asked():
         hits = index.search([question], top_k)[0]
         others = None if other is None else other.search([question], top_k)[0]
@@ -81,7 +81,7 @@ def search(
 
 
 def base_model_of(model: str) -> str:
-    """The model that the card in a model's folder names as its base.
+    """The base model that the card in a model's folder names.
 
     Raises:
         InputError: The card can't be read.
@@ -89,7 +89,7 @@ def base_model_of(model: str) -> str:
     card = Path(model).expanduser() / "README.md"
     try:
         metadata = (metadata_load(card) if card.is_file() else None) or {}
-    except Exception as error:  # YAML's own kinds, among others
+    except Exception as error:  # YAML has kinds of its own
         raise InputError(
             f"{card}: can't be read: {error_line(error)}; name a model: --compare BASE"
         ) from None
@@ -98,7 +98,7 @@ def base_model_of(model: str) -> str:
 
 
 def _asked() -> Iterator[str]:
-    """The lines of standard input that are not blank; a terminal gets a prompt."""
+    """Lines of standard input that are not blank; on a terminal, with a prompt."""
     if sys.stdin.isatty():
         yield from _prompted()
         return
@@ -112,7 +112,9 @@ def _prompted() -> Iterator[str]:
     with suppress(ImportError):  # Windows has none
         import readline  # noqa: F401  # gives input() its arrow keys and history
     print("Type a question; an empty line or quit ends.", file=sys.stderr)
-    prompt = "question: " if sys.stdout.isatty() else ""  # not among answers that go to a file
+    prompt = (
+        "question: " if sys.stdout.isatty() else ""
+    )  # no prompt among answers that go to a file
     try:
         while (question := input(prompt).strip()) and question.lower() not in {"quit", "exit"}:
             yield question
@@ -121,7 +123,7 @@ def _prompted() -> Iterator[str]:
 
 
 def _lines(hits: list[Hit], others: list[Hit] | None = None) -> list[str]:
-    """Rank, score, rank by another model, id, file and text of each hit, in columns."""
+    """Rank, score, rank by the other model, id, file and text of each hit, in columns."""
     columns = shutil.get_terminal_size((0, 0)).columns  # none in a pipe: nothing is cut
     ranks = {hit.text: rank for rank, hit in enumerate(others or [], 1)}
     rows = []
@@ -142,18 +144,18 @@ def _lines(hits: list[Hit], others: list[Hit] | None = None) -> list[str]:
 
 
 def _short(names: list[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """The first name, and how many more there are."""
     more = f" +{len(names) - 1}" if len(names) > 1 else ""
     return _plain(names[0]) + more if names else ""
 
 
 def _plain(text: str) -> str:
-    """A text in one line, without what a terminal would take for a command."""
-    return "".join(letter for letter in one_line(text) if letter.isprintable())
+    """A text on one line, without control characters of terminals."""
+    return "".join(character for character in one_line(text) if character.isprintable())
 
 
 def _fitted(text: str, width: int) -> str:
-    """A text that fills some columns of a terminal; wide letters take two."""
+    """A text cut or padded to ``width`` columns of a terminal; wide characters take two."""
     fitted = Text(text)
     fitted.truncate(width, overflow="ellipsis", pad=True)
     return fitted.plain

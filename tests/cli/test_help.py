@@ -154,7 +154,7 @@ def test_every_example_parses(capsys: Capture) -> None:
     ("line", "said"),
     [
         ("tset --input_jsonl a", "tset: no such subcommand; did you mean test?"),
-        ("fit pairs.jsonl", "unrecognized arguments: pairs.jsonl; a file of pairs is given as "),
+        ("fit pairs.jsonl", "unrecognized arguments: pairs.jsonl; give a file of pairs as "),
         ("fit --batchsize=8", "unrecognized arguments: --batchsize=8; did you mean --batch_size?"),
         ("fit --weight_decay 0", "unrecognized arguments: --weight_decay 0; did you mean --model."),
         ("fit --trainer.max_epoch_s 3", "did you mean --trainer.max_epochs?"),
@@ -178,7 +178,7 @@ def test_every_example_parses(capsys: Capture) -> None:
         ("fit --model.loss no.Loss", "model.loss: no.Loss: No module named 'no'"),
         ("mine --num_negatives x", "num_negatives: is x, expected a whole number"),
         ("fit --batch_size größer", "data.batch_size (--batch_size): is größer, expected a whole"),
-        ("--print_completion fish", "--print_completion: is fish, give one of bash, zsh, tcsh"),
+        ("--print_completion fish", "--print_completion: is fish, must be one of bash, zsh, tcsh"),
     ],
 )
 def test_errors_say_what_to_type(line: str, said: str, capsys: Capture) -> None:

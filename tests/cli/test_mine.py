@@ -177,7 +177,7 @@ def test_goes_on_where_it_was_stopped(
     assert begun.done.sum() == 24
     capsys.readouterr()
     assert mined(pairs, *flags) == whole
-    assert "24 texts are embedded already" in capsys.readouterr().out
+    assert "24 texts are already embedded" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
