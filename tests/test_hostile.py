@@ -436,7 +436,7 @@ FLAGS = {
     "no steps": Case("max_steps: is 0, must be at least 1", flags("--trainer.max_steps=0")),
     "negative decay": Case("weight_decay: is -1", flags("--model.weight_decay=-1")),
     "spawned processes": Case(
-        "strategy: processes that are spawned or forked keep what",
+        "strategy: spawned or forked processes can't hand their metrics back; use ddp",
         flags("--strategy=ddp_spawn", "--devices=2"),
     ),
     "no epochs": Case("epochs: is 0, must be at least 1", flags("--epochs=0")),
@@ -502,7 +502,7 @@ ENVIRONMENT = {
         1,
     ),
     "no memory": Case(
-        "out of memory; --model.chunk_size 32 trains the same batch in the memory of 32 texts",
+        "out of memory. To train the same batch in less memory, use --model.chunk_size 32",
         lambda workspace: [
             "--trainer.callbacks+=recorder.Recorder",
             f"--trainer.callbacks.path={workspace.folder}/r",
