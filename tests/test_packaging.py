@@ -1,4 +1,4 @@
-"""The wheel and the sdist are whole, and the wheel works where there is no clone."""
+"""Wheel and sdist hold every file, and an installed embedft is found in any current folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -29,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 
 def says(*command: str | Path, folder: Path, **variables: str) -> str:
-    """What a program prints that must not fail, without this clone on its path."""
+    """What a program prints. It must not fail, and does not have this clone on its path."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(
         command, cwd=folder, env=environment | variables, capture_output=True, text=True
@@ -39,8 +38,8 @@ def says(*command: str | Path, folder: Path, **variables: str) -> str:
 
 
 def built(kind: str, source: Path, folder: Path) -> Path:
-    """The ``wheel`` or ``sdist`` of a source tree, as pip has the build backend make it."""
-    code = f"from setuptools import build_meta; build_meta.build_{kind}({str(folder)!r})"
+    """The ``wheel``, ``editable`` wheel or ``sdist`` of a source tree, made as pip makes it."""
+    code = f"from hatchling import build; build.build_{kind}({str(folder)!r})"
     says(sys.executable, "-c", code, folder=source)
     (made,) = folder.iterdir()
     return made
@@ -57,15 +56,39 @@ def files_in(folder: Path) -> Files:
 
 
 def about(wheel: Path) -> str:
-    """Its METADATA."""
+    """The METADATA of a wheel."""
     (text,) = (data for name, data in contents(wheel).items() if name.endswith("/METADATA"))
     return text.decode()
 
 
+def installed(wheel: Path, environment: Path) -> Path:
+    """Installs a wheel, without its dependencies; returns the folder of programs.
+
+    Args:
+        wheel: The file.
+        environment: A folder for a new environment. It also sees this one's packages.
+    """
+    says(sys.executable, "-m", "venv", "--without-pip", environment, folder=environment)
+    python = environment / "bin" / "python"
+    says(
+        *(sys.executable, "-m", "pip", f"--python={python}", "install", "--quiet", "--no-deps"),
+        *("--no-index", wheel),
+        folder=environment,
+    )
+    code = "import site; print(*site.getsitepackages())"
+    site = Path(says(python, "-c", code, folder=environment)[:-1])
+    # Lines of a .pth file come last on sys.path. The .pth files of these folders are not read, so
+    # that embedft is found in the new environment only.
+    others = [entry for entry in sys.path if entry.endswith("site-packages")]
+    (site / "others.pth").write_text("\n".join(others))
+    return python.parent
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy, for a build writes beside its sources."""
-    folder = tmp_path_factory.mktemp("clone")
+    """A copy of this one, in a folder named embedft as ``git clone`` makes it."""
+    folder = tmp_path_factory.mktemp("home") / "embedft"
+    folder.mkdir()
     for path in ROOT.iterdir():
         if path.is_file():
             shutil.copy(path, folder)
@@ -86,25 +109,11 @@ def sdist(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an environment that has the wheel, and of this one's packages all but embedft."""
-    folder = tmp_path_factory.mktemp("environment")
-    says(sys.executable, "-m", "venv", "--without-pip", folder, folder=folder)
-    python = folder / "bin" / "python"
-    says(
-        *(sys.executable, "-m", "pip", f"--python={python}", "install", "--quiet", "--no-deps"),
-        *("--no-index", wheel),
-        folder=folder,
-    )
-    site = Path(
-        says(python, "-c", "import site; print(*site.getsitepackages())", folder=folder)[:-1]
-    )
-    # A line of a .pth file is appended to sys.path: the wheel's own files come before it.
-    (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return python.parent
+    """The programs of an environment that has the wheel."""
+    return installed(wheel, tmp_path_factory.mktemp("environment"))
 
 
 def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
-    """``pyproject.toml`` names the packages one by one: a forgotten one is missing here."""
     files = [*SOURCES, *(path for kind in NOT_PYTHON for path in (ROOT / "embedft").rglob(kind))]
     wanted = {str(path.relative_to(ROOT)): path.read_bytes() for path in files}
     for path in (ROOT / "configs").iterdir():
@@ -135,6 +144,33 @@ def test_the_sdist_is_the_whole_source_and_builds_the_same_wheel(
     assert contents(built("wheel", source, again)) == contents(wheel)
 
 
+def test_an_editable_install_is_found_in_the_folder_that_holds_the_clone(
+    clone: Path, tmp_path: Path
+) -> None:
+    """In that folder, ``embedft`` is also a folder without ``__init__.py``: a namespace package."""
+    (made := tmp_path / "made").mkdir()
+    (environment := tmp_path / "environment").mkdir()
+    programs = installed(built("editable", clone, made), environment)
+    version = metadata.version("embedft")
+    holder = clone.parent
+    command = (programs / "python", "-m", "embedft", "--version")
+    assert says(*command, folder=holder) == f"embedft {version}\n"
+    code = "import embedft; print(embedft.__version__, embedft.__file__)"
+    init = clone / "embedft" / "__init__.py"
+    assert says(programs / "python", "-c", code, folder=holder) == f"{version} {init}\n"
+    assert says(programs / "embedft", "--version", folder=holder) == f"embedft {version}\n"
+    code = "from embedft.cli.presets import preset; print(preset('recommended'))"
+    preset = clone / "configs" / "recommended.yaml"
+    assert says(programs / "python", "-c", code, folder=holder) == f"{preset}\n"
+
+
+def test_an_installed_wheel_is_found_in_the_folder_that_holds_the_clone(
+    clone: Path, programs: Path
+) -> None:
+    said = says(programs / "python", "-m", "embedft", "--version", folder=clone.parent)
+    assert said.split()[-1] == metadata.version("embedft")
+
+
 def test_an_installed_wheel_needs_no_clone(
     programs: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -155,8 +191,8 @@ def test_an_installed_wheel_needs_no_clone(
 
 
 def test_every_package_that_is_imported_is_asked_for(wheel: Path) -> None:
-    """One that another brings may go with it."""
-    needed = re.findall(r'^Requires-Dist: ([\w.-]+)(?!.*extra == "dev")', about(wheel), re.M)
+    """A package that one of the dependencies installs also counts."""
+    needed = re.findall(r"^Requires-Dist: ([\w.-]+)(?!.*extra == 'dev')", about(wheel), re.M)
     asked = {plain(name) for name in needed}
     assert {"torch", "faiss-cpu"} <= asked
     assert "pytest" not in asked
@@ -168,7 +204,7 @@ def test_every_package_that_is_imported_is_asked_for(wheel: Path) -> None:
 
 
 def imported(path: Path) -> set[str]:
-    """The top-level names that a file imports, in functions too."""
+    """The top-level names that a file imports, also inside functions."""
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
