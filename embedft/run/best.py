@@ -31,8 +31,8 @@ def not_significantly_worse(
     """Whether the later weights are not significantly worse (95% interval) than the highest ones.
 
     A small loss on few held-out questions is chance. Later epochs, at a lower learning rate, and
-    interpolations with the base model do as well on other questions and forget less
-    (docs/quality.md). Weights below the base model's mean are always worse.
+    interpolations with the base model do as well on other questions and lose less on other
+    domains (docs/quality.md). Weights below the base model's mean are always worse.
 
     Args:
         highest_Q: nDCG@10 of each question by the weights with the highest mean.

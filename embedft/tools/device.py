@@ -21,7 +21,7 @@ _M_MMAP_MAX = -4
 
 
 def keep_freed_memory() -> None:
-    """Lets a process keep what it frees, instead of giving it back and fetching it anew.
+    """Lets a process keep what it frees, instead of giving it back and fetching it again.
 
     By default glibc returns large blocks to the system at once. A training step on a CPU frees and
     fetches gigabytes of activations, and the system clears each page it hands out. Does nothing

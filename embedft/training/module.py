@@ -143,7 +143,7 @@ class EmbeddingModule(EvaluationHooks):
             self._recipe = settle_recipe(trainer, data, self.loss, asked)
 
     def use_recipe(self, recipe: Recipe, data: EmbeddingDataModule) -> None:
-        """Takes a recipe in place of the one that :meth:`settle_recipe` would choose."""
+        """Takes a recipe instead of the one that :meth:`settle_recipe` would choose."""
         self._recipe = recipe
         data.use_recipe(recipe)
 
