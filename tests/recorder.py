@@ -133,7 +133,7 @@ class Gradients(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.negatives:
-            trainer.datamodule.n_drawn_negatives = self.negatives  # type: ignore[attr-defined]
+            trainer.datamodule.training.n_drawn_negatives = self.negatives  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.world_size > 1:  # averaged twice, the gradient would be the same

@@ -171,7 +171,7 @@ def test_input_that_changes_during_the_run(
     with pytest.raises(SystemExit) as stop:
         fit("--epochs=1")
     assert stop.value.code == 2
-    assert "pairs.jsonl: was changed while it was in use" in capsys.readouterr().err
+    assert "pairs.jsonl: changed during the run" in capsys.readouterr().err
     out = pairs.parent / "out"
     assert json.loads((out / "metrics.json").read_text())["last"]["step"] == 7
     for name in ("best_model", "final_model"):

@@ -61,7 +61,9 @@ def epoch_losses(
     encoder = module.encoder.double().eval()
     tokenizer = encoder.tokenizer
     records, _ = read_records(pairs)
-    held_out = {normalize_text(records[row].answer) for row in data.validation_pairs.source_row}
+    held_out = {
+        normalize_text(records[row].answer) for row in data.fit_data.validation_pairs.source_row
+    }
     right: dict[str, set[str]] = {}
     for record in records:
         right.setdefault(normalize_text(record.question), set()).add(normalize_text(record.answer))
@@ -175,7 +177,7 @@ def test_batches_are_those_without(tmp_path: Path, tiny_model: Path) -> None:
     sets = [EmbeddingDataModule(str(pairs), hard_negatives=count) for count in (0, 1, 3)]
     for data in sets:
         data.load(module.encoder, False)
-    assert [data.n_hard_negatives for data in sets] == [0, 1, 3]
+    assert [data.training.n_hard_negatives for data in sets] == [0, 1, 3]
     for epoch in range(2):
         plain = sets[0].train_batches(epoch)
         for data in sets[1:]:
@@ -214,7 +216,7 @@ def test_no_held_out_text_is_trained_on(tmp_path: Path, tiny_model: Path) -> Non
         data.load(module.encoder, False)
         measured = {
             tuple(data.tokens.pack(np.array([text]))[0].tolist())
-            for text in data.validation_pairs.positive
+            for text in data.fit_data.validation_pairs.positive
         }
         batches = data.train_batches(0)
         trained = set()
@@ -281,7 +283,7 @@ def test_no_usable_negative_is_no_negative(fit: Callable[..., Path], pairs: Path
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--data.hard_negatives=-1"], "hard_negatives: is -1, must be 0 or more"),
+        (["--data.hard_negatives=-1"], "hard_negatives: is -1, must be at least 0"),
         (
             ["--loss_function=my_loss.Plain"],
             "loss Plain: does not support hard negatives; add negatives_BND and mask_BC to its "

@@ -165,7 +165,7 @@ DATA = {
         lambda workspace: [f"--data.guard_jsonl={workspace.pairs}"],
     ),
     "the training file as validation file": Case(
-        "{pairs}: 0 row(s) are left to train on",
+        "{pairs}: only 0 rows are left to train on",
         lambda workspace: [f"--validation_jsonl={workspace.pairs}"],
     ),
 }

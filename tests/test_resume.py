@@ -459,8 +459,11 @@ def stopped_run(
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--batch_size=4", "was made with batch_size 8, now 4: its batches can't be continued"),
-        ("--seed=7", "was made with seed 42, now 7: its batches"),
+        (
+            "--batch_size=4",
+            "cannot resume inside an epoch: batch_size was 8, is 4, so its batches would change",
+        ),
+        ("--seed=7", "cannot resume inside an epoch: seed was 42, is 7, so its batches"),
         (
             "--model.freeze_layers=0",
             "cannot resume: freeze_layers was None and is now 0, so the optimiser",
@@ -501,12 +504,18 @@ def own_set(pairs: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (other_file, "other.jsonl: not the rows that the run was made with, of {pairs};"),
-        (more_rows, "{pairs}: no longer the rows that the run was made with;"),
+        (
+            other_file,
+            "other.jsonl: its rows are not those of {pairs}, which the run was made with, so",
+        ),
+        (more_rows, "{pairs}: its rows have changed since the run, so metrics"),
         (own_set, "validation_jsonl: was left out, is "),
-        (lambda _: ["--max_seq_length=20"], "{pairs}: its texts are not read as they were (max_"),
-        (lambda _: ["--data.split_seed=7"], "split_seed: was 42, is 7;"),
-        (lambda _: ["--train_split=0.7"], "train_split: was 0.8, is 0.7;"),
+        (
+            lambda _: ["--max_seq_length=20"],
+            "{pairs}: its texts are now tokenised differently (max_",
+        ),
+        (lambda _: ["--data.split_seed=7"], "split_seed: was 42, is 7, so metrics"),
+        (lambda _: ["--train_split=0.7"], "train_split: was 0.8, is 0.7, so metrics"),
     ],
 )
 def test_a_run_of_other_rows_is_not_resumed(
@@ -540,7 +549,7 @@ def test_a_validation_file_must_stay(
     with pytest.raises(SystemExit):
         fit("--ckpt_path=last")
     path = own[0].partition("=")[2]
-    assert f"validation_jsonl: was {path}, is left out;" in capsys.readouterr().err
+    assert f"validation_jsonl: was {path}, is left out, so metrics" in capsys.readouterr().err
     fit("--ckpt_path=last", "--train_split=0.5", *own)  # not used with a validation file
 
 

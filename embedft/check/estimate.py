@@ -76,9 +76,9 @@ def estimate_run(
     accumulated: int = trainer.accumulate_grad_batches
     rows = data.pairs
     tokens = data.tokens.lengths(rows.anchor) + data.tokens.lengths(rows.positive)
-    negatives = (data.n_drawn_negatives + data.n_hard_negatives) * data.tokens.lengths(
-        rows.positive
-    )
+    negatives = (
+        data.training.n_drawn_negatives + data.training.n_hard_negatives
+    ) * data.tokens.lengths(rows.positive)
     planned = int((tokens + negatives)[plan.pairs].sum())
     share = planned / batches / trainer.world_size  # tokens a batch and device
     evaluations = _evaluations(trainer, module, batches, steps)
@@ -86,7 +86,7 @@ def estimate_run(
     train_speed, eval_speed, device = _speeds(trainer, module, data)
     return RunEstimate(
         train=np.unique(rows.source_row),
-        held_out=np.unique(data.searched_pairs[1].source_row)
+        held_out=np.unique(data.fit_data.searched_pairs[1].source_row)
         if data.validation_jsonl is None
         else None,
         questions=len(data.task.queries),

@@ -170,8 +170,8 @@ class EmbedftCLI(LightningCLI):
             {
                 "base_model": self.settings.model.base_model,
                 "num_epochs": self.trainer.max_epochs,
-                "train_examples": self.datamodule.counts["train_examples"],
-                "eval_examples": self.datamodule.counts["eval_examples"],
+                "train_examples": self.datamodule.fit_data.counts["train_examples"],
+                "eval_examples": self.datamodule.fit_data.counts["eval_examples"],
             }
         )
 
@@ -275,7 +275,7 @@ class EmbedftCLI(LightningCLI):
             "split_seed": self.datamodule.split_seed,
             "train_split": self.datamodule.train_split,
             "positive": self.datamodule.positive,
-            "hard_negatives": self.datamodule.n_hard_negatives,
+            "hard_negatives": self.datamodule.training.n_hard_negatives,
             **{
                 name: self.model.hparams[name]
                 for name in ("matryoshka_dims", "lora", "freeze_layers", "dropout")

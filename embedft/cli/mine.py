@@ -78,13 +78,15 @@ def mine(
     if done:
         log.info("mining: %d texts are already embedded", done)
     embeddings.fill(data.eval_batch_size, "embedding")
+    answer = data.table.answer
+    assert answer is not None
     rows = np.arange(len(data.table))
     if data.table.label is not None:
         rows = rows[data.table.label >= RELEVANT]
     found_RN, scores_RN = find_pair_negatives(
         rows,
         torch.from_numpy(embeddings.lookup(data.table.question[rows])),
-        lambda rows: torch.from_numpy(embeddings.lookup(data.answer_texts[rows])),
+        lambda rows: torch.from_numpy(embeddings.lookup(answer[rows])),
         data.table.answer_hash,
         leak_groups(row_hashes(data.table, np.arange(len(data.table)))),
         count=num_negatives,

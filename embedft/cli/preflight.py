@@ -15,6 +15,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.resume import ResumeState
 from embedft.data.split import train_split_error
 from embedft.encoder.checkpoint import changed_settings, load_weights
 from embedft.errors import InputError, check_at_least
@@ -176,6 +177,7 @@ def check_run(
         epochs, done = trainer.max_epochs, checkpoint["epoch"]
         if epochs is not None and -1 < epochs < done:
             raise InputError(f"epochs: is {epochs}, but the run has done {done}; give more")
-        data.refuse_other_run(checkpoint.get(type(data).__qualname__, {}))
+        saved = ResumeState.of(checkpoint.get(type(data).__qualname__, {}))
+        saved.refuse_other_run(data.made_with())
         module.refuse_other_layers(checkpoint)
     check_forgetting(data, module.encoder)

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 from embedft.data.candidates import Candidates
 from embedft.data.negative_sampling import draw_negatives
-from embedft.data.pairs import TrainRows
+from embedft.data.pairs import Pairs
 from embedft.data.plan import BatchPlan
 from embedft.table.keys import Ints
 from embedft.table.tokens import TokenStore
@@ -61,7 +61,7 @@ class EpochBatches(Dataset[TrainBatch]):
 
     def __init__(
         self,
-        rows: TrainRows,
+        pairs: Pairs,
         plan: BatchPlan,
         tokens: TokenStore,
         *,
@@ -73,14 +73,12 @@ class EpochBatches(Dataset[TrainBatch]):
         hard_negatives: int = 0,
         pairwise_negatives: bool = False,
     ) -> None:
-        self.rows, self.plan, self.tokens = rows, plan, tokens
+        self.pairs, self.plan, self.tokens = pairs, plan, tokens
         self.seed, self.epoch = seed, epoch
         self.rank, self.world_size = rank, world_size
         self.negatives_per_pair = negatives_per_pair
         self.hard_negatives = hard_negatives
-        self.pairwise_negatives = (
-            pairwise_negatives  # a negative is a pair of its row, not a candidate of the batch
-        )
+        self.pairwise_negatives = pairwise_negatives
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -90,34 +88,34 @@ class EpochBatches(Dataset[TrainBatch]):
         order, counts = self._shares(planned)
         batch = planned[order]
         start = sum(counts[: self.rank])
-        mine = slice(start, start + counts[self.rank])
-        local = batch[mine]
-        embedded = mine if len(local) else slice(1)
-        texts = [self.rows.anchor[batch[embedded]], self.rows.positive[batch[embedded]]]
-        tables = [(np.empty((len(batch), 0), np.int64),) * 2]  # texts and keys of negatives
+        of_rank = slice(start, start + counts[self.rank])
+        local = batch[of_rank]
+        embedded = of_rank if len(local) else slice(1)
+        texts = [self.pairs.anchor[batch[embedded]], self.pairs.positive[batch[embedded]]]
+        tables = [(np.empty((len(batch), 0), np.int64),) * 2]  # texts and ids of negatives
         if self.negatives_per_pair:
             drawn = draw_negatives(
-                self.rows, planned, self.negatives_per_pair, self.seed, (self.epoch, index)
+                self.pairs, planned, self.negatives_per_pair, self.seed, (self.epoch, index)
             )[order]
-            tables.append((self.rows.positive[drawn], self.rows.positive_id[drawn]))
+            tables.append((self.pairs.positive[drawn], self.pairs.positive_id[drawn]))
         if self.hard_negatives:
-            assert self.rows.negatives is not None
-            tables.append(self.rows.negatives.of_epoch(batch, self.hard_negatives, self.epoch))
-        texts_GN, keys_GN = (np.concatenate(parts, axis=1) for parts in zip(*tables, strict=True))
+            assert self.pairs.negatives is not None
+            tables.append(self.pairs.negatives.of_epoch(batch, self.hard_negatives, self.epoch))
+        texts_GN, ids_GN = (np.concatenate(parts, axis=1) for parts in zip(*tables, strict=True))
         candidates = Candidates.of(
-            self.rows,
+            self.pairs,
             batch,
             embedded,
-            (texts_GN, keys_GN),
+            (texts_GN, ids_GN),
             pairwise_negatives=self.pairwise_negatives,
         )
-        own_S = texts_GN[embedded].ravel()
-        texts.append(own_S if candidates is None else own_S[candidates.filled_slots.numpy()])
+        local_S = texts_GN[embedded].ravel()
+        texts.append(local_S if candidates is None else local_S[candidates.filled_slots.numpy()])
         input_ids, lengths = self.tokens.pack(np.concatenate(texts))
         return TrainBatch(
             input_ids,
             lengths,
-            None if self.rows.labels is None else from_numpy(self.rows.labels[batch]),
+            None if self.pairs.labels is None else from_numpy(self.pairs.labels[batch]),
             from_numpy(local.copy()),
             counts,
             self.epoch,
@@ -133,8 +131,8 @@ class EpochBatches(Dataset[TrainBatch]):
         """
         if self.world_size == 1:
             return np.arange(len(batch)), (len(batch),)
-        tokens = self.tokens.lengths(self.rows.anchor[batch])
-        tokens = tokens + self.tokens.lengths(self.rows.positive[batch])
+        tokens = self.tokens.lengths(self.pairs.anchor[batch])
+        tokens = tokens + self.tokens.lengths(self.pairs.positive[batch])
         turn, rank = np.divmod(np.arange(len(batch)), self.world_size)
         rank = np.where(turn % 2, self.world_size - 1 - rank, rank)
         order = np.argsort(-tokens, kind="stable")[np.argsort(rank, kind="stable")]

@@ -20,13 +20,13 @@ from embedft.table.keys import (
 
 @dataclass(frozen=True, slots=True)
 class RowHashes:
-    """What ties rows: (rows,) keys of the normalised texts and of the file names, 0 for none.
+    """What ties rows together: (rows,) hashes of normalised texts and file names, 0 for none.
 
     Attributes:
-        question: Of the questions.
-        answer: Of the answers.
-        file: Of the file names.
-        context: Of the contexts; None where they are not trained on and so tie nothing.
+        question: Hashes of the questions.
+        answer: Hashes of the answers.
+        file: Hashes of the file names.
+        context: Hashes of the contexts; None if they are not trained on and so tie nothing.
     """
 
     question: Hashes
@@ -40,7 +40,7 @@ class RowHashes:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Row indices of the two sides, each ascending, and how many groups each holds."""
+    """Indices of the training and the held-out rows, ascending, and the number of their groups."""
 
     train: Ints
     validation: Ints
@@ -51,39 +51,39 @@ class Split:
         return (
             f"split: {len(self.train)} rows to train on ({self.train_groups} groups), "
             f"{len(self.validation)} held out ({self.validation_groups} groups); "
-            "a group shares files, questions or answers, and lies on one side"
+            "rows that share a file, question or answer form a group and are kept together"
         )
 
 
-def leak_groups(keys: RowHashes) -> Ints:
-    """(rows,) the first row of each row's group: connected components under shared keys.
+def leak_groups(hashes: RowHashes) -> Ints:
+    """(rows,) the first row of each row's group: connected components under shared hashes.
 
-    Answers and contexts are looked for alike, so one row's answer may be another's context.
+    One row's answer may be another's context, which ties them, too.
     """
-    question, file = dense_ids(keys.question), dense_ids(keys.file)
-    if keys.context is None:
-        return connected(question, dense_ids(keys.answer), file)
-    rows = np.arange(len(keys))  # each twice: with its answer, and with its context
+    question, file = dense_ids(hashes.question), dense_ids(hashes.file)
+    if hashes.context is None:
+        return connected(question, dense_ids(hashes.answer), file)
+    rows = np.arange(len(hashes))  # each twice: with its answer, and with its context
     no_ties = np.full(len(rows), -1)
-    passage = dense_ids(np.append(keys.answer, keys.context))
+    passage = dense_ids(np.append(hashes.answer, hashes.context))
     columns = (np.append(rows, rows), np.append(question, no_ties), np.append(file, no_ties))
     return connected(passage, *columns)[: len(rows)]
 
 
 def train_split_error(train_split: float) -> InputError:
-    """What is said of a share that is out of range."""
+    """The error for a share that is out of range."""
     return InputError(f"train_split: is {train_split}, must lie between 0 and 1 (usual: 0.9)")
 
 
-def split_rows(keys: RowHashes, train_split: float, seed: int) -> Split:
+def split_rows(hashes: RowHashes, train_split: float, seed: int) -> Split:
     """Splits rows into training and validation without a shared file, question or answer.
 
-    Groups are taken in the order of a seeded hash of their texts, so the split is the same on every
-    machine and does not depend on the order of the rows. Groups go to validation as long as they
-    fit into its share; a set made of large groups gets the smallest one.
+    Groups are taken in the order of a seeded hash of their texts. So the split is the same on every
+    machine and does not depend on the order of the rows. A group is held out if it still fits into
+    the held-out share. If none fits, the smallest group is held out.
 
     Args:
-        keys: What ties the rows.
+        hashes: What ties the rows.
         train_split: Share of rows to train on, in (0, 1).
         seed: Another seed gives another split.
 
@@ -92,11 +92,11 @@ def split_rows(keys: RowHashes, train_split: float, seed: int) -> Split:
     """
     if not 0 < train_split < 1:
         raise train_split_error(train_split)
-    rows = len(keys)
-    too_small = "; add rows, or give a set of your own with --data.validation_jsonl"
+    rows = len(hashes)
+    too_small = ". Add rows, or give a validation file with --data.validation_jsonl"
     if rows < 3:
         raise InputError(f"{rows} row(s) are too few to train on and hold some out{too_small}")
-    group = leak_groups(keys)
+    group = leak_groups(hashes)
     first_rows = np.flatnonzero(group == np.arange(rows))
     if len(first_rows) < 2:
         raise InputError(
@@ -104,7 +104,7 @@ def split_rows(keys: RowHashes, train_split: float, seed: int) -> Split:
             f"without a leak{too_small}"
         )
     sizes = np.bincount(group)[first_rows]
-    order = np.argsort(_group_hashes(keys, group, seed)[first_rows], kind="stable")
+    order = np.argsort(_group_hashes(hashes, group, seed)[first_rows], kind="stable")
     target = max(1, round(rows * (1 - train_split)))
     held_out = order[fitting(sizes[order], target)]
     if not len(held_out):
@@ -124,47 +124,47 @@ def split_rows(keys: RowHashes, train_split: float, seed: int) -> Split:
 
 
 def all_held_out(rows: int) -> Split:
-    """Every row is measured, none is trained on.
+    """Holds out every row.
 
     Raises:
         InputError: There is none.
     """
     if not rows:
-        raise InputError("there is no row to measure; give a file of pairs as --input_jsonl")
+        raise InputError("there is no row to evaluate. Give a file of pairs as --input_jsonl")
     return Split(np.arange(0), np.arange(rows), train_groups=0, validation_groups=rows)
 
 
-def _group_hashes(keys: RowHashes, group: Ints, seed: int) -> Hashes:
-    """(rows,) at a group's first row the smallest hash of its rows, whatever their order."""
-    hashes = combine_hashes(np.array([seed % 2**64], dtype=np.uint64), keys.question, keys.answer)
+def _group_hashes(hashes: RowHashes, group: Ints, seed: int) -> Hashes:
+    """(rows,) at the first row of a group the smallest hash of its rows, in any order."""
+    seeds = np.array([seed % 2**64], dtype=np.uint64)
+    of_row = combine_hashes(seeds, hashes.question, hashes.answer)
     least = np.full(len(group), np.iinfo(np.uint64).max, dtype=np.uint64)
-    np.minimum.at(least, group, hashes)
+    np.minimum.at(least, group, of_row)
     return least
 
 
 def fitting(sizes: Ints, target: int) -> Ints:
-    """Places of the sizes that are taken when each that still fits is, one after the other."""
+    """Indices of the sizes that are taken if each one that still fits is taken, in their order."""
     taken = []
-    places = np.arange(len(sizes))
+    index = np.arange(len(sizes))
     while True:
-        places = places[sizes[places] <= target]  # what is too large now stays too large
-        if not len(places):
+        index = index[sizes[index] <= target]  # what is too large now stays too large
+        if not len(index):
             break
-        sums = np.cumsum(sizes[places])
+        sums = np.cumsum(sizes[index])
         count = int(np.searchsorted(sums, target, side="right"))
-        taken.append(places[:count])
+        taken.append(index[:count])
         target -= int(sums[count - 1])
-        places = places[count:]
-    return np.concatenate(taken) if taken else places
+        index = index[count:]
+    return np.concatenate(taken) if taken else index
 
 
 def drop_leaking_rows(train: RowHashes, validation: RowHashes) -> tuple[Mask, int]:
-    """Finds the training rows whose texts do not stand in a validation set of one's own.
+    """Finds the training rows that share no text with a validation file.
 
     Returns:
         (rows,) True for rows that stay, and how many of those share a file with the validation
-        set. A shared file is reported and not dropped: whoever brings a validation set chose its
-        files.
+        file. A shared file is reported, not dropped: the user chose the validation rows.
     """
     passages = validation.answer
     if validation.context is not None:

@@ -4,45 +4,44 @@ from __future__ import annotations
 
 import numpy as np
 
-from embedft.data.pairs import TrainRows
+from embedft.data.pairs import Pairs
 from embedft.errors import InputError
 from embedft.evaluation.retrieval import Relevant, RetrievalTask
-from embedft.table.keys import Mask, first_equal
+from embedft.table.keys import first_equal
 
 
-def retrieval_task(train: TrainRows, validation: TrainRows, right: Mask) -> RetrievalTask:
-    """Held-out questions against all distinct positives of the whole set.
+def retrieval_task(train: Pairs, held_out: Pairs) -> RetrievalTask:
+    """Held-out questions against all distinct positives of training and held-out pairs.
 
-    Of equal questions, and of equal positives, the first text stands for all.
+    Of equal questions, and of equal positives, the task takes the first text.
 
     Args:
-        train: The pairs of the training side, those that are not trained on included.
-        validation: Held-out pairs.
-        right: (held-out pairs,) the pair's positive is a right answer.
+        train: All pairs of the training rows, also those that are not trained on.
+        held_out: Held-out pairs.
 
     Raises:
-        InputError: No held-out question has a right answer.
+        InputError: No held-out question has a relevant answer.
     """
-    if not right.any():
+    relevant = held_out.only(held_out.relevant)
+    if not len(relevant):
         raise InputError(
             "label: no held-out pair reaches 0.5, so nothing can be measured; bring some "
             "by --validation_jsonl, or hold others out by --data.split_seed 1"
         )
-    text = np.concatenate([train.positive, validation.positive])
-    key = np.concatenate([train.positive_id, validation.positive_id])
-    first = np.full(int(key.max()) + 1, len(key))
-    np.minimum.at(first, key, np.arange(len(key)))
-    corpus_ids = np.flatnonzero(first < len(key))
-    rows = np.flatnonzero(right)
-    first_row = first_equal(validation.anchor_id[rows])
-    is_query = first_row == np.arange(len(rows))
-    query = (np.cumsum(is_query) - 1)[first_row]
-    place = np.searchsorted(corpus_ids, validation.positive_id[rows])
-    query, place = np.divmod(np.unique(query * len(corpus_ids) + place), len(corpus_ids))
+    text = np.concatenate([train.positive, held_out.positive])
+    text_id = np.concatenate([train.positive_id, held_out.positive_id])
+    first = np.full(int(text_id.max()) + 1, len(text_id))
+    np.minimum.at(first, text_id, np.arange(len(text_id)))
+    corpus_ids = np.flatnonzero(first < len(text_id))
+    first_pair = first_equal(relevant.anchor_id)
+    is_query = first_pair == np.arange(len(relevant))
+    query = (np.cumsum(is_query) - 1)[first_pair]
+    document = np.searchsorted(corpus_ids, relevant.positive_id)
+    query, document = np.divmod(np.unique(query * len(corpus_ids) + document), len(corpus_ids))
     return RetrievalTask(
-        queries=validation.anchor[rows[is_query]],
+        queries=relevant.anchor[is_query],
         corpus=text[first[corpus_ids]],
         corpus_ids=corpus_ids,
-        relevant=Relevant(place, np.append(0, np.cumsum(np.bincount(query)))),
-        source_rows=validation.source_row[rows[is_query]],
+        relevant=Relevant(document, np.append(0, np.cumsum(np.bincount(query)))),
+        source_rows=relevant.source_row[is_query],
     )

@@ -1,4 +1,4 @@
-"""Rows in words, read again from the files: a run itself keeps numbers alone."""
+"""The texts of rows, read again from the files: a run keeps only numbers."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class Document(NamedTuple):
-    """A text of the corpus, and the file it is from; empty where there is none."""
+    """A text of the corpus, and the file that it is from; empty if the row names none."""
 
     text: str
     file_name: str
 
 
 def stream_rows(data: EmbeddingDataModule, path: str | None = None) -> Iterator[Record]:
-    """The good rows of a file, ``input_jsonl`` by default, in its order, duplicates included.
+    """The valid rows of a file in its order, including duplicates; ``input_jsonl`` by default.
 
     Raises:
-        InputError: At the end: it is not the file that was read before.
+        InputError: At the end: the file has changed since it was loaded.
     """
     path = path or data.input_jsonl
     digest = hashlib.sha256()
@@ -38,8 +38,8 @@ def stream_rows(data: EmbeddingDataModule, path: str | None = None) -> Iterator[
     )
     if not digest.hexdigest().startswith(data.digests[path]):
         raise InputError(
-            f"{path}: was changed while it was in use, so its rows can't be named; bring the file "
-            "of before back, or start again with this one"
+            f"{path}: changed during the run, so rows can no longer be identified. Restore the "
+            "original file, or start again with this one"
         )
 
 
@@ -51,30 +51,27 @@ def query_rows(data: EmbeddingDataModule) -> list[Record]:
     return [found[index] for index in data.task.source_rows.tolist()]
 
 
-def ids_of(data: EmbeddingDataModule, pairs: Ints) -> list[str]:
-    """The ids of some training pairs' rows."""
+def pair_ids(data: EmbeddingDataModule, pairs: Ints) -> list[str]:
+    """The ids of the rows of these training pairs, in file order."""
     wanted = set(data.pairs.source_row[pairs].tolist())
     return [row.id for index, row in enumerate(stream_rows(data)) if index in wanted]
 
 
-def documents(data: EmbeddingDataModule, places: Iterable[int]) -> dict[int, Document]:
-    """Some documents of the corpus by their place in it."""
-    place_of = {int(data.task.corpus[place]): place for place in places}
-    texts = np.fromiter(place_of, dtype=np.int64)
+def documents(data: EmbeddingDataModule, indices: Iterable[int]) -> dict[int, Document]:
+    """Documents of the corpus by their index in it."""
+    index_of = {int(data.task.corpus[index]): index for index in indices}
+    texts = np.fromiter(index_of, dtype=np.int64)
     found: dict[int, Document] = {}
-    for rows, path in (
-        (data.searched_pairs[0], data.input_jsonl),
-        (data.searched_pairs[1], data.validation_jsonl),
-    ):
+    paths = data.input_jsonl, data.validation_jsonl
+    for pairs, path in zip(data.fit_data.searched_pairs, paths, strict=True):
         pairs_of_row: dict[int, list[int]] = {}
-        for pair in np.flatnonzero(np.isin(rows.positive, texts)).tolist():
-            pairs_of_row.setdefault(int(rows.source_row[pair]), []).append(pair)
-        for index, row in enumerate(stream_rows(data, path)) if pairs_of_row else ():
-            for pair in pairs_of_row.get(index, ()):
-                # Of a row that gives both, the context comes second.
-                second = pair > 0 and rows.source_row[pair - 1] == index
-                is_context = data.positive == "context" or second
+        for pair in np.flatnonzero(np.isin(pairs.positive, texts)).tolist():
+            pairs_of_row.setdefault(int(pairs.source_row[pair]), []).append(pair)
+        for number, row in enumerate(stream_rows(data, path)) if pairs_of_row else ():
+            for pair in pairs_of_row.get(number, ()):
+                # If a row gives both, its context comes second.
+                is_second = pair > 0 and pairs.source_row[pair - 1] == number
+                is_context = data.positive == "context" or is_second
                 text = row.context if is_context else row.answer
-                place = place_of[int(rows.positive[pair])]
-                found.setdefault(place, Document(text, row.file_name))
+                found.setdefault(index_of[int(pairs.positive[pair])], Document(text, row.file_name))
     return found

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.pairs import RELEVANT, TrainRows
+from embedft.data.pairs import RELEVANT, Pairs
 from embedft.encoder.encoder import Encoder
 from embedft.inference.embed import Embeddings, embed_distinct
 from embedft.table.keys import Hashes, Ints, connected, first_equal
@@ -154,11 +154,11 @@ def mine_negatives(
             np.count_nonzero((found_RN >= 0).any(axis=1)),
             len(found_RN),
         )
-    data.take_mined(np.asarray(trainer.strategy.broadcast(found_RN)))
+    data.training.take_mined(np.asarray(trainer.strategy.broadcast(found_RN)))
     return embedded
 
 
-def _search(rows: TrainRows, embedded: Embeddings, device: torch.device) -> Ints:
+def _search(rows: Pairs, embedded: Embeddings, device: torch.device) -> Ints:
     """(rows, N) rows whose positives are hard negatives of each row, -1 for none."""
     found_RN, _ = find_pair_negatives(
         np.arange(len(rows)),

@@ -99,7 +99,8 @@ def collect(
         rows: The questions' rows, by :func:`~embedft.data.texts.query_rows`.
         more: Other fields of :class:`ReportData`.
     """
-    of_task = {name: found for name, found in results.items() if found.task == data.task_name}
+    task_name = data.fit_data.task_name
+    of_task = {name: found for name, found in results.items() if found.task == task_name}
     before, after = of_task.get("base"), of_task.get("best")
     improved: list[int] = []
     worsened: list[int] = []
@@ -132,7 +133,7 @@ def _facts(data: EmbeddingDataModule) -> dict[str, Any]:
     facts: dict[str, Any] = {"pairs": data.input_jsonl}
     if data.validation_jsonl is not None:
         facts["validation set"] = data.validation_jsonl
-    facts |= {name.replace("_", " "): value for name, value in data.counts.items()}
+    facts |= {name.replace("_", " "): value for name, value in data.fit_data.counts.items()}
     return facts | {
         "held-out questions": len(data.task.queries),
         "answers in the corpus": len(data.task.corpus),

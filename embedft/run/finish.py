@@ -54,7 +54,12 @@ def finish_run(run: Run) -> None:
         return
     run.module.cpu()
     _export(run, run.folder.best_model, chosen, sentence)
-    metrics = {**run.evaluations, "best_model": chosen, "data": run.data.counts, **forgetting}
+    metrics = {
+        **run.evaluations,
+        "best_model": chosen,
+        "data": run.data.fit_data.counts,
+        **forgetting,
+    }
     write_json(run.folder.metrics, metrics)
     run.metrics_log.end(
         training_completed=True,
@@ -143,7 +148,7 @@ def _export(run: Run, target: Path, evaluation: dict[str, Any], forgetting: str 
         hub_id=encoder.base.hub_id,
         embedding_dim=encoder.embedding_dim,
         max_seq_length=encoder.max_seq_length,
-        data=run.data.counts,
+        data=run.data.fit_data.counts,
         hyperparameters=run.hyperparameters | {"base_share": share},
         base=run.evaluations.get("base"),
         tuned=evaluation,

@@ -51,7 +51,7 @@ class PredictionWriter(BasePredictionWriter):
             table = trainer.strategy.reduce(table.to(pl_module.device), reduce_op="sum").cpu()
         if not trainer.is_global_zero:
             return
-        for name, texts in (("question", data.question_texts), ("answer", data.answer_texts)):
+        for name, texts in (("question", data.table.question), ("answer", data.table.answer)):
             path = self.folder / f"{name}_embeddings.npy"
             with replacing_file(path) as temporary, temporary.open("wb") as stream:
                 np.save(stream, table.numpy()[np.searchsorted(distinct, texts)])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from embedft.data.batches import TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.texts import ids_of
+from embedft.data.texts import pair_ids
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError, RunFailedError
 from embedft.tools.finite import all_finite
@@ -79,7 +79,7 @@ class NonFiniteWatch:
 def _message(value: StepValue, data: EmbeddingDataModule) -> str:
     batch = value.batch
     try:
-        names = ids_of(data, data.train_batches(batch.epoch).plan[batch.batch_index])
+        names = pair_ids(data, data.train_batches(batch.epoch).plan[batch.batch_index])
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         rows = f"rows with id: {', '.join(names[:20])}{more}"
     except InputError:

@@ -87,7 +87,7 @@ def check_loss_fits_data(loss: Loss, data: EmbeddingDataModule) -> None:
     Raises:
         InputError: The loss can't leave out a hard negative that a pair does not have.
     """
-    if data.n_hard_negatives and not loss.needs_labels and not loss.takes_mask:
+    if data.training.n_hard_negatives and not loss.needs_labels and not loss.takes_mask:
         raise InputError(
             f"loss {type(loss).__name__}: does not support hard negatives; add negatives_BND and "
             "mask_BC to its forward(), or leave hard negatives out with --data.hard_negatives 0"

@@ -134,7 +134,7 @@ class EmbeddingModule(EvaluationHooks):
             trainer: Of the run.
             data: Has loaded its data.
         """
-        if self._recipe is None or self._recipe is not data.recipe:
+        if self._recipe is None or self._recipe is not data.training.recipe:
             asked = Asked(
                 learning_rate=self.learning_rate,
                 warmup_steps=self.warmup_steps,
@@ -145,7 +145,7 @@ class EmbeddingModule(EvaluationHooks):
     def use_recipe(self, recipe: Recipe, data: EmbeddingDataModule) -> None:
         """Takes a recipe instead of the one that :meth:`settle_recipe` would choose."""
         self._recipe = recipe
-        data.use_recipe(recipe)
+        data.training.use_recipe(recipe)
 
     @property
     def recipe(self) -> Recipe:

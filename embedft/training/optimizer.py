@@ -116,9 +116,8 @@ def steps_of_run(trainer: Trainer, data: EmbeddingDataModule) -> int:
     """Optimiser steps of a whole fit, exactly; each epoch is planned to count its batches."""
     epochs = trainer.max_epochs if trainer.max_epochs is not None else 1000
     batches = (
-        count
+        len(data.train_batches(epoch))
         for epoch in (itertools.count() if epochs < 0 else range(epochs))
-        for count in data.batches_per_epoch([epoch])
     )
     return total_steps(
         batches,

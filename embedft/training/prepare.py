@@ -33,7 +33,7 @@ def settle_recipe(trainer: Trainer, data: EmbeddingDataModule, loss: Loss, asked
         The recipe.
     """
     epochs = trainer.asked_epochs if isinstance(trainer, EmbedftTrainer) else trainer.max_epochs
-    of_data = data.asked()
+    of_data = data.training.asked
     asked = replace(
         asked,
         max_epochs=epochs,
@@ -46,7 +46,7 @@ def settle_recipe(trainer: Trainer, data: EmbeddingDataModule, loss: Loss, asked
         asked = replace(
             asked, additive_margin=loss.additive_margin, label_smoothing=loss.label_smoothing
         )
-    recipe = choose(asked, data.facts)
+    recipe = choose(asked, data.fit_data.facts)
     for line in recipe.reasons.values():
         log.info("%s", line)
     if "max_epochs" in recipe.reasons:
@@ -56,7 +56,7 @@ def settle_recipe(trainer: Trainer, data: EmbeddingDataModule, loss: Loss, asked
         assert recipe.label_smoothing is not None
         loss.additive_margin = recipe.additive_margin
         loss.label_smoothing = recipe.label_smoothing
-    data.use_recipe(recipe)
+    data.training.use_recipe(recipe)
     return recipe
 
 
@@ -71,10 +71,10 @@ def prepare_batches(
         The base model's embeddings of all texts, if they were computed on this rank.
     """
     known = None
-    if data.recipe.mine_negatives and data.mined is None:
+    if data.training.recipe.mine_negatives and data.training.mined is None:
         known = mine_negatives(encoder, data, trainer)
-    if data.recipe.topic_batches and data.topic_position is None:
-        data.order_by_topic(pair_topic_positions(encoder, data, trainer, known))
+    if data.training.recipe.topic_batches and data.training.topic_position is None:
+        data.training.order_by_topic(pair_topic_positions(encoder, data, trainer, known))
     if left_out := len(data.pairs) - len(data.train_batches(0).plan.pairs):
         log.info(
             "%d of %d pairs are left out of this epoch (rotating), because their question or "

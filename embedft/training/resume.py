@@ -47,8 +47,8 @@ def run_settings(
         "gradient_clip_val": trainer.gradient_clip_val,
         "precision": trainer.precision,
         **data.plan_settings(),
-        "negatives_per_pair": data.n_drawn_negatives,
-        "hard_negatives": data.n_hard_negatives,
+        "negatives_per_pair": data.training.n_drawn_negatives,
+        "hard_negatives": data.training.n_hard_negatives,
         "device": _device(trainer),
         **_versions(),
     }

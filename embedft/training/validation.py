@@ -14,7 +14,6 @@ from embedft.data.batches import EvalBatch
 from embedft.data.candidates import Candidates
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.negative_sampling import draw_negatives
-from embedft.data.pairs import RELEVANT
 from embedft.data.plan import plan_epoch
 from embedft.encoder.encoder import Encoder
 from embedft.errors import RunFailedError
@@ -87,7 +86,11 @@ class RetrievalEvaluation:
                 "--precision 32-true is needed"
             )
         results = evaluate_queries(
-            self.embeddings_XD, self.task, self.data.task_name, self.local, self._sum_over_ranks
+            self.embeddings_XD,
+            self.task,
+            self.data.fit_data.task_name,
+            self.local,
+            self._sum_over_ranks,
         )
         self.metrics.reset()
         for values in results.values[self.local]:
@@ -124,20 +127,20 @@ class RetrievalEvaluation:
         The first is the training loss of held-out batches, the second the mean of 1 - cosine over
         the pairs that are relevant.
         """
-        pairs, task = self.data.validation_pairs, self.task
+        pairs, task = self.data.fit_data.validation_pairs, self.task
         texts = task.corpus[np.searchsorted(task.corpus_ids, pairs.positive_id)]
         anchor_PD = self.embeddings_XD[self._indices(pairs.anchor)]
         positive_PD = self.embeddings_XD[self._indices(texts)]
         loss = self._training_loss(anchor_PD, positive_PD)
         if pairs.labels is not None:
-            relevant = torch.from_numpy(pairs.labels >= RELEVANT)
+            relevant = torch.from_numpy(pairs.relevant)
             anchor_PD, positive_PD = anchor_PD[relevant], positive_PD[relevant]
         similarity = nn.functional.cosine_similarity(anchor_PD, positive_PD)
         return {"loss": loss, "cosine_pair_loss": float((1 - similarity).mean())}
 
     def _training_loss(self, anchor_PD: Tensor, positive_PD: Tensor) -> float:
         """The mean of the training loss over the held-out pairs, in batches as in training."""
-        pairs, data = self.data.validation_pairs, self.data
+        pairs, data = self.data.fit_data.validation_pairs, self.data
         plan = plan_epoch(
             pairs.anchor_id,
             pairs.positive_id,
@@ -145,7 +148,7 @@ class RetrievalEvaluation:
             seed=0,
             epoch=0,
         )
-        n_negatives = data.n_drawn_negatives if pairs.can_draw_negatives else 0
+        n_negatives = data.training.n_drawn_negatives if pairs.can_draw_negatives else 0
         total = 0.0
         for number in range(len(plan)):
             batch = plan[number]
@@ -156,7 +159,9 @@ class RetrievalEvaluation:
             if pairs.labels is not None:
                 labels = torch.from_numpy(pairs.labels[batch]).to(positive_PD.device)
             index = torch.from_numpy(batch)
-            candidates = Candidates.of(pairs, batch, pairwise_negatives=data.pairwise_negatives)
+            candidates = Candidates.of(
+                pairs, batch, pairwise_negatives=data.training.pairwise_negatives
+            )
             loss = batch_loss(
                 self.objective,
                 anchor_PD[index],

@@ -18,7 +18,7 @@ from embedft.data.batches import (
 from embedft.data.candidates import Candidates
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.negative_sampling import draw_negatives
-from embedft.data.pairs import TrainRows
+from embedft.data.pairs import Pairs
 from embedft.data.plan import plan_epoch
 from embedft.errors import InputError
 from embedft.table.negatives import Negatives
@@ -31,14 +31,17 @@ def keys(values: list[int]) -> NDArray[np.int64]:
 
 def table(
     file: list[int], anchor: list[int] | None = None, positive: list[int] | None = None
-) -> TrainRows:
+) -> Pairs:
     ids = np.arange(len(file))
-    return TrainRows(
+    return Pairs(
         anchor=ids,
         positive=ids,
         anchor_id=ids if anchor is None else keys(anchor),
         positive_id=ids if positive is None else keys(positive),
+        anchor_hash=np.zeros(len(file), dtype=np.uint64),
+        positive_hash=np.zeros(len(file), dtype=np.uint64),
         file_id=np.array(file),
+        relevant=np.ones(len(file), dtype=np.bool_),
         labels=None,
         source_row=ids,
     )

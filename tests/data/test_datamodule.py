@@ -43,9 +43,9 @@ def test_wrong_answers_are_searched_whatever_the_loss(tmp_path: Path, encoder: E
     path = labelled(tmp_path)
     ranking, pair = (loaded(path, encoder, needs_labels=needs) for needs in (False, True))
     assert len(ranking.task.corpus) == len(pair.task.corpus) == 180
-    assert ranking.task_name == pair.task_name
+    assert ranking.fit_data.task_name == pair.fit_data.task_name
     assert (len(ranking.pairs), len(pair.pairs)) == (54, 162)
-    assert (len(ranking.validation_pairs), len(pair.validation_pairs)) == (6, 18)
+    assert (len(ranking.fit_data.validation_pairs), len(pair.fit_data.validation_pairs)) == (6, 18)
     texts = [documents(data, range(180)) for data in (ranking, pair)]
     assert texts[0] == texts[1]
     assert len({document.text for document in texts[0].values()}) == 180
@@ -69,8 +69,8 @@ def test_a_held_out_pair_without_a_label_is_right(tmp_path: Path, encoder: Encod
     path = labelled(tmp_path)
     own = write_jsonl(tmp_path / "own.jsonl", sample_rows()[60:70])
     data = loaded(path, encoder, validation_jsonl=str(own), needs_labels=True)
-    assert data.validation_pairs.labels is not None
-    assert data.validation_pairs.labels.tolist() == [1.0] * 10
+    assert data.fit_data.validation_pairs.labels is not None
+    assert data.fit_data.validation_pairs.labels.tolist() == [1.0] * 10
 
 
 def test_what_has_been_loaded_for_a_fit_can_be_predicted(pairs: Path, encoder: Encoder) -> None:
@@ -93,7 +93,7 @@ def test_a_file_that_changed_is_not_read_again(pairs: Path, encoder: Encoder, ch
     assert len(set(names)) == 5
     changed = {"": [], "first": lines[1:] + lines[:1], "last": lines[:-1]}[change]
     pairs.write_bytes(b"".join(changed))
-    with pytest.raises(InputError, match="pairs.jsonl: was changed while it was in use"):
+    with pytest.raises(InputError, match="pairs.jsonl: changed during the run"):
         query_rows(data)
 
 
@@ -128,7 +128,7 @@ def test_two_pairs_of_a_row_share_no_file(tmp_path: Path, encoder: Encoder) -> N
     for whole_files in (False, True):
         path = some_rows(tmp_path, several=False, whole_files=whole_files)
         for positive in ("answer", "both"):
-            assert loaded(path, encoder, positive=positive).facts.by_file is whole_files
+            assert loaded(path, encoder, positive=positive).fit_data.facts.by_file is whole_files
 
 
 @pytest.mark.parametrize(("answers", "can"), [(1, False), (2, False), (3, True)])
@@ -140,8 +140,8 @@ def test_whether_a_question_has_a_wrong_answer(
     path = write_jsonl(tmp_path / "own.jsonl", own)
     train = write_jsonl(tmp_path / "p.jsonl", sample_rows()[:20])
     data = loaded(train, encoder, validation_jsonl=str(path), needs_labels=True)
-    assert data.validation_pairs.can_draw_negatives is can
-    assert np.unique(data.validation_pairs.positive_id).size == answers
+    assert data.fit_data.validation_pairs.can_draw_negatives is can
+    assert np.unique(data.fit_data.validation_pairs.positive_id).size == answers
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -152,12 +152,14 @@ def test_facts_of_the_training_pairs(
     """What the recipe is chosen by; test_recipe.py has its rules."""
     path = some_rows(tmp_path, several, whole_files)
     data = loaded(path, encoder, file_batches="auto", split_seed=1)
-    facts = data.facts
+    facts = data.fit_data.facts
     assert facts.pairs == len(data.pairs)
     assert facts.one_answer is not several
     assert facts.share_a_file == whole_files
-    assert data.recipe.file_batches is whole_files
-    assert not loaded(path, encoder, file_batches="auto", needs_labels=True).recipe.file_batches
+    assert data.training.recipe.file_batches is whole_files
+    assert not loaded(
+        path, encoder, file_batches="auto", needs_labels=True
+    ).training.recipe.file_batches
 
 
 def some_rows(tmp_path: Path, several: bool, whole_files: bool) -> Path:

@@ -1,20 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny import write_jsonl
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from embedft.data.pairs import Pairs, pairs_of, row_hashes, train_rows
-from embedft.data.task import retrieval_task
-from embedft.errors import InputError
+from embedft.data.pairs import encode_pairs, row_hashes
 from embedft.table.settings import Positive, ReadSettings
 from embedft.table.table import Table, read_table
 
@@ -64,62 +61,51 @@ def test_pairs_of_each_kind(
     labels: list[float],
 ) -> None:
     table = read(tmp_path, tokenizer, positive)
-    pairs = pairs_of(table, np.arange(3), positive)
+    pairs, held_out = encode_pairs((table, np.arange(3)), (table, np.arange(0)), positive)
+    assert len(held_out) == 0
     questions = words(table, tokenizer, table.question)
     assert words(table, tokenizer, pairs.anchor) == [questions[row] for row in anchors]
     assert [text.replace(" ", "") for text in words(table, tokenizer, pairs.positive)] == positives
     assert pairs.anchor_hash.tolist() == table.question_hash[anchors].tolist()
     assert len(set(pairs.positive_hash.tolist())) == len(set(positives))
-    assert pairs.label is not None
-    assert pairs.label.tolist() == labels
-    right = pairs.only(pairs.relevant)
-    assert right.label is not None
-    assert right.label.tolist() == [label for label in labels if label >= 0.5]
-    assert len(right) == len(right.anchor) == len(right.positive) == len(right.label)
+    assert pairs.labels is not None
+    assert pairs.labels.tolist() == labels
+    relevant = pairs.only(pairs.relevant)
+    assert relevant.labels is not None
+    assert relevant.labels.tolist() == [label for label in labels if label >= 0.5]
+    assert len(relevant) == len(relevant.anchor) == len(relevant.positive) == len(relevant.labels)
     assert (row_hashes(table, np.arange(3)).context is None) == (positive == "answer")
 
 
-def pairs(rows: list[tuple[int, int]], first_text: int = 0) -> Pairs:
-    """Row i has texts 2i and 2i + 1; keys are the rows' numbers and count from 1."""
-    anchor = first_text + 2 * np.arange(len(rows))
-    keys = np.array(rows, dtype=np.uint64).reshape(-1, 2) + np.uint64(1)
-    none = np.zeros(len(rows), dtype=np.uint64)
-    return Pairs(anchor, anchor + 1, keys[:, 0], keys[:, 1], none, None, np.arange(len(rows)))
+def test_equal_texts_of_two_files_have_one_id(tmp_path: Path, tokenizer: str) -> None:
+    """The texts of the second file count on; a text of both has one id, and two texts."""
+    train = read(tmp_path, tokenizer, "answer")
+    (tmp_path / "own").mkdir()
+    held_out = read(tmp_path / "own", tokenizer, "answer")
+    pairs, own = encode_pairs((train, np.arange(3)), (held_out, np.array([2, 1])), "answer")
+    assert own.anchor_id.tolist() == pairs.anchor_id[[2, 1]].tolist()
+    assert own.positive_id.tolist() == pairs.positive_id[[2, 1]].tolist()
+    assert own.source_row.tolist() == [2, 1]
+    n_texts = len(train.tokens.cut)
+    assert own.anchor.tolist() == (held_out.question[[2, 1]] + n_texts).tolist()
+    joined = train.tokens.joined(held_out.tokens)
+    for text, same in zip(own.positive, pairs.positive[[2, 1]], strict=True):
+        assert (
+            joined.pack(np.array([text]))[0].tolist() == joined.pack(np.array([same]))[0].tolist()
+        )
+    assert pairs.file_id.tolist() == [0, -1, -1]
+    assert own.file_id.tolist() == [-1, -1], "held-out pairs of one file may share a batch"
 
 
-some_rows = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30)
-
-
-@given(some_rows, some_rows, st.data())
-def test_the_task_is_what_dictionaries_make(
-    train: list[tuple[int, int]], held_out: list[tuple[int, int]], data: st.DataObject
-) -> None:
-    right = data.draw(st.lists(st.booleans(), min_size=len(held_out), max_size=len(held_out)))
-    sides = pairs(train), pairs(held_out, 1000)
-    rows, validation = train_rows(*sides)
-    if not any(right):
-        with pytest.raises(InputError, match="no held-out pair reaches"):
-            retrieval_task(rows, validation, np.array(right))
-        return
-    task = retrieval_task(rows, validation, np.array(right))
-    corpus: dict[int, int] = {}
-    for side, numbers in zip(sides, (train, held_out), strict=True):
-        for (_, answer), text in zip(numbers, side.positive.tolist(), strict=True):
-            corpus.setdefault(answer, text)
-    queries: dict[int, int] = {}
-    relevant: dict[int, set[int]] = {}
-    for (question, answer), text, is_right in zip(
-        held_out, sides[1].anchor.tolist(), right, strict=True
-    ):
-        if is_right:
-            queries.setdefault(question, text)
-            relevant.setdefault(question, set()).add(corpus[answer])
-    assert sorted(task.corpus.tolist()) == sorted(corpus.values())
-    assert task.corpus_ids.tolist() == sorted(set(task.corpus_ids.tolist()))
-    assert task.queries.tolist() == list(queries.values())
-    found = [set(task.corpus[places].tolist()) for places in task.relevant]
-    assert found == list(relevant.values())
-    every_second = [places.tolist() for places in task.relevant[1::2]]
-    assert every_second == [places.tolist() for places in list(task.relevant)[1::2]]
-    texts = task.corpus[np.searchsorted(task.corpus_ids, validation.positive_id)]
-    assert texts.tolist() == [corpus[answer] for _, answer in held_out]
+def test_held_out_labels_follow_the_training_labels(tmp_path: Path, tokenizer: str) -> None:
+    """They are kept only if there are training labels, and 1 if the held-out file has none."""
+    table = read(tmp_path, tokenizer, "answer")
+    plain = replace(table, label=None)
+    rows = np.arange(3)
+    _, held_out = encode_pairs((plain, rows), (table, rows), "answer")
+    assert held_out.labels is None
+    assert held_out.relevant.tolist() == [True, False, True]
+    _, held_out = encode_pairs((table, rows), (plain, rows), "answer")
+    assert held_out.labels is not None
+    assert held_out.labels.tolist() == [1, 1, 1]
+    assert held_out.relevant.all()

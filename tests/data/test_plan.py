@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from embedft.data.plan import Taken, plan_epoch
+from embedft.data.plan import GrowingSet, plan_epoch
 from embedft.table.keys import connected
 
 
@@ -219,7 +219,7 @@ def test_memory_of_a_plan(ties: int) -> None:
 
 
 def test_taken() -> None:
-    taken = Taken(np.array([5, 1]))
+    taken = GrowingSet(np.array([5, 1]))
     taken.add(np.array([9]))
     taken.add(np.array([7, 3]))
     assert taken.holds(np.array([0, 1, 2, 3, 9, 10])).tolist() == [0, 1, 0, 1, 1, 0]

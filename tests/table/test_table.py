@@ -20,7 +20,7 @@ from tiny import sample_rows, with_negatives, write_jsonl
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from embedft.data.pairs import pairs_of, row_hashes, train_rows
+from embedft.data.pairs import encode_pairs, row_hashes
 from embedft.data.plan import plan_epoch
 from embedft.data.split import split_rows
 from embedft.data.task import retrieval_task
@@ -389,17 +389,16 @@ def test_a_worker_that_is_killed_is_one_line(settings: ReadSettings) -> None:
         list(read_blocks(blocks(), settings, 1))
 
 
-def peak_of_the_road(path: Path, settings: ReadSettings) -> int:
+def peak_of_loading(path: Path, settings: ReadSettings) -> int:
     """Bytes at most in memory, from the file to the plan of an epoch."""
     tracemalloc.start()
     table = read_table(str(path), settings, None, block_bytes=1 << 16, workers=0)
     rows = table.kept(drop_duplicates=True)
     split = split_rows(row_hashes(table, rows), 0.9, 42)
-    train, validation = (
-        pairs_of(table, rows[side], "answer") for side in (split.train, split.validation)
+    data, held_out = encode_pairs(
+        (table, rows[split.train]), (table, rows[split.validation]), "answer"
     )
-    data, held_out = train_rows(train, validation)
-    retrieval_task(data, held_out, validation.relevant)
+    retrieval_task(data, held_out)
     plan_epoch(data.anchor_id, data.positive_id, batch_size=16, seed=0, epoch=0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -428,7 +427,7 @@ def test_memory_grows_by_less_than_200_bytes_a_row(tmp_path: Path, settings: Rea
             for i in range(size)
         ]
         peaks.append(
-            peak_of_the_road(
+            peak_of_loading(
                 write_jsonl(tmp_path / f"{size}.jsonl", rows), replace(settings, documents="answer")
             )
         )
