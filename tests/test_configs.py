@@ -36,6 +36,7 @@ def test_there_is_one_for_each_base_model_of_the_guide() -> None:
     assert {name: models.get(name) for name in GUIDE} == GUIDE
 
 
+@pytest.mark.docs
 def test_each_says_what_it_is_for_and_stands_in_the_table() -> None:
     table = (CONFIGS[0].parents[1] / "docs" / "presets.md").read_text()
     for path in CONFIGS:

@@ -177,6 +177,7 @@ def test_help_texts_and_docstrings_say_what_the_recipe_does() -> None:
     assert sorted(name for names in documented.values() for name in names) == sorted(RULES)
 
 
+@pytest.mark.docs
 def test_documentation_repeats_the_rules() -> None:
     page = (ROOT / "docs" / "quality.md").read_text(encoding="utf-8").replace("`", "")
     for name, rule in RULES.items():

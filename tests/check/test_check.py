@@ -149,6 +149,7 @@ def settled(text: str) -> list[str]:
     return lines
 
 
+@pytest.mark.docs
 @pytest.mark.slow
 def test_transcript(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     """The document shows what is printed, and names every line of advice's subject."""
