@@ -14,7 +14,7 @@ Flags = list[str]
 
 
 def check_output(args: Flags, capsys: Capture) -> str:
-    """What a check that ends well prints."""
+    """What a successful check prints."""
     capsys.readouterr()
     main(["check", *args])
     return capsys.readouterr().out
@@ -47,7 +47,7 @@ def advice_lines(text: str) -> list[str]:
 
 
 def odd_rows() -> list[dict[str, Any]]:
-    """20 rows of four papers and 14 that each show one thing; lines are counted from 1."""
+    """20 rows of four papers and 6 rows that each have one issue; lines are counted from 1."""
     rows = sample_rows()[:20]
     answer = rows[7]["answer"]
     rows[2]["question"] = (

@@ -9,7 +9,7 @@ from tiny import MULTILINGUAL, sample_rows, write_jsonl
 
 
 def padded(words: int) -> list[dict[str, Any]]:
-    """60 rows with answers of so many words more."""
+    """60 rows whose answers have this many more words."""
     return [row | {"answer": row["answer"] + " word" * words} for row in sample_rows()[:60]]
 
 
@@ -81,8 +81,10 @@ ADVICE = {
 
 
 @pytest.mark.parametrize("name", ADVICE)
-def test_advice_comes_and_goes(name: str, tmp_path: Path, small: Flags, capsys: Capture) -> None:
-    """A fault gets its line, which says what to type; who types that gets it no more."""
+def test_advice_is_given_until_it_is_followed(
+    name: str, tmp_path: Path, small: Flags, capsys: Capture
+) -> None:
+    """A problem gets its line of advice; after following it, the line is gone."""
     rows, flags, line, instead = ADVICE[name]
     pairs = write_jsonl(tmp_path / "pairs.jsonl", rows)
     args = [str(pairs), *small, *flags]
@@ -96,8 +98,10 @@ def test_advice_comes_and_goes(name: str, tmp_path: Path, small: Flags, capsys: 
     assert not any(line in shown for shown in advice_lines(check_output(args, capsys)))
 
 
-def test_near_duplicates_on_both_sides(tmp_path: Path, small: Flags, capsys: Capture) -> None:
-    """Each paper's answers stand, slightly changed, in another paper."""
+def test_near_duplicates_both_trained_on_and_held_out(
+    tmp_path: Path, small: Flags, capsys: Capture
+) -> None:
+    """Each paper's answers occur, slightly changed, in another paper."""
     rows = sample_rows()[:60]
     copies = [
         row | {"answer": f"{row['answer']} So.", "file_name": f"copy of {row['file_name']}"}

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/checking.md").read_text(encoding="utf-8")
 
 
-def test_check_and_fit_and_their_pages_say_one_share_of_cut_texts(
+def test_check_and_fit_give_the_same_share_of_truncated_texts(
     fit: Callable[..., Path], fit_flags: Flags, pairs: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     rows = sample_rows()[:60]
@@ -69,7 +69,7 @@ def test_refuses_what_fit_refuses(name: str, tmp_path: Path, small: Flags, capsy
 
 
 def test_without_a_model(pairs: Path, tmp_path: Path, capsys: Capture) -> None:
-    """The file is looked at all the same, and the page written."""
+    """The file is checked anyway, and the page is written."""
     page = tmp_path / "page.html"
     text, error = refusal_of([str(pairs), "--base_model=none/there", f"--html={page}"], capsys)
     assert "60 rows, 0 bad, 60 used" in text
@@ -81,7 +81,7 @@ def test_without_a_model(pairs: Path, tmp_path: Path, capsys: Capture) -> None:
 def test_nothing_is_written(
     fit_flags: Flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    """Neither where it runs, nor in the output folder, nor in the cache."""
+    """A check writes neither to the current folder, nor to the output folder, nor to the cache."""
     desk, temporary = tmp_path / "desk", tmp_path / "temporary"
     desk.mkdir()
     temporary.mkdir()
@@ -104,7 +104,7 @@ def test_the_config_of_a_fit_is_checked(
         assert row_of(text, name) == row_of(expected, name)
 
 
-def test_the_file_stands_anywhere(pairs: Path, small: Flags, capsys: Capture) -> None:
+def test_the_file_may_be_at_any_position(pairs: Path, small: Flags, capsys: Capture) -> None:
     first = check_output([str(pairs), *small, "--epochs", "2"], capsys)
     last = check_output([*small, "--epochs", "2", str(pairs)], capsys)
     assert row_of(first, "steps") == row_of(last, "steps")
@@ -138,8 +138,8 @@ def test_page(tmp_path: Path, small: Flags, capsys: Capture) -> None:
     check_output([str(pairs), *small, f"--html={page}", "--overwrite"], capsys)
 
 
-def settled(text: str) -> list[str]:
-    """Lines without what differs from machine to machine: times, widths, where the model is."""
+def without_machine(text: str) -> list[str]:
+    """Lines without what depends on the machine: times, column widths, the model's path."""
     lines = []
     for line in text.strip().splitlines():
         line = re.sub(r"about .*", "about", line) if line.startswith("| time") else line
@@ -152,10 +152,10 @@ def settled(text: str) -> list[str]:
 @pytest.mark.docs
 @pytest.mark.slow
 def test_transcript(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    """The document shows what is printed, and names every line of advice's subject."""
+    """docs/checking.md shows what is printed."""
     monkeypatch.chdir(ROOT)
     command, shown = re.findall(r"```(?:bash|text)\n(.*?)```", DOCUMENT, re.DOTALL)[:2]
     assert SAMPLE.relative_to(ROOT).as_posix() in command
     args = command.split()
     assert args[:4] == ["python", "-m", "embedft", "check"]
-    assert settled(check_output(args[4:], capsys)) == settled(shown)
+    assert without_machine(check_output(args[4:], capsys)) == without_machine(shown)

@@ -24,7 +24,7 @@ RUNS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_the_run_is_that_of_fit(
+def test_split_steps_and_evaluations_are_those_of_fit(
     name: str,
     fit: Callable[..., Path],
     fit_flags: Flags,
@@ -61,7 +61,7 @@ def test_several_devices(fit_flags: Flags, capsys: Capture) -> None:
 def test_the_file_is_read_once(
     fit_flags: Flags, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though both training and embedding are timed, by Lightning's Trainer."""
+    """Although Lightning's Trainer times both training and embedding."""
     read: list[str] = []
 
     def counted(path: str, *rest: Any) -> Table:

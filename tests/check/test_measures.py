@@ -13,7 +13,7 @@ from embedft.data.load import read_settings
 from embedft.training.module import EmbeddingModule
 
 
-def test_each_kind_is_counted(tmp_path: Path, small: Flags, capsys: Capture) -> None:
+def test_each_kind_of_issue_is_counted(tmp_path: Path, small: Flags, capsys: Capture) -> None:
     pairs = write_jsonl(tmp_path / "pairs.jsonl", odd_rows())
     text = check_output([str(pairs), *small], capsys)
     assert f"{pairs}: 26 rows, 0 bad, 25 used" in text
@@ -34,10 +34,10 @@ def test_each_kind_is_counted(tmp_path: Path, small: Flags, capsys: Capture) -> 
 
 
 def test_several_answers(tmp_path: Path, small: Flags, capsys: Capture) -> None:
-    """The same question, twice with the same answer and twice with others."""
+    """One question, twice with the same answer and twice with other answers."""
     rows = sample_rows()[:20]
-    for place, answer in ((5, rows[0]["answer"]), (10, "One."), (15, "Two.")):
-        rows[place] |= {"question": rows[0]["question"], "answer": answer}
+    for index, answer in ((5, rows[0]["answer"]), (10, "One."), (15, "Two.")):
+        rows[index] |= {"question": rows[0]["question"], "answer": answer}
     pairs = write_jsonl(tmp_path / "pairs.jsonl", rows)
     _, error = refusal_of([str(pairs), *small], capsys)
     assert error.startswith("all 20 rows share files, questions or answers")

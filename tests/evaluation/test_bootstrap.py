@@ -79,6 +79,6 @@ def test_in_words() -> None:
 def test_bootstrap_of_several_metrics_is_that_of_each() -> None:
     values = np.random.default_rng(0).random((30, 3))
     for column, interval in enumerate(bootstrap(values)):
-        alone = paired_bootstrap(np.zeros(30), values[:, column])
-        assert interval == pytest.approx(alone, abs=0.02)
+        single = paired_bootstrap(np.zeros(30), values[:, column])
+        assert interval == pytest.approx(single, abs=0.02)
         assert interval.low < interval.mean < interval.high

@@ -13,7 +13,7 @@ from torch import Tensor
 from embedft.evaluation.metrics import RetrievalMetrics, query_values
 from embedft.evaluation.retrieval import QUERY_BLOCK, rank_documents
 
-PEER_NAMES = {
+THEIR_NAMES = {
     "recall@1": "cosine_recall@1",
     "recall@5": "cosine_recall@5",
     "recall@10": "cosine_recall@10",
@@ -24,7 +24,7 @@ PEER_NAMES = {
 
 
 class Table:
-    """Stands where the evaluator wants a model: looks embeddings up by the text's number."""
+    """A stand-in for the evaluator's model: looks embeddings up by the number in the text."""
 
     def __init__(self, queries: Tensor, corpus: Tensor) -> None:
         self.tables = {"q": queries, "d": corpus}
@@ -37,7 +37,9 @@ class Table:
     encode_query = encode_document = encode = _encode
 
 
-def peer(queries: Tensor, corpus: Tensor, relevant: list[set[int]]) -> dict[str, float]:
+def by_sentence_transformers(
+    queries: Tensor, corpus: Tensor, relevant: list[set[int]]
+) -> dict[str, float]:
     evaluator = InformationRetrievalEvaluator(
         {f"q{i}": f"q{i}" for i in range(len(queries))},
         {f"d{i}": f"d{i}" for i in range(len(corpus))},
@@ -47,7 +49,9 @@ def peer(queries: Tensor, corpus: Tensor, relevant: list[set[int]]) -> dict[str,
     )
     scores = evaluator.compute_metrices(Table(queries, corpus))["cosine"]
     kinds = {"recall": "recall@k", "mrr": "mrr@k", "ndcg": "ndcg@k", "map": "map@k"}
-    return {name: scores[kinds[name.split("@")[0]]][int(name.split("@")[1])] for name in PEER_NAMES}
+    return {
+        name: scores[kinds[name.split("@")[0]]][int(name.split("@")[1])] for name in THEIR_NAMES
+    }
 
 
 def _unit(table: Tensor) -> Tensor:
@@ -78,7 +82,7 @@ def test_equal_on_random_embeddings(right: int, documents: int) -> None:
     ]
     own = torch.stack([corpus[sorted(r)].mean(dim=0) for r in relevant])
     queries = own + 0.7 * torch.randn(count, 16, generator=generator, dtype=torch.float64)
-    expected = peer(queries, corpus, relevant)
+    expected = by_sentence_transformers(queries, corpus, relevant)
     measured = ours(queries, corpus, relevant)
     assert measured.keys() == expected.keys()
     for name, value in expected.items():

@@ -22,11 +22,11 @@ def task(queries: int, documents: int) -> RetrievalTask:
     return RetrievalTask(texts[:queries], texts[queries:], order, relevant, np.arange(queries))
 
 
-def test_ranks_share_the_search() -> None:
-    """What each of three processes finds adds up to what one finds."""
+def test_results_of_several_ranks_sum_to_those_of_one() -> None:
+    """Each of three ranks evaluates a third of the queries."""
     whole = task(20, 9)
     embeddings = torch.randn(29, 4, generator=torch.Generator().manual_seed(0))
-    alone = evaluate_queries(embeddings, whole, "t", slice(0, None, 1), lambda tensor: tensor)
+    one_rank = evaluate_queries(embeddings, whole, "t", slice(0, None, 1), lambda tensor: tensor)
     parts: list[list[torch.Tensor]] = [[], []]
     for rank in range(3):
         shares = iter(parts)
@@ -37,9 +37,9 @@ def test_ranks_share_the_search() -> None:
 
         evaluate_queries(embeddings, whole, "t", slice(rank, None, 3), keep)
     sums = iter([sum(part[1:], part[0]) for part in parts])
-    together = evaluate_queries(embeddings, whole, "t", slice(0, None, 1), lambda _: next(sums))
-    for name, value in alone._asdict().items():
-        other = together._asdict()[name]
+    summed = evaluate_queries(embeddings, whole, "t", slice(0, None, 1), lambda _: next(sums))
+    for name, value in one_rank._asdict().items():
+        other = summed._asdict()[name]
         if isinstance(value, torch.Tensor):  # products of other shapes may round otherwise
             torch.testing.assert_close(value, other)
         else:

@@ -80,7 +80,7 @@ def test_onnx_equals_torch(
 def test_a_wrong_file_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With an impossible tolerance; the folder is as before, and an existing file is safe."""
+    """With an impossible tolerance: the folder does not change, and an existing file is kept."""
     model = exported(tmp_path, "distilbert")
     monkeypatch.setattr(onnx, "TOLERANCE", -1.0)
     with pytest.raises(SystemExit) as raised:

@@ -149,7 +149,7 @@ def test_export_command(run_copy: Path, tmp_path: Path, capsys: pytest.CaptureFi
     mine = SentenceTransformer(str(target), device="cpu").encode(TEXTS, convert_to_tensor=True)
     last = SentenceTransformer(str(out / "final_model"), device="cpu").encode(
         TEXTS, convert_to_tensor=True
-    )  # best_model is the base model where nothing found more
+    )  # best_model may be the base model
     assert torch.equal(mine, last)
     assert "## Retrieval quality" in (target / "README.md").read_text()
 

@@ -59,8 +59,8 @@ def test_histograms_are_in_per_cent() -> None:
 
 
 def test_map_joins_questions_to_answers_in_the_colour_of_their_change() -> None:
-    places = np.arange(6, dtype=np.float32).reshape(3, 2)
-    figure = charts.pair_map({"base model": (places, places + 1)}, np.array([1, -1, 0]))
+    points = np.arange(6, dtype=np.float32).reshape(3, 2)
+    figure = charts.pair_map({"base model": (points, points + 1)}, np.array([1, -1, 0]))
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert {line.get_label(): line.get_color() for line in dots} == {
         "question, improved": charts.BETTER,

@@ -1,4 +1,4 @@
-"""report.html of a fit or a test: what it says is what was measured, whatever the run was like."""
+"""report.html of a fit or a test shows what was measured, whatever the run was like."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Page(HTMLParser):
             self.text += data
 
     def row(self, first: str) -> list[str]:
-        """The first row that begins so."""
+        """The first row whose first cell is this text."""
         return next(row for row in self.rows if row and row[0] == first)
 
 
@@ -70,7 +70,7 @@ ALL = ["Verdict", "Training", "Ranks", "Similarities", "Map"]
 ALL_LAST = ["By file", "Data and settings"]
 
 
-def test_says_what_was_measured(
+def test_report_shows_what_was_measured(
     fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [
@@ -121,7 +121,7 @@ def test_says_what_was_measured(
 
 
 def stored_results(out: Path, name: str) -> QueryResults:
-    """What is kept in the last checkpoint."""
+    """The results that the last checkpoint stores."""
     saved = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
     return QueryResults.from_state_dict(saved["callbacks"]["RunFiles"]["findings"][name])
 
@@ -138,13 +138,13 @@ def test_stored_query_results_are_the_metrics(finished_run: FinishedRun) -> None
             found.question_embeddings, found.answer_embeddings
         )
         torch.testing.assert_close(cosines.double(), found.best_scores, rtol=0, atol=1e-5)
-        for rank, place, top in zip(
+        for rank, index, top in zip(
             found.ranks.tolist(),
             found.best_indices.tolist(),
             found.top_indices.tolist(),
             strict=True,
         ):
-            assert (top[rank - 1] == place) if rank <= 3 else (place not in top)
+            assert (top[rank - 1] == index) if rank <= 3 else (index not in top)
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def test_stored_query_results_are_the_metrics(finished_run: FinishedRun) -> None
 def test_a_stopped_run_writes_the_whole_report(
     fit: Callable[..., Path], tmp_path: Path, share: str
 ) -> None:
-    """The same bytes as of a run that was not stopped: curves and the base model's answers too."""
+    """The report has the same bytes as that of a run that was not stopped."""
     flags = [f"--model.base_share={share}", "--save_steps=3"]
     whole = fit(*flags, output_dir=tmp_path / "whole")
     stop = ["--trainer.callbacks+=recorder.Recorder", f"--trainer.callbacks.path={tmp_path}/r"]
@@ -174,7 +174,7 @@ def test_without_the_base_model(fit: Callable[..., Path]) -> None:
 
 
 def test_labelled_contexts(fit: Callable[..., Path], pairs: Path) -> None:
-    """Questions with several right answers of either kind; texts are those that were searched."""
+    """Questions with several relevant answers and contexts; the texts shown were in the corpus."""
     rows = [
         row
         | {"context": f"CONTEXT {row['answer']}", "label": 1 if i % 3 else 0, "file_name": ""}
@@ -193,7 +193,7 @@ def test_labelled_contexts(fit: Callable[..., Path], pairs: Path) -> None:
 
 
 def test_one_question_and_few_answers(fit: Callable[..., Path], pairs: Path) -> None:
-    """The smallest set: nothing wrong to compare with, no interval to speak of."""
+    """The smallest set: one question, so its interval is -1 to 1."""
     own = write_jsonl(pairs.with_name("own.jsonl"), sample_rows()[60:61])
     write_jsonl(pairs, sample_rows()[:2])
     page = Page(fit("--epochs=1", f"--validation_jsonl={own}") / "report.html")
@@ -219,7 +219,7 @@ def test_report_of_a_test(
     capsys: pytest.CaptureFixture[str],
     subcommand: str,
 ) -> None:
-    """A checkpoint beside its base model, measured now; the figures are those of the fit."""
+    """A test measures a checkpoint and its base model; the metrics equal those of the fit."""
     out = run_copy
     measure = [subcommand, *fit_flags, f"--output_dir={out}", f"--report={tmp_path}/t.html"]
     main([*measure, "--ckpt_path=last"])
@@ -249,7 +249,7 @@ def test_report_of_a_test(
 def test_a_test_of_a_run_writes_its_page_there(
     run_copy: Path, fit_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Anew at each test; not of a base model, which is no run's, nor by validate."""
+    """Each test of a checkpoint overwrites the page; a test of a base model and validate write none."""
     out = run_copy
     of_fit = (out / "report.html").read_bytes()
     page = out / "test_report.html"
