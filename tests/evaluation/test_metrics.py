@@ -10,7 +10,7 @@ import torch
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from torch import Tensor
 
-from embedft.evaluation.metrics import RetrievalMetrics, query_values
+from embedft.evaluation.metrics import NAMES, SHOWN, RetrievalMetrics, query_values, shown_in
 from embedft.evaluation.retrieval import QUERY_BLOCK, rank_documents
 
 THEIR_NAMES = {
@@ -98,6 +98,12 @@ def test_negative_similarities_count() -> None:
 
 def test_zero_vectors_do_not_make_nan() -> None:
     assert ours(torch.zeros(1, 4), torch.zeros(3, 4), [{2}])["mrr@10"] == pytest.approx(1 / 3)
+
+
+def test_shown_order() -> None:
+    assert SHOWN[:6] == ("ndcg@10", "mrr@10", "recall@1", "recall@5", "recall@10", "map@100")
+    assert sorted(SHOWN) == sorted(NAMES)
+    assert shown_in({"map@100": 0, "mrr@10": 0, "step": 3}, {"mrr@10": 1}) == ["mrr@10"]
 
 
 def test_by_hand() -> None:

@@ -8,8 +8,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from embedft.evaluation.metrics import SHOWN
 from embedft.export.model_card import ModelCard, with_model_id
 
-METRICS = ("ndcg@10", "mrr@10", "recall@1", "recall@5", "recall@10", "map@100")
-EVALUATION = dict.fromkeys(METRICS, 0.51239) | {"step": 3}
+EVALUATION = dict.fromkeys(SHOWN, 0.51239) | {"step": 3}
 
 
 def data_of(text: str) -> Any:
@@ -28,7 +27,7 @@ def test_card_metadata_is_what_the_hub_reads() -> None:
     assert data.datasets is None
     results = data.eval_results
     assert results is not None
-    assert [result.metric_type for result in results] == [f"cosine_{name}" for name in METRICS]
+    assert [result.metric_type for result in results] == [f"cosine_{name}" for name in SHOWN]
     assert {result.metric_value for result in results} == {0.5124}
     name, again = model_index_to_eval_results(data.to_dict()["model-index"])
     assert name == "all-MiniLM-L6-v2, fine-tuned"
