@@ -127,7 +127,7 @@ class EpochBatches(Dataset[TrainBatch]):
     def _shares(self, batch: Ints) -> tuple[Ints, tuple[int, ...]]:
         """The order in which the ranks' rows follow each other, and how many each has.
 
-        Dealt out by length, to and fro: ranks wait for the one with the most tokens.
+        Handed out by length, to and fro: ranks wait for the one with the most tokens.
         """
         if self.world_size == 1:
             return np.arange(len(batch)), (len(batch),)

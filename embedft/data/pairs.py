@@ -35,7 +35,7 @@ class Pairs:
         positive_hash: 64-bit hash of the normalised positive.
         anchor_id: Dense id of the normalised anchor, from 0: equal texts of training and held-out
             pairs have the same id.
-        positive_id: Dense id of the normalised positive, likewise.
+        positive_id: Dense id of the normalised positive, from 0, as for anchors.
         file_id: Equal if two pairs come from one file; -1 if the row names none.
         relevant: Whether the positive is a relevant answer to the anchor.
         labels: float32 in [0, 1], or None.
