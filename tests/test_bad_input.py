@@ -6,7 +6,6 @@ What is refused stands in test_hostile.py.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,8 +13,6 @@ from pathlib import Path
 
 import pytest
 from tiny import sample_rows
-
-from embedft.cli.main import main
 
 ROWS = [json.dumps(row).encode() for row in sample_rows()[:30]]
 GOOD = b"\n".join(ROWS) + b"\n"
@@ -40,20 +37,6 @@ ODD = {
 def test_odd_files_work(fit: Callable[..., Path], pairs: Path, name: str) -> None:
     pairs.write_bytes(ODD[name])
     assert (fit("--epochs=1") / "best_model" / "model.safetensors").is_file()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_output_folder_without_permission(
-    fit_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(SystemExit) as error:
-            main(["fit", f"--output_dir={tmp_path}/out", *fit_flags])
-        assert error.value.code == 2
-        assert f"{tmp_path}/out: can't be written: " in capsys.readouterr().err
-    finally:
-        tmp_path.chmod(0o700)
 
 
 @pytest.mark.parametrize("flag", ["--on_bad_rows=skip", "--data.on_bad_rows=skip"])

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import tiny
+from command_line import fails
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import semantic_search
-from test_cli import fails
 from tiny import MINILM, SAMPLE, sample_rows, write_jsonl
 
 import embedft
