@@ -16,6 +16,10 @@ from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+TESTS = Path(__file__).parent
+RANK_VARIABLES = {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}", "OMP_NUM_THREADS": "1"}
+"""Environment variables of a process that is one rank of several."""
+
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(["embedft.cli.main", "transformers.models.bert.modeling_bert"])
 
@@ -52,6 +56,15 @@ def run(
         assert status is not None
         texts = [stream.read_text(encoding="utf-8") for stream in streams]
     return subprocess.CompletedProcess(arguments, status, *texts)
+
+
+def torchrun(ranks: int, script: Path, *arguments: str) -> None:
+    """Runs a script as that many ranks; all of them must succeed."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={ranks}", str(script), *arguments]
+    environment = os.environ | RANK_VARIABLES
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
 
 
 def _main(

@@ -6,11 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from command_line import OLDER_CONFIG, Capture, output_lines
-from runs import FinishedRun
-from sentence_transformers import SentenceTransformer
 from tiny import sample_rows, write_jsonl
 
 from embedft.cli.main import main
@@ -76,35 +73,6 @@ def test_an_evaluation_prints_first_which_weights_it_evaluates(
     assert shows(rest, metrics["last"]["ndcg@10"])
     page = [out / "test_report.html"] if command == "test" else []
     assert sorted(out.rglob("*")) == sorted([*before, *page])
-
-
-def test_predict(fit_flags: list[str], tiny_model: Path, pairs: Path, tmp_path: Path) -> None:
-    rows = [*sample_rows()[:20], sample_rows()[0] | {"id": "again"}]
-    write_jsonl(pairs, rows)
-    main(["predict", f"--output_dir={tmp_path}/emb", *fit_flags])
-    ids = [json.loads(line) for line in (tmp_path / "emb" / "ids.jsonl").read_text().splitlines()]
-    assert [(entry["id"], entry["line"]) for entry in ids] == [
-        (str(row["id"]), i) for i, row in enumerate(rows, 1)
-    ]
-    model = SentenceTransformer(str(tiny_model), device="cpu")
-    for name in ("question", "answer"):
-        table = np.load(tmp_path / "emb" / f"{name}_embeddings.npy")
-        assert (table.shape, table.dtype) == ((21, 32), np.float32)
-        expected = model.encode([row[name] for row in rows])
-        np.testing.assert_allclose(table, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_predict_with_a_checkpoint(
-    finished_run: FinishedRun, fit_flags: list[str], tmp_path: Path
-) -> None:
-    out = finished_run.folder
-    emb = tmp_path / "emb"
-    main(["predict", f"--output_dir={emb}", *fit_flags, f"--ckpt_path={out}/checkpoints/best.ckpt"])
-    table = np.load(emb / "question_embeddings.npy")
-    # best_model would be the base model where those weights found less than it
-    model = SentenceTransformer(str(out / "final_model"), device="cpu")
-    expected = model.encode([row["question"] for row in sample_rows()[:60]])
-    np.testing.assert_allclose(table, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_checkpoint_is_evaluated_on_other_data(

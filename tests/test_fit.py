@@ -20,8 +20,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import MULTILINGUAL, read_jsonl, sample_rows, write_jsonl
 
 from embedft.cli.main import main
-from embedft.encoder.base_model import find_base_model
-from embedft.training.module import EmbeddingModule
 
 Capture = pytest.CaptureFixture[str]
 
@@ -156,28 +154,6 @@ def test_files_of_a_run(finished_run: FinishedRun, tiny_model: Path) -> None:
     assert not list(out.rglob("*writing*"))
 
 
-@pytest.mark.parametrize("change", ["{}\n", ""])
-def test_input_that_changes_during_the_run(
-    fit: Callable[..., Path],
-    pairs: Path,
-    capsys: Capture,
-    monkeypatch: pytest.MonkeyPatch,
-    change: str,
-) -> None:
-    """Models and metrics are written; an error says why the files that quote rows are not."""
-    monkeypatch.setattr(
-        EmbeddingModule, "on_train_end", lambda module: pairs.write_text(change), raising=False
-    )
-    with pytest.raises(SystemExit) as stop:
-        fit("--epochs=1")
-    assert stop.value.code == 2
-    assert "pairs.jsonl: changed during the run" in capsys.readouterr().err
-    out = pairs.parent / "out"
-    assert json.loads((out / "metrics.json").read_text())["last"]["step"] == 7
-    for name in ("best_model", "final_model"):
-        assert len(SentenceTransformer(str(out / name)).encode("text")) == 32
-
-
 def test_no_clipping_below_zero(fit: Callable[..., Path]) -> None:
     """A limit below zero turns clipping off, as in Lightning; it must not reverse gradients."""
     weights = [
@@ -189,17 +165,6 @@ def test_no_clipping_below_zero(fit: Callable[..., Path]) -> None:
         for limit in (-1, "null")
     ]
     torch.testing.assert_close(*weights, rtol=0, atol=0)
-
-
-def test_overwrite_keeps_the_base_model(
-    fit: Callable[..., Path], run_copy: Path, capsys: Capture
-) -> None:
-    out = run_copy
-    with pytest.raises(SystemExit) as stop:
-        fit("--epochs=1", f"--base_model={out}/best_model", "--overwrite")
-    assert stop.value.code == 2
-    assert "best_model, which --overwrite deletes; give another --o" in capsys.readouterr().err
-    assert (out / "best_model" / "model.safetensors").is_file()
 
 
 def test_config_of_a_run_deletes_nothing(
@@ -314,41 +279,6 @@ def test_multilingual_rows(fit: Callable[..., Path], pairs: Path) -> None:
     assert json.loads((fit("--epochs=1") / "metrics.json").read_text())["data"]["rows_read"] == 24
 
 
-def test_a_worse_model_says_so(fit: Callable[..., Path], capsys: Capture, pairs: Path) -> None:
-    """Trained on wrong answers, the model is worse: best_model is the base model and says so."""
-    train = [
-        row | {"answer": other["answer"]}
-        for row, other in zip(sample_rows()[:100], sample_rows()[50:150], strict=True)
-    ]
-    write_jsonl(pairs, train)
-    own = write_jsonl(pairs.with_name("own.jsonl"), sample_rows()[150:])
-    flags = [
-        "--epochs=1",
-        "--batch_size=32",
-        "--learning_rate=3e-4",
-        f"--base_model={tiny.MINILM}",
-        "--max_seq_length=32",
-    ]
-    out = fit(*flags, f"--validation_jsonl={own}", f"--data.guard_jsonl={MULTILINGUAL}")
-    said = capsys.readouterr().out
-    assert "The tuned model is WORSE than the base model" in said
-    assert "Nothing is forgotten elsewhere: the best model is the base model." in said
-    assert "best_model (the base model)" in said
-    metrics = json.loads((out / "metrics.json").read_text())
-    assert metrics["best_model"] == metrics["base"] != metrics["best"]
-    assert (
-        "best_model is the unmodified base model" in (out / "best_model" / "README.md").read_text()
-    )
-    assert "> **The tuned model is WORSE" in (out / "final_model" / "README.md").read_text()
-    base = load_file(find_base_model(tiny.MINILM).folder / "model.safetensors")
-    best = load_file(out / "best_model" / "model.safetensors")
-    last = load_file(out / "final_model" / "model.safetensors")
-    names = base.keys() & best.keys()
-    assert len(names) > 90
-    assert all(torch.equal(best[name], base[name]) for name in names)
-    assert any(not torch.equal(last[name], base[name]) for name in names)
-
-
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_families(fit: Callable[..., Path], tmp_path: Path, family: str) -> None:
     folder = tiny.build(tmp_path / "base", family)
@@ -376,24 +306,6 @@ def test_long_warm_up_is_kept_with_a_warning(fit: Callable[..., Path], capsys: C
         if "train/loss" in line
     ]
     assert rates == pytest.approx([1e-3 * step / 500 for step in range(7)])
-
-
-def test_failure_is_recorded(fit: Callable[..., Path], tmp_path: Path, capsys: Capture) -> None:
-    flags = [
-        "--trainer.callbacks+=recorder.Recorder",
-        f"--trainer.callbacks.path={tmp_path}/r",
-        "--trainer.callbacks.fail_after=2",
-        "--save_steps=1",
-    ]
-    with pytest.raises(RuntimeError, match="the test wants it so"):
-        fit(*flags)
-    progress = json.loads((tmp_path / "out" / "training_progress.json").read_text())
-    assert progress["training_completed"] is False
-    assert progress["failure"] == "RuntimeError: the test wants it so"
-    said = "stopped: RuntimeError: the test wants it so; resume with --ckpt_path last"
-    assert said in capsys.readouterr().out
-    assert said in (tmp_path / "out" / "logs" / "embedding_finetuning.log").read_text()
-    assert 0 < progress["duration_seconds"] < 300
 
 
 def test_same_seed_same_model(fit: Callable[..., Path], tmp_path: Path) -> None:

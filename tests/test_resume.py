@@ -607,23 +607,6 @@ def test_no_good_checkpoint(fit: Callable[..., Path], capsys: pytest.CaptureFixt
     assert "there is no good checkpoint to resume from" in capsys.readouterr().err
 
 
-def test_checkpoints_are_kept_by_count(fit: Callable[..., Path]) -> None:
-    folder = fit("--save_steps=1", "--save_total_limit=3", "--trainer.max_steps=6")
-    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
-    assert names == ["best.ckpt", "last.ckpt", "step-4.ckpt", "step-5.ckpt"]
-    for name, step in (("last", 6), ("step-4", 4), ("step-5", 5)):
-        assert read_checkpoint(folder / "checkpoints" / f"{name}.ckpt")["global_step"] == step
-
-
-def test_best_and_last_are_two_files(fit: Callable[..., Path]) -> None:
-    """If the last is the best, they are equal; damage to one does not reach the other."""
-    folder = fit("--trainer.max_steps=2") / "checkpoints"
-    best, last = folder / "best.ckpt", folder / "last.ckpt"
-    assert_equal(read_checkpoint(best), read_checkpoint(last))
-    best.write_bytes(b"no")
-    assert read_checkpoint(last)["global_step"] == 2
-
-
 def test_a_missing_last_is_an_error(
     fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,16 @@ def test_best_model_is_the_weighted_mean(
     assert shown[1] == f"{best['ndcg@10']:.4f}"
 
 
+def test_interpolated_weights() -> None:
+    """Each weight in the tuned one's type; integers, such as positions, stay as they are."""
+    tuned = {"a": torch.tensor([1.0, 2.0], dtype=torch.bfloat16), "ids": torch.tensor([1])}
+    base = {"a": torch.tensor([3.0, 6.0]), "ids": torch.tensor([9])}
+    mean = interpolation.interpolated(tuned, base, 0.25)
+    assert mean["a"].dtype == torch.bfloat16
+    assert mean["a"].tolist() == [1.5, 3.0]
+    assert mean["ids"].tolist() == [1]
+
+
 def test_weights_of_lower_precision(fit: Callable[..., Path]) -> None:
     """bfloat16 weights are mixed with the base model's, which are float32."""
     out = fit("--epochs=1", "--precision=bf16-true", "--model.base_share=0.4")

@@ -18,51 +18,7 @@ from recorder import recorded, run_for_gradients
 from safetensors.torch import load_file
 from tiny import sample_rows, with_negatives, write_jsonl
 
-from embedft.training.gather import gather_rows
-
 pytestmark = pytest.mark.slow
-
-TESTS = Path(__file__).parents[1]
-PATHS = f"{TESTS.parent}{os.pathsep}{TESTS}"
-ENVIRONMENT = os.environ | {"PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
-
-
-@pytest.mark.parametrize("counts", [(2, 2), (2, 1), (1, 0), (0, 1)])
-def test_gathered_gradients_add_up(counts: tuple[int, int]) -> None:
-    """The sum over ranks is the gradient of one process, uneven shares and empty ones too."""
-    whole = torch.randn(sum(counts), 2, 3, dtype=torch.float64, requires_grad=True)
-
-    def loss(rows: torch.Tensor) -> torch.Tensor:
-        return (rows[:, 0] @ rows[:, 1].T).exp().sum()
-
-    (expected,) = torch.autograd.grad(loss(whole), whole)
-    shares = torch.split(whole.detach(), list(counts))
-    locals_ = [share if len(share) else whole.detach()[:1] for share in shares]
-    padded = torch.stack(
-        [torch.cat([share, share.new_zeros(max(counts) - len(share), 2, 3)]) for share in shares]
-    )
-    gradients = []
-    for rank, local in enumerate(locals_):
-        local = local.clone().requires_grad_()
-        rows = gather_rows(local, counts, rank, lambda _: padded)
-        assert torch.equal(rows, whole)
-        (gradient,) = torch.autograd.grad(loss(rows), local)
-        assert gradient.abs().sum() == 0 or counts[rank]
-        gradients.append(gradient[: counts[rank]])
-    torch.testing.assert_close(torch.cat(gradients), expected, rtol=1e-14, atol=1e-14)
-
-
-def torchrun(ranks: int, script: str, *arguments: str) -> None:
-    """Runs a script of this folder as so many ranks."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={ranks}", str(Path(__file__).with_name(script)), *arguments]
-    result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stderr
-
-
-def test_averaged_rows() -> None:
-    """Three ranks, where the rows travel and where the table does, one of them without a row."""
-    torchrun(3, "row_averages.py")
 
 
 LOSSES = {
@@ -128,7 +84,7 @@ def test_gradients_of_two_ranks(
         Path(f"{tmp_path}/{'-'.join(name)}").unlink()  # the ranks write there, too
     two = [[*job, "--batch_size=5", "--devices=2", "--strategy=ddp"] for job in jobs.values()]
     (tmp_path / "jobs.json").write_text(json.dumps(two))
-    torchrun(2, "ranks.py", str(tmp_path / "jobs.json"))
+    programs.torchrun(2, Path(__file__).with_name("ranks.py"), str(tmp_path / "jobs.json"))
     with capsys.disabled():
         print(
             "\n\n| loss | variant | steps | greatest difference of a gradient |\n|---|---|---|---|"
@@ -234,13 +190,17 @@ def test_two_hosts(
     one = fit(*without_dropout)
     processes = []
     for place, host in enumerate(two_hosts):
-        environment = ENVIRONMENT | {
-            "MASTER_ADDR": "10.77.13.1",
-            "MASTER_PORT": "29511",
-            "NODE_RANK": str(place),
-            "GLOO_SOCKET_IFNAME": f"eft{place}",
-            "XDG_CACHE_HOME": str(tmp_path / f"cache{place}"),
-        }
+        environment = (
+            os.environ
+            | programs.RANK_VARIABLES
+            | {
+                "MASTER_ADDR": "10.77.13.1",
+                "MASTER_PORT": "29511",
+                "NODE_RANK": str(place),
+                "GLOO_SOCKET_IFNAME": f"eft{place}",
+                "XDG_CACHE_HOME": str(tmp_path / f"cache{place}"),
+            }
+        )
         flags = [*fit_flags, *without_dropout, f"--output_dir={tmp_path}/host{place}"]
         flags += ["--batch_size=4", "--devices=1", "--trainer.num_nodes=2", "--strategy=ddp"]
         processes.append(

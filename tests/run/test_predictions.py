@@ -1,0 +1,42 @@
+"""The files of ``predict``: the embedding and the id of each row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from runs import FinishedRun
+from sentence_transformers import SentenceTransformer
+from tiny import sample_rows, write_jsonl
+
+from embedft.cli.main import main
+
+
+def test_predict(fit_flags: list[str], tiny_model: Path, pairs: Path, tmp_path: Path) -> None:
+    rows = [*sample_rows()[:20], sample_rows()[0] | {"id": "again"}]
+    write_jsonl(pairs, rows)
+    main(["predict", f"--output_dir={tmp_path}/emb", *fit_flags])
+    ids = [json.loads(line) for line in (tmp_path / "emb" / "ids.jsonl").read_text().splitlines()]
+    assert [(entry["id"], entry["line"]) for entry in ids] == [
+        (str(row["id"]), i) for i, row in enumerate(rows, 1)
+    ]
+    model = SentenceTransformer(str(tiny_model), device="cpu")
+    for name in ("question", "answer"):
+        table = np.load(tmp_path / "emb" / f"{name}_embeddings.npy")
+        assert (table.shape, table.dtype) == ((21, 32), np.float32)
+        expected = model.encode([row[name] for row in rows])
+        np.testing.assert_allclose(table, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_predict_with_a_checkpoint(
+    finished_run: FinishedRun, fit_flags: list[str], tmp_path: Path
+) -> None:
+    out = finished_run.folder
+    emb = tmp_path / "emb"
+    main(["predict", f"--output_dir={emb}", *fit_flags, f"--ckpt_path={out}/checkpoints/best.ckpt"])
+    table = np.load(emb / "question_embeddings.npy")
+    # best_model would be the base model where those weights found less than it
+    model = SentenceTransformer(str(out / "final_model"), device="cpu")
+    expected = model.encode([row["question"] for row in sample_rows()[:60]])
+    np.testing.assert_allclose(table, expected, rtol=1e-5, atol=1e-6)
