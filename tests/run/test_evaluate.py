@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from embedft.evaluation.verdict import SHOWN
+from embedft.evaluation.metrics import SHOWN
 from embedft.run.evaluate import evaluate_and_report
 from embedft.tools.log import RESULT
 
