@@ -1,4 +1,4 @@
-"""One rank of test_distributed.py: averages gradients that few rows have, and checks them."""
+"""One rank of test_sparse_gradients.py: averages gradients of a few rows, and checks them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from embedft.training.sparse_gradients import average_rows
 
 
 def check(words: int, most: int, rank: int) -> None:
-    """Ranks touch 0, ``most`` and up to ``most`` rows of a table, some of them the same."""
+    """The ranks touch 0, ``most`` and about half of ``most`` rows, and share a few of them."""
     random = torch.Generator().manual_seed(rank)
     count = (0, most, most // 2 + 1)[rank]
     ids = torch.randint(words, (count,), generator=random)
@@ -26,6 +26,6 @@ def check(words: int, most: int, rank: int) -> None:
 
 if __name__ == "__main__":
     distributed.init_process_group("gloo")
-    check(words=1000, most=20, rank=distributed.get_rank())  # the rows travel
-    check(words=20, most=100, rank=distributed.get_rank())  # the table does
+    check(words=1000, most=20, rank=distributed.get_rank())  # the rows are exchanged
+    check(words=20, most=100, rank=distributed.get_rank())  # the full gradient is
     distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Several processes do what one does: same batches, same gradients, same measures."""
+"""Several processes do what one does: the same batches, gradients and metrics."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ def test_gradients_of_two_ranks(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """All batches of an epoch, the odd last one too, against one process; rate of nearly 0."""
+    """All batches of an epoch, also the short last one, compared with one process.
+
+    The learning rate is nearly 0, so that the weights stay the same.
+    """
     flags = [
         "fit",
         *fit_flags,
@@ -81,7 +84,7 @@ def test_gradients_of_two_ranks(
         run_for_gradients([*job, "--batch_size=10"])
     expected = {name: torch.load(Path(f"{tmp_path}/{'-'.join(name)}")) for name in jobs}
     for name in jobs:
-        Path(f"{tmp_path}/{'-'.join(name)}").unlink()  # the ranks write there, too
+        Path(f"{tmp_path}/{'-'.join(name)}").unlink()  # the ranks write to the same path
     two = [[*job, "--batch_size=5", "--devices=2", "--strategy=ddp"] for job in jobs.values()]
     (tmp_path / "jobs.json").write_text(json.dumps(two))
     programs.torchrun(2, Path(__file__).with_name("ranks.py"), str(tmp_path / "jobs.json"))
@@ -103,7 +106,7 @@ def test_gradients_of_two_ranks(
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """The measures of the base model, and within rounding the last weights."""
+    """Compares the metrics of the base model, and the last weights within rounding."""
     metrics = [json.loads((out / "metrics.json").read_text()) for out in (one, other)]
     for name, value in metrics[0]["base"].items():
         assert metrics[1]["base"][name] == pytest.approx(value, abs=1e-6), name
@@ -115,11 +118,11 @@ def assert_same_run(one: Path, other: Path) -> None:
 def test_two_ranks_are_one_run(
     fit: Callable[..., Path], fit_flags: list[str], telling_model: Path, tmp_path: Path
 ) -> None:
-    """Lightning's own launcher: the same batches, measures and, within rounding, weights."""
+    """With Lightning's own launcher: the same batches, metrics and, within rounding, weights."""
     record = ["--trainer.callbacks+=recorder.Recorder", "--trainer.callbacks.path={}"]
     record += ["--data.topic_batches=true", "--model.base_share=0.4"]
     record += ["--data.mine_negatives=true", f"--base_model={telling_model}", "--model.dropout=0"]
-    record += ["--learning_rate=1e-4"]  # at which more is found: the guard is measured
+    record += ["--learning_rate=1e-4"]  # the tuned model is better, so forgetting is evaluated
     record += [f"--data.guard_jsonl={write_jsonl(tmp_path / 'guard.jsonl', sample_rows()[90:123])}"]
     one = fit(*[flag.format(tmp_path / "one") for flag in record])
     flags = [*fit_flags, f"--output_dir={tmp_path}/two"]
@@ -136,11 +139,11 @@ def test_two_ranks_are_one_run(
         assert first[:2] == second[:2] == expected[:2]
 
     assert_same_run(one, tmp_path / "two")
-    guards = [
+    forgetting = [
         json.loads((o / "metrics.json").read_text())["guard"] for o in (one, tmp_path / "two")
     ]
-    assert guards[1]["before"] == pytest.approx(guards[0]["before"], abs=1e-6)
-    assert guards[1]["after"] == pytest.approx(guards[0]["after"], abs=0.05)
+    assert forgetting[1]["before"] == pytest.approx(forgetting[0]["before"], abs=1e-6)
+    assert forgetting[1]["after"] == pytest.approx(forgetting[0]["after"], abs=0.05)
     losses = [
         [
             line["train/loss"]
@@ -160,7 +163,7 @@ NAMESPACES = ("embedft-a", "embedft-b")
 
 @pytest.fixture
 def two_hosts() -> Iterator[list[list[str]]]:
-    """Commands that run something on either of two hosts: network namespaces with a cable."""
+    """The start of a command on either of two hosts: network namespaces joined by a cable."""
 
     def ip(*words: str) -> int:
         return subprocess.run(["ip", *words], capture_output=True).returncode
@@ -169,10 +172,10 @@ def two_hosts() -> Iterator[list[list[str]]]:
         pytest.skip("network namespaces can't be made here (needs iproute2 and root)")
     ip("netns", "add", NAMESPACES[1])
     ip("link", "add", "eft0", "type", "veth", "peer", "name", "eft1")
-    for place, name in enumerate(NAMESPACES):
-        ip("link", "set", f"eft{place}", "netns", name)
-        ip("-n", name, "addr", "add", f"10.77.13.{place + 1}/24", "dev", f"eft{place}")
-        ip("-n", name, "link", "set", f"eft{place}", "up")
+    for host, name in enumerate(NAMESPACES):
+        ip("link", "set", f"eft{host}", "netns", name)
+        ip("-n", name, "addr", "add", f"10.77.13.{host + 1}/24", "dev", f"eft{host}")
+        ip("-n", name, "link", "set", f"eft{host}", "up")
         ip("-n", name, "link", "set", "lo", "up")
     yield [["ip", "netns", "exec", name] for name in NAMESPACES]
     for name in NAMESPACES:
@@ -189,19 +192,16 @@ def test_two_hosts(
     """Hosts that share no folder, over gloo, each with one process."""
     one = fit(*without_dropout)
     processes = []
-    for place, host in enumerate(two_hosts):
-        environment = (
-            os.environ
-            | programs.RANK_VARIABLES
-            | {
-                "MASTER_ADDR": "10.77.13.1",
-                "MASTER_PORT": "29511",
-                "NODE_RANK": str(place),
-                "GLOO_SOCKET_IFNAME": f"eft{place}",
-                "XDG_CACHE_HOME": str(tmp_path / f"cache{place}"),
-            }
-        )
-        flags = [*fit_flags, *without_dropout, f"--output_dir={tmp_path}/host{place}"]
+    for rank, host in enumerate(two_hosts):
+        environment = os.environ | programs.RANK_VARIABLES
+        environment |= {
+            "MASTER_ADDR": "10.77.13.1",
+            "MASTER_PORT": "29511",
+            "NODE_RANK": str(rank),
+            "GLOO_SOCKET_IFNAME": f"eft{rank}",
+            "XDG_CACHE_HOME": str(tmp_path / f"cache{rank}"),
+        }
+        flags = [*fit_flags, *without_dropout, f"--output_dir={tmp_path}/host{rank}"]
         flags += ["--batch_size=4", "--devices=1", "--trainer.num_nodes=2", "--strategy=ddp"]
         processes.append(
             subprocess.Popen(

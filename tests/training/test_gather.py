@@ -10,7 +10,7 @@ from embedft.training.gather import gather_rows
 
 @pytest.mark.parametrize("counts", [(2, 2), (2, 1), (1, 0), (0, 1)])
 def test_gathered_gradients_add_up(counts: tuple[int, int]) -> None:
-    """The sum over ranks is the gradient of one process, uneven shares and empty ones too."""
+    """The sum over ranks is the gradient of one process, also if a rank has fewer rows or none."""
     whole = torch.randn(sum(counts), 2, 3, dtype=torch.float64, requires_grad=True)
 
     def loss(rows: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A batch in chunks has the gradient of the plain batch, with dropout and under autocast too."""
+"""A batch in chunks has the gradient of the whole batch, also with dropout and under autocast."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def batch(encoder: Encoder, texts: int = 11) -> tuple[Tensor, Tensor]:
 
 
 def gradients(encoder: Encoder, embed: Callable[[], Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-    """A loss in which each embedding meets each other, and its gradients."""
+    """A loss of all pairs of embeddings, and its gradients."""
     torch.manual_seed(3)
     encoder.zero_grad()
     embeddings = embed()
@@ -34,7 +34,7 @@ def gradients(encoder: Encoder, embed: Callable[[], Tensor]) -> tuple[Tensor, di
 
 
 @pytest.mark.parametrize("size", [1, 3, 11, 64])
-def test_is_the_plain_batch(tiny_model: Path, size: int) -> None:
+def test_gradients_are_those_of_the_whole_batch(tiny_model: Path, size: int) -> None:
     encoder = Encoder(str(tiny_model)).double().eval()
     ids, lengths = batch(encoder)
     loss, expected = gradients(encoder, lambda: encoder(ids, lengths))
@@ -46,7 +46,7 @@ def test_is_the_plain_batch(tiny_model: Path, size: int) -> None:
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_dropout_draws_the_same_masks_again(tiny_model: Path, bf16: bool) -> None:
-    """Against the same chunks embedded in the same order, whose activations are kept."""
+    """The reference embeds the same chunks in the same order, and keeps their activations."""
     encoder = Encoder(str(tiny_model))
     if not bf16:
         encoder.double()
@@ -72,9 +72,9 @@ def test_dropout_draws_the_same_masks_again(tiny_model: Path, bf16: bool) -> Non
         torch.testing.assert_close(found[name], gradient, rtol=1e-12, atol=1e-12)
 
 
-def test_no_chunk_needs_more_than_the_largest_run() -> None:
+def test_no_chunk_needs_more_memory_than_chunk_size_texts() -> None:
     lengths = torch.tensor([1, 1, 9, 8, 2, 2, 2, 17])
-    assert texts_per_chunk(lengths, 2) == [1, 1, 6]  # the last two of them need most
+    assert texts_per_chunk(lengths, 2) == [1, 1, 6]  # the last two texts need the most memory
     for size in range(1, 9):
         needs = lengths * (256 + lengths)
         limit = max(int(run.sum()) for run in torch.split(needs, size))
@@ -84,7 +84,7 @@ def test_no_chunk_needs_more_than_the_largest_run() -> None:
 
 
 def test_activations_are_not_kept(tiny_model: Path) -> None:
-    """What autograd keeps between forward and backward does not grow with the batch."""
+    """The memory that autograd keeps for the backward pass does not grow with the batch."""
     encoder = Encoder(str(tiny_model))
 
     def kept(chunks: int) -> int:
@@ -100,16 +100,16 @@ def test_activations_are_not_kept(tiny_model: Path) -> None:
             embed_with_grad_cache(encoder, ids, lengths, 4)
         return sum(sizes)
 
-    one = kept(1)  # that of the last chunk stays: its gradient is the first that is due
+    one = kept(1)  # the last chunk keeps its activations: its gradient is computed first
     assert one > 100_000
     assert kept(8) < 1.1 * one
 
 
 @pytest.mark.slow
-def test_a_run_in_chunks_is_the_plain_run(
+def test_a_fit_in_chunks_has_the_same_losses(
     fit: Callable[..., Path], without_dropout: list[str], tmp_path: Path
 ) -> None:
-    """Through the trainer, with clipping and accumulation; float64, so that no rounding shows."""
+    """With the trainer, clipping and accumulation; in float64, where rounding does not matter."""
     flags = ["--trainer.accumulate_grad_batches=2", "--trainer.gradient_clip_val=0.1"]
     flags += ["--epochs=1", "--precision=64-true", *without_dropout]
     losses = []

@@ -6,7 +6,7 @@ from embedft.losses import ContrastiveLoss, MultipleNegativesRankingLoss
 from embedft.training.objective import batch_loss, in_batch_accuracy
 
 
-def test_pairs_are_made_of_drawn_negatives() -> None:
+def test_a_negative_becomes_a_pair_with_label_0() -> None:
     loss = ContrastiveLoss()
     anchor, positive = torch.randn(2, 4), torch.randn(2, 4)
     negatives = torch.randn(2, 3, 4)
@@ -16,7 +16,7 @@ def test_pairs_are_made_of_drawn_negatives() -> None:
     assert batch_loss(loss, anchor, positive, negatives, None) == expected
 
 
-def test_labels_of_the_file_win() -> None:
+def test_labels_of_the_file_are_used() -> None:
     loss = ContrastiveLoss()
     anchor, positive, labels = torch.randn(2, 4), torch.randn(2, 4), torch.tensor([0.0, 1.0])
     expected = loss(anchor, positive, labels)
