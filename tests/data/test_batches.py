@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from numbered_pairs import numbered_pairs
 
 from embedft.data.batches import (
     EpochBatches,
@@ -15,75 +15,11 @@ from embedft.data.batches import (
     TextBatches,
     step_seed,
 )
-from embedft.data.candidates import Candidates
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.negative_sampling import draw_negatives
-from embedft.data.pairs import Pairs
 from embedft.data.plan import plan_epoch
-from embedft.errors import InputError
 from embedft.table.negatives import Negatives
 from embedft.table.tokens import TokenStore
-
-
-def keys(values: list[int]) -> NDArray[np.int64]:
-    return np.unique(np.array(values, dtype=np.int64), return_inverse=True)[1]
-
-
-def table(
-    file: list[int], anchor: list[int] | None = None, positive: list[int] | None = None
-) -> Pairs:
-    ids = np.arange(len(file))
-    return Pairs(
-        anchor=ids,
-        positive=ids,
-        anchor_id=ids if anchor is None else keys(anchor),
-        positive_id=ids if positive is None else keys(positive),
-        anchor_hash=np.zeros(len(file), dtype=np.uint64),
-        positive_hash=np.zeros(len(file), dtype=np.uint64),
-        file_id=np.array(file),
-        relevant=np.ones(len(file), dtype=np.bool_),
-        labels=None,
-        source_row=ids,
-    )
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(-1, 3), st.integers(0, 9), st.integers(0, 9)), min_size=2, max_size=40
-    ),
-    st.integers(1, 4),
-    st.integers(0, 3),
-)
-def test_negatives_are_of_another_file_and_never_a_right_answer(
-    rows: list[tuple[int, int, int]], count: int, seed: int
-) -> None:
-    data = table(*[list(column) for column in zip(*rows, strict=True)])
-    right = set(zip(data.anchor_id.tolist(), data.positive_id.tolist(), strict=True))
-
-    def may(row: int, other: int) -> bool:
-        same_file = data.file_id[row] >= 0 and data.file_id[row] == data.file_id[other]
-        return not same_file and (data.anchor_id[row], data.positive_id[other]) not in right
-
-    everyone = range(len(rows))
-    batch = np.arange(len(rows))
-    if not all(any(may(row, other) for other in everyone) for row in everyone):
-        with pytest.raises(InputError, match="negatives can't be drawn"):
-            draw_negatives(data, batch, count, seed, (0, 0))
-        return
-    drawn = draw_negatives(data, batch, count, seed, (0, 0))
-    assert drawn.shape == (len(rows), count)
-    assert all(may(row, int(other)) for row in everyone for other in drawn[row])
-
-
-def test_negatives_depend_on_seed_and_place_alone() -> None:
-    data, batch = table([-1] * 1000), np.arange(32)
-    draws = {
-        tuple(draw_negatives(data, batch, 2, seed, at).ravel())
-        for seed in (0, 1)
-        for at in ((0, 0), (0, 1), (1, 0))
-        for _ in range(2)
-    }
-    assert len(draws) == 6
 
 
 def test_step_seeds_differ() -> None:
@@ -109,7 +45,7 @@ def store(texts: int) -> TokenStore:
 @pytest.mark.parametrize("rows", [12, 13, 15])
 def test_ranks_share_a_batch(rows: int) -> None:
     """All rows of an odd one too, and where it is shorter than the ranks are many."""
-    data = table([-1] * rows)
+    data = numbered_pairs([-1] * rows)
     plan = plan_epoch(data.anchor_id, data.positive_id, batch_size=4, seed=0, epoch=0)
     for index in range(len(plan)):
         shares = [
@@ -126,7 +62,7 @@ def test_ranks_share_a_batch(rows: int) -> None:
 
 def test_ranks_have_like_loads() -> None:
     """Text i has i + 1 tokens: shares as drawn would differ by hundreds."""
-    data = table([-1] * 256)
+    data = numbered_pairs([-1] * 256)
     plan = plan_epoch(data.anchor_id, data.positive_id, batch_size=64, seed=0, epoch=0)
     for index in range(len(plan)):
         tokens = [
@@ -141,7 +77,7 @@ def test_ranks_have_like_loads() -> None:
 
 
 def test_batch_is_anchors_then_positives_then_negatives() -> None:
-    data = table([-1] * 6)
+    data = numbered_pairs([-1] * 6)
     plan = plan_epoch(data.anchor_id, data.positive_id, batch_size=3, seed=0, epoch=2)
     batch = EpochBatches(
         data, plan, store(6), seed=5, epoch=2, negatives_per_pair=2, pairwise_negatives=True
@@ -193,7 +129,7 @@ def test_no_right_answer_counts_as_wrong(
     """Whatever row an answer came with, and whether as a positive or as a hard negative."""
     anchor, positive = (list(texts) for texts in zip(*pairs, strict=True))
     count = len(pairs)
-    rows = table([-1] * count, anchor, positive)
+    rows = numbered_pairs([-1] * count, anchor, positive)
     if hard:
         some = np.random.default_rng(seed).integers(-1, count, size=(count, 3))
         found = Negatives.of_pairs(some, rows.positive, rows.positive_id)
@@ -236,19 +172,6 @@ def test_no_right_answer_counts_as_wrong(
 
 
 def test_batches_without_a_further_right_answer_need_no_mask() -> None:
-    rows = table([-1] * 6)
+    rows = numbered_pairs([-1] * 6)
     plan = plan_epoch(rows.anchor_id, rows.positive_id, batch_size=3, seed=0, epoch=0)
     assert EpochBatches(rows, plan, store(6), seed=0, epoch=0)[0].candidates is None
-
-
-def test_a_right_answer_that_another_row_brings() -> None:
-    """Row 0's question has row 1's answer as well: row 2 says so, in another batch."""
-    rows = table([-1] * 4, [0, 1, 0, 2], [0, 1, 1, 2])
-    found = Candidates.of(rows, np.array([0, 1, 3]))
-    assert found is not None
-    assert found.mask.tolist() == [[True, False, True], [True] * 3, [True] * 3]
-
-
-def test_labelled_pairs_have_no_candidates() -> None:
-    rows = table([-1] * 4, [0, 1, 0, 2], [0, 1, 1, 2])
-    assert Candidates.of(rows, np.array([0, 1, 3]), pairwise_negatives=True) is None

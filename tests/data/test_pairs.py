@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from tiny import write_jsonl
+from loaded_data import loaded, some_rows
+from tiny import sample_rows, write_jsonl
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from embedft.data.pairs import encode_pairs, row_hashes
+from embedft.encoder.encoder import Encoder
 from embedft.table.settings import Positive, ReadSettings
 from embedft.table.table import Table, read_table
 
@@ -109,3 +111,35 @@ def test_held_out_labels_follow_the_training_labels(tmp_path: Path, tokenizer: s
     assert held_out.labels is not None
     assert held_out.labels.tolist() == [1, 1, 1]
     assert held_out.relevant.all()
+
+
+def test_one_answer_of_two_files_is_one(tmp_path: Path, encoder: Encoder) -> None:
+    rows = sample_rows()[:60]
+    again = [row | {"file_name": f"{row['id']}.pdf"} for row in rows]
+    path = write_jsonl(tmp_path / "p.jsonl", [*rows, *again])
+    assert loaded(path, encoder).pairs.several_answers == 0
+    again = [row | {"answer": row["answer"] + " Yes."} for row in rows]
+    path = write_jsonl(tmp_path / "q.jsonl", [*rows, *again])
+    assert loaded(path, encoder).pairs.several_answers == 1
+    assert loaded(path, encoder, positive="both").pairs.several_answers == 1
+
+
+def test_two_pairs_of_a_row_share_no_file(tmp_path: Path, encoder: Encoder) -> None:
+    """An answer and a context of one row are not a file's two rows."""
+    for whole_files in (False, True):
+        path = some_rows(tmp_path, several=False, whole_files=whole_files)
+        for positive in ("answer", "both"):
+            assert loaded(path, encoder, positive=positive).fit_data.facts.by_file is whole_files
+
+
+@pytest.mark.parametrize(("answers", "can"), [(1, False), (2, False), (3, True)])
+def test_whether_a_question_has_a_wrong_answer(
+    tmp_path: Path, encoder: Encoder, answers: int, can: bool
+) -> None:
+    own = [{"question": "one", "answer": f"answer {i}"} for i in range(min(answers, 2))]
+    own += [{"question": "two", "answer": "answer 2"}] * (answers > 2)
+    path = write_jsonl(tmp_path / "own.jsonl", own)
+    train = write_jsonl(tmp_path / "p.jsonl", sample_rows()[:20])
+    data = loaded(train, encoder, validation_jsonl=str(path), needs_labels=True)
+    assert data.fit_data.validation_pairs.can_draw_negatives is can
+    assert np.unique(data.fit_data.validation_pairs.positive_id).size == answers

@@ -13,7 +13,6 @@ from tiny import MULTILINGUAL, sample_rows, write_jsonl
 from embedft.errors import InputError
 from embedft.table.jsonl import stream_records
 from embedft.table.read_report import ReadCounts
-from embedft.table.record import normalize_text
 
 GOOD = '{"question": "q", "answer": "a"}'
 
@@ -209,13 +208,6 @@ def test_multilingual_sample_survives(tmp_path: Path) -> None:
     assert report.skipped == 0
     for record, row in zip(records, sample_rows(MULTILINGUAL), strict=True):
         assert (record.question, record.answer) == (row["question"].strip(), row["answer"].strip())
-
-
-def test_normalize_text() -> None:
-    assert normalize_text(" Cafe\u0301\u2028 \uff21\ufb01 STRASSE ") == normalize_text(
-        "café Afi straße"
-    )
-    assert normalize_text("a") != normalize_text("b")
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), min_size=1))

@@ -4,21 +4,17 @@ import json
 import logging
 import os
 import random
-import signal
 import threading
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 from oracle import read_records
 from tiny import sample_rows, with_negatives, write_jsonl
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
 
 from embedft.data.pairs import encode_pairs, row_hashes
 from embedft.data.plan import plan_epoch
@@ -28,7 +24,6 @@ from embedft.errors import InputError
 from embedft.table.record import normalize_text
 from embedft.table.settings import ReadSettings
 from embedft.table.table import Table, read_table
-from embedft.table.workers import read_blocks
 
 Row = dict[str, Any]
 
@@ -48,14 +43,6 @@ COLUMNS = [
 def left_in(cache: Path) -> list[str]:
     """What lies in a cache but for the locks, which stay."""
     return [name for name in os.listdir(cache) if not name.endswith(".lock")]
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> ReadSettings:
-    tokenizer = AutoTokenizer.from_pretrained(
-        tiny.build_plain(tmp_path_factory.mktemp("model") / "bert")
-    )
-    return ReadSettings(tokenizer.backend_tokenizer.to_str(), 24, documents="both", negatives=True)
 
 
 def untidy_rows() -> list[Row]:
@@ -359,34 +346,6 @@ def test_a_file_that_is_new_is_read_once(tmp_path: Path, settings: ReadSettings)
     table = read_table(str(tmp_path / "pipe"), settings, tmp_path / "cache", workers=0)
     writer.join()
     assert same(table, read_table(str(path), settings, None))
-
-
-def test_a_worker_imports_nothing_from_the_folder_it_runs_in(
-    tmp_path: Path, settings: ReadSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("pickle", "numpy", "embedft"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)")
-    monkeypatch.chdir(tmp_path)
-    path = str(write_jsonl(tmp_path / "pairs.jsonl", sample_rows()))
-    assert len(read_table(path, settings, None, block_bytes=3000, workers=2)) == len(sample_rows())
-
-
-def test_a_worker_that_dies_is_named(settings: ReadSettings) -> None:
-    broken = replace(settings, tokenizer="{}")
-    with pytest.raises(RuntimeError, match="a process that reads the input ended with status 1"):
-        list(read_blocks([b'{"question": "q", "answer": "a"}\n'], broken, 2))
-
-
-def test_a_worker_that_is_killed_is_one_line(settings: ReadSettings) -> None:
-    def blocks() -> Iterator[bytes]:
-        yield b'{"question": "q", "answer": "a"}\n'
-        children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
-        for child in children.split():
-            os.kill(int(child), signal.SIGKILL)
-        yield b'{"question": "r", "answer": "b"}\n'
-
-    with pytest.raises(InputError, match="was killed: out of memory?"):
-        list(read_blocks(blocks(), settings, 1))
 
 
 def peak_of_loading(path: Path, settings: ReadSettings) -> int:
