@@ -90,7 +90,7 @@ def _measure(module: EmbeddingModule, settings: EmbeddingDataModule) -> DataMeas
 
 
 def _bad_rows_error(data: DataMeasures) -> InputError | None:
-    counts = data.table.report(drop_duplicates=True)
+    counts = data.table.read_counts(drop_duplicates=True)
     if not counts.skipped:
         return None
     return InputError(

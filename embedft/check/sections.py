@@ -25,7 +25,7 @@ def data_section(data: DataMeasures, limit: int) -> Section:
         data: The measures of the file.
         limit: Tokens at which texts are truncated.
     """
-    counts = data.table.report(drop_duplicates=True)
+    counts = data.table.read_counts(drop_duplicates=True)
     blocks: list[Block] = [
         HtmlText(
             f"{counts.path}: {counts.rows:,} rows, {counts.skipped:,} bad, {counts.valid:,} used"

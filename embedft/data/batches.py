@@ -1,7 +1,7 @@
 """Packed batches, made on demand from token ids and a plan.
 
-Shape suffixes: B rows of a batch on this rank, G rows of the batch on all ranks, W ranks,
-N negatives a row, S = B·N, T tokens of a packed batch.
+Shape suffixes: B pairs of a batch on this rank, G pairs of the batch on all ranks, W ranks,
+N negatives per pair, S = B·N, T tokens of a packed batch.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class TrainBatch(NamedTuple):
     """One rank's share of a global batch, packed.
 
     Attributes:
-        input_ids: (T,) int64, the texts one after the other: B anchors, B positives, B·N negatives
-            or fewer (those of the first row, then those of the second, ...). A rank that has no row
-            in a short batch holds the texts of another rank's first row, not to be counted.
-        lengths: (B·(2 + N),) int64 or fewer, tokens a text.
-        labels: (G,) float32 labels of the file's pairs, of all ranks; None where the file has none.
+        input_ids: (T,) int64, the texts one after the other: B anchors, B positives, and at most
+            B·N negatives (those of the first pair, then those of the second, ...). A rank without a
+            pair in a short batch holds the texts of another rank's first pair, which don't count.
+        lengths: (at most B·(2 + N),) int64, tokens per text.
+        labels: (G,) float32, labels of the pairs of all ranks; None if the file has none.
         pairs: (B,) int64, indices of the training pairs.
         pairs_per_rank: (W,) B of each rank; their sum is G.
         epoch: Epoch, from 0.
         batch_index: Index of the global batch in its epoch, from 0.
         seed: Seed of everything random in this step on this rank.
         candidates: Which negatives there are, and which candidates count for which question; None
-            where there are all and all count.
+            if there are all and all count.
     """
 
     input_ids: Tensor
@@ -125,16 +125,17 @@ class EpochBatches(Dataset[TrainBatch]):
         )
 
     def _shares(self, batch: Ints) -> tuple[Ints, tuple[int, ...]]:
-        """The order in which the ranks' rows follow each other, and how many each has.
+        """The order of the pairs by rank, and how many each rank has.
 
-        Handed out by length, to and fro: ranks wait for the one with the most tokens.
+        Ranks take one pair each, from the longest to the shortest, in alternating order: all ranks
+        wait for the one with the most tokens.
         """
         if self.world_size == 1:
             return np.arange(len(batch)), (len(batch),)
         tokens = self.tokens.lengths(self.pairs.anchor[batch])
         tokens = tokens + self.tokens.lengths(self.pairs.positive[batch])
-        turn, rank = np.divmod(np.arange(len(batch)), self.world_size)
-        rank = np.where(turn % 2, self.world_size - 1 - rank, rank)
+        round_, rank = np.divmod(np.arange(len(batch)), self.world_size)
+        rank = np.where(round_ % 2, self.world_size - 1 - rank, rank)
         order = np.argsort(-tokens, kind="stable")[np.argsort(rank, kind="stable")]
         return order, tuple(np.bincount(rank, minlength=self.world_size).tolist())
 
@@ -142,7 +143,7 @@ class EpochBatches(Dataset[TrainBatch]):
 class FromPosition(Sampler[int]):
     """Yields the batch indices from ``start`` on; its length is the whole epoch's.
 
-    Lightning counts the batches that were consumed before a resume by itself and compares the sum
+    Lightning itself counts the batches that were consumed before a resume, and compares the sum
     with the loader's length.
     """
 
@@ -157,12 +158,12 @@ class FromPosition(Sampler[int]):
 
 
 class EvalBatch(NamedTuple):
-    """Some texts to embed, packed.
+    """Texts to embed, packed.
 
     Attributes:
         input_ids: (T,) int64.
-        lengths: (texts,) int64, tokens a text.
-        texts: (texts,) int64, which texts of the store they are.
+        lengths: (texts,) int64, tokens per text.
+        texts: (texts,) int64, indices of the texts in the store.
     """
 
     input_ids: Tensor
@@ -171,14 +172,14 @@ class EvalBatch(NamedTuple):
 
 
 class TextBatches(Dataset[EvalBatch]):
-    """Texts in batches of like lengths, the longest first; rank r takes every W-th batch."""
+    """Texts in batches of similar lengths, the longest first; rank r takes every W-th batch."""
 
     def __init__(
         self, tokens: TokenStore, texts: Ints, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> None:
         self.tokens = tokens
         self.texts = texts[np.argsort(-tokens.lengths(texts), kind="stable")]
-        # Each rank has a batch: Lightning refuses a loader without one, and DDP would wait for it.
+        # Each rank needs a batch: Lightning refuses an empty loader, and DDP would wait for it.
         batch_size = max(1, min(batch_size, len(texts) // world_size))
         self.starts = range(rank * batch_size, len(texts), world_size * batch_size)
         self.batch_size = batch_size

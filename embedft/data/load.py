@@ -182,7 +182,7 @@ def _read(
     refuse_pipe(path)
     table = read_table(path, settings, source.cache_dir, source.on_bad_rows)
     rows = table.kept(drop_duplicates=drop_duplicates)
-    counts = table.report(drop_duplicates=drop_duplicates)
+    counts = table.read_counts(drop_duplicates=drop_duplicates)
     log.info("%s", counts)
     return (table, rows), counts
 

@@ -91,10 +91,12 @@ class Table:
         if self.label is not None:
             labelled = len(rows) - int(np.isnan(self.label[rows]).sum())
             first = self.counts["first_without_label"]
-            self.report(drop_duplicates=drop_duplicates).check_labels(labelled, len(rows), first)
+            self.read_counts(drop_duplicates=drop_duplicates).check_labels(
+                labelled, len(rows), first
+            )
         return rows
 
-    def report(self, *, drop_duplicates: bool) -> ReadCounts:
+    def read_counts(self, *, drop_duplicates: bool) -> ReadCounts:
         """What reading counted."""
         duplicates = self.counts["duplicates"] if drop_duplicates else 0
         used = len(self) - duplicates
@@ -138,7 +140,7 @@ def read_table(
         InputError: The file can't be read, has bad rows under ``error``, or no good row.
     """
     table = _read_table(path, settings, cache_dir, on_bad_rows == "error", block_bytes, workers)
-    if warning := table.report(drop_duplicates=False).same_ids_problem:
+    if warning := table.read_counts(drop_duplicates=False).same_ids_problem:
         log.warning("%s", warning)
     return table
 
@@ -167,7 +169,7 @@ def _read_table(
     def find() -> Table | None:
         if cache_dir is None or (cached := _find(path, settings, cache_dir)) is None:
             return None
-        cached.report(drop_duplicates=False).check(len(cached), refuse_bad_rows=strict)
+        cached.read_counts(drop_duplicates=False).check(len(cached), refuse_bad_rows=strict)
         return cached
 
     if cache_dir is not None:

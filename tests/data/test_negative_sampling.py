@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_drawn_negatives_depend_only_on_seed_epoch_and_batch() -> None:
 
 def test_named_negatives_have_the_ids_of_equal_positives(tmp_path: Path, encoder: Encoder) -> None:
     """Without relevant answers to the question, held-out answers, and repeats."""
-    rows = [{"question": f"q{i}", "answer": f"a{i}"} for i in range(10)]
+    rows: list[dict[str, Any]] = [{"question": f"q{i}", "answer": f"a{i}"} for i in range(10)]
     rows[0]["negatives"] = ["a0", "A1 ", "a1", "a9", "new", "other"]
     rows[2] |= {"question": "Q0", "negatives": ["new"]}
     path = write_jsonl(tmp_path / "p.jsonl", rows)

@@ -124,7 +124,7 @@ def test_a_table_holds_what_the_records_say(tmp_path: Path, settings: ReadSettin
         table = read_table(str(path), settings, None, block_bytes=block_bytes)
         for drop in (True, False):
             records, report = read_records(path, drop_duplicates=drop)
-            assert table.report(drop_duplicates=drop) == report
+            assert table.read_counts(drop_duplicates=drop) == report
             rows = table.kept(drop_duplicates=drop)
             assert len(rows) == len(records)
         assert report.duplicates == 0
@@ -179,7 +179,7 @@ def test_duplicates_far_apart_are_found(tmp_path: Path, settings: ReadSettings) 
         str(write_jsonl(tmp_path / "p.jsonl", rows)), settings, None, block_bytes=100, workers=2
     )
     assert np.flatnonzero(table.duplicate).tolist() == [150]
-    report = table.report(drop_duplicates=True)
+    report = table.read_counts(drop_duplicates=True)
     assert (report.duplicates, report.repeated_questions, report.repeated_answers) == (1, 4, 4)
     assert table.question_hash[180] == table.question_hash[7]
     assert table.question[150] == table.question[170] == table.question[3]
@@ -207,7 +207,7 @@ def test_bad_rows_in_any_block_have_their_line(
     table = read_table(
         str(path), settings, tmp_path / "c", "skip", block_bytes=150, workers=workers
     )
-    assert table.report(drop_duplicates=True) == read_records(path, "skip")[1]
+    assert table.read_counts(drop_duplicates=True) == read_records(path, "skip")[1]
     with pytest.raises(InputError) as again:  # the cache knows of them
         read_table(str(path), settings, tmp_path / "c")
     assert str(again.value) == str(expected.value)
