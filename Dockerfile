@@ -6,14 +6,14 @@
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 
-# The CUDA images have no Python; those of Python have this already.
+# The CUDA images have no Python; the Python images skip this step.
 RUN command -v python3 >/dev/null \
     || (apt-get update && apt-get install -y --no-install-recommends python3 python3-venv \
         && rm -rf /var/lib/apt/lists/*)
 RUN python3 -m venv /opt/embedft
 ENV PATH=/opt/embedft/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# PyTorch first: a layer of its own, which a change of the sources leaves as it is.
+# PyTorch first, in a layer of its own, so that a change of the sources does not rebuild it.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY constraints.txt /tmp/
 RUN pip install -c /tmp/constraints.txt --extra-index-url "${TORCH_INDEX}" torch
@@ -22,7 +22,7 @@ ARG EXTRAS=search
 COPY . /tmp/source
 RUN pip install -c /tmp/constraints.txt "/tmp/source[${EXTRAS}]"
 
-# Not root; models and tokens are cached where any user may write, so that --user can be anyone.
+# Not root. Any user may write into the cache of models and tokens, so --user can be anyone.
 RUN useradd --uid 10001 embedft && mkdir -m 1777 /cache
 ENV HOME=/cache XDG_CACHE_HOME=/cache USER=embedft
 USER embedft

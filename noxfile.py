@@ -10,7 +10,14 @@ import os
 import nox
 
 nox.options.default_venv_backend = "uv"
-EXTRAS = ("completion", "generate", "lora", "offline", "onnx", "search")  # whose bounds are tested
+EXTRAS = (
+    "completion",
+    "generate",
+    "lora",
+    "offline",
+    "onnx",
+    "search",
+)  # their lower bounds are tested
 QUICK = (
     *(
         "tests/data",
@@ -23,7 +30,7 @@ QUICK = (
     *("tests/test_fit.py", "tests/test_model_options.py", "tests/export/test_onnx.py"),
     *("tests/report", "tests/cli/test_search.py"),
 )
-ORACLES = ("pytest", "hypothesis", "scipy", "sentence-transformers")  # of any version that fits
+ORACLES = ("pytest", "hypothesis", "scipy", "sentence-transformers")  # any version
 
 
 @nox.session(python=["3.10", "3.11", "3.12", "3.13"])
@@ -35,7 +42,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
-    """The quick tests, with the lowest versions; ``-- torch==2.13.0`` takes another of one."""
+    """The quick tests, with the lowest versions; ``-- torch==2.13.0`` chooses a version."""
     folder = session.create_tmp()
     versions, others = os.path.join(folder, "lowest.txt"), os.path.join(folder, "others.txt")
     with open(others, "w", encoding="utf-8") as stream:
@@ -50,7 +57,7 @@ def lowest(session: nox.Session) -> None:
     session.install("-r", versions)
     session.install("-c", versions, *ORACLES)
     session.install("--no-deps", "-e", ".")
-    # Older versions warn of themselves, which the tests would take as errors.
+    # Older versions warn about their own code; the tests would treat that as errors.
     session.run("pytest", "-m", "not slow", "--override-ini=filterwarnings=", *QUICK)
 
 
@@ -60,5 +67,6 @@ def lint(session: nox.Session) -> None:
     session.install("-c", "constraints.txt", "-e", ".[offline,dev]")
     session.run("ruff", "format", "--check")
     session.run("ruff", "check")
+    session.run("lint-imports", "--no-logo")
     for version in ("3.10", "3.11", "3.12", "3.13"):
         session.run("mypy", f"--python-version={version}")

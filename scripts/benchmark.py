@@ -1,18 +1,17 @@
-"""Trains with embedft and with sentence-transformers, in turns, and prints how fast each is.
+"""Trains with embedft and with sentence-transformers, alternating, and prints how fast each is.
 
     python scripts/benchmark.py --input_jsonl pairs.jsonl --batch_size 16 --precision 32-true
     python scripts/benchmark.py --case a.jsonl:16:32-true --case a.jsonl:64:best:128:mpnet-shape
 
 Both train the same weights on the same pairs in the same batches: AdamW with rate 2e-5 and weight
 decay 0.01 (none on biases and norms), gradients clipped at 1.0, linear warm-up and decay over the
-same steps. Each run is a process of its own; rounds alternate which side comes first. Before that,
-8 steps in float32 without dropout show that both compute the same losses, else the exit status
-is 1.
+same steps. Each run is a process of its own; rounds alternate which library comes first. Before
+that, both train 8 steps in float32 without dropout. If their losses differ, the exit status is 1.
 
 pairs/s and tokens/s count the measured steps only, tokens without padding. A ratio is embedft's
-pairs/s over the peer's: the median of the rounds, and the least and greatest. "of GEMM limit" is
-the time that the matrix products of the model's linear layers alone take on this device, for as
-many tokens, forward and backward, over the time a step takes.
+pairs/s over those of sentence-transformers ("peer" in the output): the median of the rounds, with
+the smallest and largest. "of GEMM limit" is a ratio of times: only the matrix products of the
+model's linear layers, forward and backward for the same tokens, over a whole step.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from embedft.tools.text import plain_table
 from scripts.benchmark_common import (
     MINILM,
     Job,
@@ -37,15 +37,14 @@ from scripts.benchmark_common import (
     locate_model,
     machine,
     machine_line,
-    markdown_table,
     median_ratio,
     publish,
     ratio_text,
+    round_order,
     run_worker,
     sample_pairs,
     serve,
     start_torch,
-    turns,
     without_dropout,
     write_pairs,
 )
@@ -56,14 +55,14 @@ if TYPE_CHECKING:
 SIDES = ("embedft", "peer")
 CHECK_STEPS = 8
 CHECK_TOLERANCE = 1e-4
-VALIDATION_PAIRS = 4  # embedft wants something to validate on; it is never run
+VALIDATION_PAIRS = 4  # embedft needs held-out pairs; they are not evaluated here
 
 
 # Workers: each runs in a process of its own.
 
 
 class Clock:
-    """The ends of steps and their losses; waits for the device but at both ends of measuring."""
+    """Records when steps end, and their losses; waits for the device only before and after."""
 
     def __init__(self, job: Job) -> None:
         self.device = job["device"]
@@ -73,7 +72,7 @@ class Clock:
         self.losses: list[torch.Tensor] = []
 
     def step(self, loss: torch.Tensor) -> None:
-        """Notes the end of a step."""
+        """Records the end of a step."""
         self.losses.append(loss)
         if self.device == "cuda" and len(self.losses) in (self.warmup, self.total):
             import torch
@@ -82,7 +81,7 @@ class Clock:
         self.ends.append(time.perf_counter())
 
     def result(self) -> Job:
-        """Seconds of the measured steps, of each of them, and all losses."""
+        """Seconds of all measured steps and of each one, and all losses."""
         if len(self.ends) != self.total:
             raise RuntimeError(f"{len(self.ends)} steps were made, {self.total} were asked for")
         ends = self.ends[self.warmup - 1 :]
@@ -94,7 +93,7 @@ class Clock:
 
 
 def embedft_module(job: Job) -> Any:
-    """The module and datamodule of embedft for a job."""
+    """Embedft's module and datamodule for a job."""
     from embedft.data.datamodule import EmbeddingDataModule
     from embedft.training.module import EmbeddingModule
 
@@ -264,7 +263,7 @@ def train_peer(job: Job) -> Job:
 
 
 def measure_gemm(job: Job) -> Job:
-    """Worker: seconds and FLOPs of the linear layers' products for ``rows`` tokens, best of 10."""
+    """Worker: seconds and FLOPs of the linear layers' products for ``rows`` tokens, best of 12."""
     start_torch(job)
     import torch
 
@@ -342,7 +341,7 @@ def prepare_job(case: Job, args: argparse.Namespace, scratch: Path) -> Job:
 
 
 def check_losses(job: Job, scratch: Path) -> Job:
-    """Losses of both sides in float32 without dropout, and the greatest difference.
+    """Losses of both libraries in float32 without dropout, and the largest difference.
 
     Raises:
         SystemExit: They differ.
@@ -366,16 +365,16 @@ def check_losses(job: Job, scratch: Path) -> Job:
 
 
 def measure(job: Job, rounds: int) -> Job:
-    """All rounds of a case: raw results, and what the table shows."""
+    """All rounds of a case: raw results, and their summary for the table."""
     measured = job["tokens"][job["warmup_steps"] : job["total_steps"]]
     pairs = len(measured) * job["batch_size"]
     gemm_job = job | {"rows": round(sum(measured) / len(measured))}
     results: dict[str, list[Job]] = {side: [] for side in SIDES}
     limits = []
     for number in range(rounds):
-        if number == 0 or job["device"] == "cpu":  # a GPU is as fast in each round
+        if number == 0 or job["device"] == "cpu":  # a GPU does not change its speed
             limits.append(worker("gemm", gemm_job))
-        for side in turns(number, SIDES):
+        for side in round_order(number, SIDES):
             results[side].append(worker(side, job))
             seconds = results[side][-1]["seconds"]
             print(f"round {number + 1}: {side} {pairs / seconds:.1f} pairs/s", file=sys.stderr)
@@ -410,7 +409,7 @@ def run_case(case: Job, args: argparse.Namespace, checks: dict[str, Job]) -> Job
     Args:
         case: The configuration.
         args: The command line.
-        checks: Checks done so far; the precision makes no difference to them.
+        checks: Checks done so far; they do not depend on the precision.
     """
     key = json.dumps({name: case[name] for name in case if name != "precision"})
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
@@ -477,7 +476,7 @@ def table_row(case: Job, device: str) -> list[str]:
 
 def as_markdown(result: Job) -> str:
     """Machine, table, and the losses of each case's first round."""
-    rows = [HEAD, *(table_row(case, result["device"]) for case in result["cases"])]
+    rows = [table_row(case, result["device"]) for case in result["cases"]]
     losses = []
     for case in result["cases"]:
         title = f"{Path(case['input_jsonl']).name}, batch {case['batch_size']}, {case['precision']}"
@@ -487,11 +486,11 @@ def as_markdown(result: Job) -> str:
     return "\n".join(
         [
             machine_line(result["machine"], result["threads"], result["device"]),
-            f"Rounds: {result['rounds']}, interleaved, each side in a process of its own.",
+            f"Rounds: {result['rounds']}, interleaved, each library in a process of its own.",
             "",
-            markdown_table(rows),
+            plain_table(HEAD, rows),
             "",
-            "Loss of each step, warm-up included, first round, dropout as the model has it:",
+            "Loss of each step, warm-up included, first round, with the model's dropout:",
             "",
             *losses,
         ]
@@ -532,20 +531,20 @@ def parse_args() -> argparse.Namespace:
         "--precision",
         choices=PRECISIONS,
         default="best",
-        help="for both sides; best: bf16-mixed where the hardware computes it, else 32-true",
+        help="of both libraries; best: bf16-mixed if the hardware has it, else 32-true",
     )
-    parser.add_argument("--max_seq_length", type=int, help="default: what the model's folder says")
+    parser.add_argument("--max_seq_length", type=int, help="default: the model's own")
     parser.add_argument(
         "--case",
         action="append",
         type=parse_case,
         metavar="DATA:BATCH:PRECISION[:LENGTH[:MODEL]]",
-        help="a row of the table, in place of the flags above; may be repeated",
+        help="a row of the table, instead of the flags above; may be repeated",
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=12, help="measured steps a run")
+    parser.add_argument("--steps", type=int, default=12, help="measured steps per run")
     parser.add_argument("--warmup_steps", type=int, default=3, help="steps before, not measured")
     parser.add_argument("--check", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--json", metavar="FILE")

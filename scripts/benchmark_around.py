@@ -1,20 +1,20 @@
-"""Times what surrounds training, with embedft and with sentence-transformers, in turns.
+"""Times what surrounds training, with embedft and with sentence-transformers, alternating.
 
     python scripts/benchmark_around.py --input_jsonl pairs.jsonl
     python scripts/benchmark_around.py --input_jsonl pairs.jsonl --only read --rows 10000 1000000
 
 start: from the start of the process to the first optimiser step, on an empty cache and again.
-validate: one pass over the held-out tenth against all answers, and how long the call takes with
-    reading and tokenising; the peer's is its InformationRetrievalEvaluator.
-predict: embedding all answers of the file; the peer's is SentenceTransformer.encode.
-read: from JSONL to the first batch, on an empty cache and again, and planning one epoch; the
-    peer's way is load_dataset("json"), map(tokenize, batched=True), and its sampler without
-    duplicates. The rows are those of the file over and over, a running number in each text.
+validate: one pass over the held-out tenth against all answers, and the whole call with reading and
+    tokenising. sentence-transformers uses its InformationRetrievalEvaluator.
+predict: embedding all answers of the file. sentence-transformers uses SentenceTransformer.encode.
+read: from JSONL to the first batch, on an empty cache and again, and planning one epoch.
+    sentence-transformers uses load_dataset("json"), map(tokenize, batched=True), and its sampler
+    without duplicates. The rows of the file are repeated, with a running number in each text.
 
-Each run is a process of its own; rounds alternate which side comes first. Times are medians of the
-rounds. "embedft is faster" is the time of a line over embedft's own, the first line of its kind:
-the median of the rounds, and the least and greatest. Files go to a temporary folder that is
-removed.
+Each run is a process of its own; rounds alternate which library comes first. Times are medians of
+the rounds. "peer" in the output is sentence-transformers. "embedft is faster" is the time of a line
+over that of embedft, the first line of its kind: the median of the rounds, with the smallest and
+largest. Files go to a temporary folder that is removed.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from embedft.tools.text import plain_table
 from scripts.benchmark_common import (
     MINILM,
     Job,
@@ -42,29 +43,28 @@ from scripts.benchmark_common import (
     locate_model,
     machine,
     machine_line,
-    markdown_table,
     median_ratio,
     numbered_pairs,
     publish,
     ratio_text,
+    round_order,
     run_worker,
     sample_pairs,
     serve,
     start_torch,
-    turns,
     write_pairs,
 )
 
 PARTS = ("start", "validate", "predict", "read")
 EMBEDFT_BATCH = 64  # its default when embedding
-PEER_BATCH = 32  # the peer's
+PEER_BATCH = 32  # the default of sentence-transformers
 
 
 # Workers of embedft.
 
 
 def _embedding_trainer(job: Job, *callbacks: Any) -> tuple[Any, dict[str, float]]:
-    """A trainer for one pass without training, and when that pass began and ended."""
+    """A trainer for one pass without training, and the times at which the pass began and ended."""
     from lightning.pytorch import Callback
 
     from embedft.training.trainer import EmbedftTrainer
@@ -164,7 +164,7 @@ def read_embedft(job: Job) -> Job:
     }
 
 
-# Workers of the peer.
+# Workers of sentence-transformers.
 
 
 def _sentence_transformer(job: Job) -> Any:
@@ -176,7 +176,7 @@ def _sentence_transformer(job: Job) -> Any:
 
 
 def start_peer(job: Job) -> Job:
-    """Worker: a training script as its documentation has it; leaves a mark after the first step."""
+    """Worker: a training script as in its documentation; writes a file after the first step."""
     start_torch(job)
     from datasets import load_dataset
     from sentence_transformers import (
@@ -229,9 +229,9 @@ def validate_peer(job: Job) -> Job:
     held_out = distinct_pairs(job["validation_jsonl"])
     answers = [answer for _, answer in held_out + distinct_pairs(job["train_jsonl"])]
     evaluate = InformationRetrievalEvaluator(
-        {str(place): question for place, (question, _) in enumerate(held_out)},
-        {str(place): answer for place, answer in enumerate(answers)},
-        {str(place): {str(place)} for place in range(len(held_out))},
+        {str(number): question for number, (question, _) in enumerate(held_out)},
+        {str(number): answer for number, answer in enumerate(answers)},
+        {str(number): {str(number)} for number in range(len(held_out))},
         batch_size=job["batch_size"],
         write_csv=False,
     )
@@ -265,7 +265,7 @@ def predict_peer(job: Job) -> Job:
 
 
 def read_peer(job: Job) -> Job:
-    """Worker: the same rows with the datasets library and the peer's sampler."""
+    """Worker: the same rows with the datasets library and sentence-transformers' sampler."""
     start_torch(job)
     import torch
     from datasets import load_dataset
@@ -305,7 +305,7 @@ def read_peer(job: Job) -> Job:
 
 
 def compare_embeddings(job: Job) -> Job:
-    """Worker: the mean and least cosine between two files of embeddings."""
+    """Worker: the mean and the smallest cosine between two files of embeddings."""
     import numpy as np
 
     first, second = (np.load(path).astype(np.float64) for path in job["files"])
@@ -380,7 +380,7 @@ def part_start(job: Job, rounds: int, scratch: Path) -> dict[str, list[Job]]:
     """Start to first step, on empty caches and again."""
     results: dict[str, list[Job]] = {}
     for number in range(rounds):
-        for side in turns(number, ("embedft", "peer")):
+        for side in round_order(number, ("embedft", "peer")):
             caches = {"cache_dir": str(scratch / f"cache-start-{side}-{number}")}
             for again in ("", ", again"):
                 output = scratch / f"start-{side}-{number}{'-again' if again else ''}"
@@ -390,7 +390,7 @@ def part_start(job: Job, rounds: int, scratch: Path) -> dict[str, list[Job]]:
 
 
 def variants(job: Job) -> dict[str, tuple[str, Job]]:
-    """Ways to embed without training, by name: side and settings. The first is embedft's best."""
+    """Variants of embedding, by name: library and settings. The first is embedft's best."""
     ways: dict[str, tuple[str, Job]] = {}
     bf16, fp32 = {"precision": "bf16-mixed"}, {"precision": "32-true"}
     large, usual = {"batch_size": EMBEDFT_BATCH}, {"batch_size": PEER_BATCH}
@@ -403,11 +403,11 @@ def variants(job: Job) -> dict[str, tuple[str, Job]]:
 
 
 def part_embedding(part: str, job: Job, rounds: int, scratch: Path) -> dict[str, list[Job]]:
-    """``validate`` or ``predict`` in all its variants."""
+    """``validate`` or ``predict`` in all variants."""
     results: dict[str, list[Job]] = {}
     ways = variants(job)
     for number in range(rounds):
-        for name in turns(number, list(ways)):
+        for name in round_order(number, list(ways)):
             side, settings = ways[name]
             folders = {
                 "cache_dir": str(scratch / f"cache-{part}-{number}-{name}"),
@@ -418,12 +418,12 @@ def part_embedding(part: str, job: Job, rounds: int, scratch: Path) -> dict[str,
 
 
 def part_read(job: Job, rounds: int, scratch: Path, rows: int) -> dict[str, list[Job]]:
-    """Reading so many rows, on an empty cache and again."""
+    """Reading a file of ``rows`` rows, on an empty cache and again."""
     results: dict[str, list[Job]] = {}
     pairs = distinct_pairs(job["rows_jsonl"])
     path = write_pairs(scratch / "rows.jsonl", numbered_pairs(pairs, rows))
     for number in range(rounds):
-        for side in turns(number, ("embedft", "peer")):
+        for side in round_order(number, ("embedft", "peer")):
             with tempfile.TemporaryDirectory(dir=scratch) as cache:
                 files = {"rows_jsonl": str(path), "cache_dir": cache, "batch_size": 16}
                 for again in ("", ", again"):
@@ -434,7 +434,7 @@ def part_read(job: Job, rounds: int, scratch: Path, rows: int) -> dict[str, list
 
 
 def note(results: dict[str, list[Job]], name: str, result: Job) -> None:
-    """Keeps a result and says so."""
+    """Keeps a result and prints its time."""
     results.setdefault(name, []).append(result)
     print(f"{name}: {result['seconds']:.2f} s", file=sys.stderr)
 
@@ -457,7 +457,7 @@ def part_table(part: str, results: dict[str, list[Job]], texts: int | None = Non
     head = ["", *COLUMNS[part].values(), "peak memory, MB"]
     head += ["texts/s"] if texts else []
     head += [f"embedft is faster, {COLUMNS[part][key].removesuffix(', s')}" for key in ratios]
-    rows = [head]
+    rows = []
     for name, runs in results.items():
         first = "embedft, again" if name.endswith("again") else next(iter(results))
         row = [name]
@@ -470,7 +470,7 @@ def part_table(part: str, results: dict[str, list[Job]], texts: int | None = Non
             pair = ([run[key] for run in runs], [run[key] for run in results[first]])
             row.append("" if name == first else ratio_text(median_ratio(*pair)))
         rows.append(row)
-    return markdown_table(rows)
+    return plain_table(head, rows)
 
 
 def _number(value: float) -> str:
@@ -480,7 +480,7 @@ def _number(value: float) -> str:
 
 
 def run(args: argparse.Namespace, scratch: Path) -> tuple[Job, list[str]]:
-    """All parts that were asked for: raw results, and Markdown sections."""
+    """The parts of ``--only``: raw results, and Markdown sections."""
     pairs = distinct_pairs(args.input_jsonl)
     if args.pairs:
         pairs = sample_pairs(args.input_jsonl, args.pairs)
@@ -497,7 +497,7 @@ def run(args: argparse.Namespace, scratch: Path) -> tuple[Job, list[str]]:
             write_pairs(scratch / "train.jsonl", [p for i, p in enumerate(pairs) if i % 10])
         ),
         "validation_jsonl": str(write_pairs(scratch / "validation.jsonl", pairs[::10])),
-        # one question for all, so that next to nothing but answers is embedded
+        # one question for all rows, so that almost only answers are embedded
         "answers_jsonl": str(
             write_pairs(scratch / "answers.jsonl", [("?", answer) for _, answer in pairs])
         ),
@@ -553,13 +553,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--input_jsonl", required=True, help="JSONL with question and answer")
     parser.add_argument("--base_model", default=MINILM, help="folder, hub id, or mpnet-shape")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these parts alone")
-    parser.add_argument("--pairs", type=int, help="so many pairs of the file; default all")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="only these parts")
+    parser.add_argument("--pairs", type=int, help="pairs of the file; default: all")
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000], help="rows to read")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scratch", help="where the temporary folder is made")
+    parser.add_argument("--scratch", help="folder for the temporary folder")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--markdown", metavar="FILE")
     return parser.parse_args()

@@ -1,6 +1,6 @@
-"""Large batches in the memory of small ones, and two ranks against one: speed and peak memory.
+"""Speed and peak memory of large batches with GradCache, and of two ranks against one process.
 
-Runs ``python -m embedft fit`` for some steps, in turns, and reads the pairs a second that it logs.
+Runs ``python -m embedft fit`` for a few steps, alternating, and reads the pairs/s that it logs.
 
     python scripts/benchmark_batches.py --input_jsonl pairs.jsonl
 """
@@ -18,11 +18,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from embedft.tools.text import plain_table
 from scripts.benchmark_common import (
     MINILM,
     machine,
     machine_line,
-    markdown_table,
     median_ratio,
     ratio_text,
 )
@@ -39,7 +39,7 @@ RANKS = {
 
 
 def peak_memory(process: subprocess.Popen[bytes]) -> float:
-    """Waits, and returns the peak RSS in MB."""
+    """Waits for a process, and returns its peak RSS in MB."""
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"a run failed with status {status}")
@@ -49,7 +49,7 @@ def peak_memory(process: subprocess.Popen[bytes]) -> float:
 def run(
     pairs: Path, held_out: Path, flags: list[str], steps: int, every: int, threads: int
 ) -> tuple[float, float]:
-    """Pairs a second after the first ``every`` steps, and the peak memory of the first process."""
+    """Pairs/s after the first ``every`` steps, and the peak memory of the first process in MB."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "embedft", "fit", f"--output_dir={folder}/out"]
         command += [f"--input_jsonl={pairs}", f"--validation_jsonl={held_out}", *flags]
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument(
         "--input_jsonl",
         required=True,
-        help="3,200 pairs, 100 of them held out; fewer make the large batches small",
+        help="3,200 pairs, 100 of them held out; with fewer, the large batches are smaller",
     )
     parser.add_argument("--base_model", default=MINILM)
     parser.add_argument("--precision", default="auto")
@@ -101,16 +101,16 @@ def main() -> None:
                     print(f"{way}: {found[way][-1][0]:.1f} pairs/s", file=sys.stderr, flush=True)
             first = next(iter(ways))
             head = [arguments.precision, "pairs/s", "ratio", "peak memory, MB", "ratio"]
-            table = [head]
+            table = []
             for way, rounds in found.items():
                 row = [way]
-                for digits, mine, other in zip(
+                for digits, values, baseline in zip(
                     (1, 0), zip(*rounds, strict=True), zip(*found[first], strict=True), strict=True
                 ):
-                    row += [f"{statistics.median(mine):.{digits}f}"]
-                    row += [ratio_text(median_ratio(mine, other))]
+                    row += [f"{statistics.median(values):.{digits}f}"]
+                    row += [ratio_text(median_ratio(values, baseline))]
                 table.append(row)
-            print(f"\n{markdown_table(table)}")
+            print(f"\n{plain_table(head, table)}")
 
 
 if __name__ == "__main__":

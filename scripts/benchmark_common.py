@@ -1,7 +1,7 @@
-"""What both benchmarks share: fresh processes for each measurement, pairs, base models.
+"""What the benchmarks share: a fresh process for each measurement, pairs, base models.
 
-Only the standard library is imported above: the parent stays small, because a child's peak memory
-counts from the size of the process that started it.
+Large libraries are imported in functions, so that the parent stays small: the peak memory of a
+child starts at the size of its parent.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ PACKAGES = ("embedft", "sentence-transformers", "torch", "transformers", "lightn
 def run_worker(
     script: str, name: str, job: Job, threads: int, env: dict[str, str] | None = None
 ) -> Job:
-    """Runs one worker of a script in a fresh process and returns what it measured.
+    """Runs a worker of a script in a fresh process, and returns its result.
 
     Args:
-        script: The script that serves the worker.
-        name: The worker.
-        job: What it is to do.
-        threads: Threads of every library.
-        env: More variables.
+        script: The script that defines the worker.
+        name: The worker's name.
+        job: Its input.
+        threads: Number of threads of every library.
+        env: More environment variables.
 
     Raises:
         SystemExit: The worker failed; its last lines are the message.
@@ -65,7 +65,7 @@ def run_worker(
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Variables of a measured process: so many threads in every library, no hub, no bars."""
+    """Environment of a measured process: threads of every library, no hub, no progress bars."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
     quiet = {
         "HF_HUB_OFFLINE": "1",
@@ -76,7 +76,7 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def serve(workers: dict[str, Worker], arguments: Sequence[str]) -> None:
-    """Does the job of ``--worker NAME JOB RESULT`` and writes its result and peak memory."""
+    """Runs the worker of ``--worker NAME JOB RESULT``; writes its result and peak memory."""
     name, job_file, result_file = arguments
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     result = workers[name](job)
@@ -88,22 +88,22 @@ def serve(workers: dict[str, Worker], arguments: Sequence[str]) -> None:
 
 
 def start_torch(job: Job) -> None:
-    """Threads of torch."""
+    """Imports torch and sets its number of threads."""
     import torch
 
     torch.set_num_threads(job["threads"])
 
 
-def turns(round_number: int, sides: Sequence[str]) -> list[str]:
-    """The order of a round: every other one is turned round, so that no side has the better end."""
-    return list(sides) if round_number % 2 == 0 else list(reversed(sides))
+def round_order(number: int, names: Sequence[str]) -> list[str]:
+    """The order of a round: every other round is reversed, so that none is always first."""
+    return list(names) if number % 2 == 0 else list(reversed(names))
 
 
 # Results.
 
 
 def median_ratio(firsts: Iterable[float], seconds: Iterable[float]) -> dict[str, float]:
-    """Median, least and greatest of the ratios of each round."""
+    """Median, smallest and largest of the ratios of all rounds."""
     ratios = [first / second for first, second in zip(firsts, seconds, strict=True)]
     return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
 
@@ -111,12 +111,6 @@ def median_ratio(firsts: Iterable[float], seconds: Iterable[float]) -> dict[str,
 def ratio_text(ratio: dict[str, float]) -> str:
     """``1.85 (1.80..1.91)``."""
     return f"{ratio['median']:.2f} ({ratio['min']:.2f}..{ratio['max']:.2f})"
-
-
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first row is its head."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 def machine() -> dict[str, Any]:
@@ -148,7 +142,7 @@ def _processor() -> str:
 
 
 def publish(text: str, result: Job, json_file: str | None, markdown_file: str | None) -> None:
-    """Prints the Markdown, and writes the files that were asked for."""
+    """Prints the Markdown, and writes it and the result to files if their names are given."""
     print(text)
     if markdown_file:
         Path(markdown_file).write_text(text + "\n", encoding="utf-8")
@@ -160,7 +154,7 @@ def publish(text: str, result: Job, json_file: str | None, markdown_file: str | 
 
 
 def distinct_pairs(path: str | Path) -> list[Pair]:
-    """(question, answer) of the rows whose question and answer stand in no earlier row.
+    """(question, answer) of each row whose question and answer occur in no earlier row.
 
     Raises:
         SystemExit: The file can't be read.
@@ -180,8 +174,8 @@ def distinct_pairs(path: str | Path) -> list[Pair]:
                 continue
             keys = normalize_text(question), normalize_text(answer)
             label = row.get("label", row.get("score"))
-            right = label is None or float(label) >= 0.5
-            if all(keys) and right and keys[0] not in questions and keys[1] not in answers:
+            relevant = label is None or float(label) >= 0.5
+            if all(keys) and relevant and keys[0] not in questions and keys[1] not in answers:
                 questions.add(keys[0])
                 answers.add(keys[1])
                 pairs.append((question.strip(), answer.strip()))
@@ -189,7 +183,7 @@ def distinct_pairs(path: str | Path) -> list[Pair]:
 
 
 def sample_pairs(path: str | Path, count: int) -> list[Pair]:
-    """So many distinct pairs from all over a file, in its order.
+    """A random choice of ``count`` distinct pairs of a file, in file order.
 
     Raises:
         SystemExit: The file has fewer.
@@ -201,7 +195,7 @@ def sample_pairs(path: str | Path, count: int) -> list[Pair]:
             "take fewer steps or a smaller batch"
         )
     chosen = random.Random(0).sample(range(len(pairs)), count)
-    return [pairs[place] for place in sorted(chosen)]
+    return [pairs[index] for index in sorted(chosen)]
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> Path:
@@ -214,7 +208,7 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> Path:
 
 
 def numbered_pairs(pairs: Sequence[Pair], count: int) -> Iterable[Pair]:
-    """Pairs over and over, each with a running number in both texts, so that all are distinct."""
+    """Repeats the pairs, each with a running number in both texts, so that all are distinct."""
     for number in range(count):
         question, answer = pairs[number % len(pairs)]
         yield f"{question} {number}", f"{number} {answer}"
@@ -239,7 +233,7 @@ def locate_model(job: Job) -> Job:
 
 
 def model_root(base_model: str) -> Path:
-    """The folder of a base model that sentence-transformers loads: pooling and prompts included."""
+    """The folder of a base model as sentence-transformers loads it, with pooling and prompts."""
     from embedft.encoder.base_model import find_base_model
 
     folder = find_base_model(base_model).folder  # the Transformer's, which may lie one below
@@ -247,7 +241,7 @@ def model_root(base_model: str) -> Path:
 
 
 def _make_mpnet_shape(folder: Path) -> Path:
-    """A model of all-mpnet-base-v2's shape: random weights, and a vocabulary laid out like its.
+    """A model with the shape and the vocabulary layout of all-mpnet-base-v2, and random weights.
 
     <s> <pad> </s> <unk>, then MiniLM's 30,522 tokens, then <mask>.
     """
@@ -259,7 +253,7 @@ def _make_mpnet_shape(folder: Path) -> Path:
 
     pieces = AutoTokenizer.from_pretrained(find_base_model(MINILM).folder).get_vocab()
     words = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pieces, key=pieces.__getitem__), "<mask>"]
-    vocabulary = {word: place for place, word in enumerate(words)}
+    vocabulary = {word: index for index, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

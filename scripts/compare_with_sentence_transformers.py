@@ -1,10 +1,11 @@
-"""Trains the same split with embedft and with sentence-transformers, and prints both side by side.
+"""Trains the same split with embedft and with sentence-transformers, and compares the results.
 
     python scripts/compare_with_sentence_transformers.py --input_jsonl pairs.jsonl
 
-Both start from the same weights and use the same training rows, batch size, rate, warm-up, decay,
-clipping, epochs and precision. Base and both tuned models are judged by sentence-transformers' own
-InformationRetrievalEvaluator: held-out questions against all distinct answers of the file.
+Both start from the same weights and use the same training rows, batch size, learning rate, warm-up,
+weight decay, clipping, epochs and precision. The base model and both tuned models are evaluated by
+the InformationRetrievalEvaluator of sentence-transformers: held-out questions against all distinct
+answers of the file.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from embedft.data.pairs import RELEVANT
 from embedft.recipe import warmup_length
 from embedft.table.record import Record, normalize_text
-from scripts.benchmark_common import model_root
+from scripts.benchmark_common import MINILM, model_root
 from scripts.split_file import split_file
 
 METRICS = ("ndcg@10", "mrr@10", "accuracy@1", "recall@10", "map@100")
@@ -43,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--input_jsonl", required=True)
     parser.add_argument("--output_dir", default="comparison_out")
-    parser.add_argument("--base_model", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--base_model", default=MINILM)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--learning_rate", type=float, default=2e-5)
@@ -55,7 +56,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def train_embedft(args: argparse.Namespace, folder: Path) -> Path:
-    """Trains through the command line, as a user would; returns the model's folder."""
+    """Trains with the command line, as a user would; returns the model's folder."""
     flags = {
         "input_jsonl": args.input_jsonl,
         "output_dir": folder,
@@ -80,19 +81,19 @@ def train_peer(args: argparse.Namespace, train: list[Record], base: Path, folder
     Args:
         args: ``epochs``, ``batch_size``, ``learning_rate``, ``warmup`` (steps, or ``auto``),
             ``precision`` and ``seed``.
-        train: Rows to train on; those labelled below 0.5 are left out, as embedft does.
+        train: Rows to train on; those with a label below 0.5 are left out, as embedft does.
         base: Folder of the base model.
-        folder: Where to write.
+        folder: The output folder.
     """
-    train = [record for record in train if is_right(record)]
+    train = [record for record in train if is_relevant(record)]
     steps = -(-len(train) // args.batch_size) * args.epochs
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = SentenceTransformer(str(base), device=device, model_kwargs={"dtype": "float32"})
     names = {"anchor": ("query",), "positive": ("document", "passage", "corpus")}  # as embedft's
-    usual = model.prompts.get(model.default_prompt_name, "")
+    default = model.prompts.get(model.default_prompt_name, "")
     prompts = {
-        column: next(filter(None, map(model.prompts.get, some)), usual)
-        for column, some in names.items()
+        column: next(filter(None, map(model.prompts.get, keys)), default)
+        for column, keys in names.items()
     }
     settings = SentenceTransformerTrainingArguments(
         output_dir=str(folder / "checkpoints"),
@@ -128,8 +129,8 @@ def train_peer(args: argparse.Namespace, train: list[Record], base: Path, folder
     return folder / "model"
 
 
-def is_right(record: Record) -> bool:
-    """Whether the answer is a right one."""
+def is_relevant(record: Record) -> bool:
+    """Whether the answer is relevant to the question."""
     return record.label is None or record.label >= RELEVANT
 
 
@@ -138,7 +139,7 @@ def evaluator(records: list[Record], held_out: list[Record]) -> InformationRetri
     corpus = {normalize_text(record.answer): record.answer for record in reversed(records)}
     queries: dict[str, str] = {}
     relevant: dict[str, set[str]] = {}
-    for record in filter(is_right, held_out):
+    for record in filter(is_relevant, held_out):
         key = normalize_text(record.question)
         queries.setdefault(key, record.question)
         relevant.setdefault(key, set()).add(normalize_text(record.answer))
@@ -154,7 +155,7 @@ def measure(evaluate: Any, folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Trains both, measures three models, prints a Markdown table."""
+    """Trains both, evaluates three models, prints a Markdown table."""
     args = parse_args()
     out = Path(args.output_dir)
     records, train_rows, held_out_rows = split_file(args.input_jsonl, args.train_split, seed=42)

@@ -2,10 +2,10 @@
 
     python scripts/docstring_pairs.py --output_jsonl docstrings.jsonl scipy sklearn numpy
 
-A question is the summary of a public function or class, 20 to 250 characters; its answer the rest
-of the docstring, of 200 characters or more, cut at 2,000; a file is a module. A pair that stands
-twice is taken once. Nothing is imported, tests are left out. The same versions of the packages give
-the same file.
+A question is the summary of a public function or class, 20 to 250 characters long. Its answer is
+the rest of the docstring, if it has 200 characters or more, cut at 2,000. Each module is a file.
+A pair that occurs twice is taken once. Nothing is imported, and tests are left out. The same
+versions of the packages give the same file.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from embedft.tools.files import replacing_file
 
 
 def pairs(package: str) -> Iterator[dict[str, Any]]:
-    """The pairs of a package, in the order of its files' names.
+    """The pairs of a package, sorted by file name.
 
     Raises:
-        SystemExit: It isn't installed.
+        SystemExit: The package is not installed.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:

@@ -1,4 +1,4 @@
-"""The figures of docs/losses.md, by the losses themselves: ``python scripts/loss_figures.py``."""
+"""Draws the figures of docs/losses.md with the losses themselves."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ COSINES = torch.linspace(-1, 1, 201)
 
 
 def at_cosine(cosine: float | Tensor) -> Tensor:
-    """A vector of length 1 with this cosine to (1, 0)."""
+    """A unit-length vector with this cosine to (1, 0)."""
     angle = torch.acos(torch.as_tensor(cosine, dtype=torch.float64).clamp(-1, 1))
     return torch.stack([angle.cos(), angle.sin()])
 
 
 def of_pair(loss: Loss, cosine: Tensor, label: float) -> float:
-    """A pair loss of one pair."""
+    """The loss of one pair."""
     first = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     labels = torch.tensor([label], dtype=torch.float64)
     return float(loss(first, at_cosine(cosine)[None], labels))
 
 
 def figure(name: str, draw: Callable[[Any], None], *, y: str) -> None:
-    """Writes one figure: what a loss is over the cosine of a pair."""
+    """Writes one figure: a loss as a function of the cosine of a pair."""
     with mpl.rc_context(STYLE):
         fig = Figure(figsize=(6.4, 3.2), layout="constrained")
         axes = fig.add_subplot()
@@ -69,13 +69,13 @@ def line(axes: Any, values: Iterable[float], label: str, color: str, **kwargs: A
 
 
 def ranking(axes: Any) -> None:
-    """How hard a wrong answer is pushed: its share in the softmax, by scale."""
+    """How strongly a wrong answer is pushed away: its share of the softmax, by scale."""
     right = 0.6
     for scale, color in ((10.0, THIRD), (20.0, WRONG), (40.0, RIGHT)):
         loss = MultipleNegativesRankingLoss(scale)
         anchor = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
         values = (loss(anchor, at_cosine(right)[None], at_cosine(c)[None, None]) for c in COSINES)
-        # With one right answer the loss is -log of its share; the rest is the wrong one's.
+        # The loss is -log of the right answer's share; the wrong answer has the rest.
         line(axes, (1 - math.exp(-float(value)) for value in values), f"scale {scale:.0f}", color)
     axes.axvline(right, color="grey", linestyle=":")
     axes.annotate(
@@ -93,7 +93,7 @@ def contrastive(axes: Any) -> None:
 
 
 def online(axes: Any) -> None:
-    """Which pairs of a batch count: those beyond the nearest or farthest of the other class."""
+    """Which pairs of a batch count: those beyond the closest pair of the other class."""
     right = torch.tensor([0.9, 0.75, 0.6, 0.45, 0.3])
     wrong = torch.tensor([0.7, 0.5, 0.35, 0.1, -0.2])
     second = at_cosine(torch.cat([right, wrong])).T
@@ -129,7 +129,7 @@ def cosine_similarity(axes: Any) -> None:
 
 
 def main() -> None:
-    """Writes all of them into docs/images."""
+    """Writes all figures into docs/images."""
     figure("loss-ranking", ranking, y="share of a wrong answer")
     figure("loss-contrastive", contrastive, y="loss of the pair")
     figure("loss-online-contrastive", online, y="")

@@ -1,4 +1,4 @@
-"""Pictures of the report and of TensorBoard for the docs, by headless Chromium: see screenshots."""
+"""Takes pictures of the report and of TensorBoard for the docs; scripts/screenshots runs it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ FIT = [
     "--trainer.log_every_n_steps=1",
 ]
 CHROMIUM = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", "--disable-3d-apis"]
-"""Without WebGL TensorBoard draws its curves as SVG, which a screenshot does not miss."""
+"""Without WebGL, TensorBoard draws curves as SVG, which screenshots show reliably."""
 
 
 def shoot(address: str, target: Path, width: int, height: int, wait_ms: int) -> None:
-    """One screenshot, in 128 colours: small, and text stays sharp."""
+    """Takes a screenshot, in 128 colours: a small file with sharp text."""
     subprocess.run(
         [
             *CHROMIUM,
@@ -51,7 +51,7 @@ def shoot(address: str, target: Path, width: int, height: int, wait_ms: int) -> 
 
 
 def tensorboard(logs: Path) -> tuple[subprocess.Popen[str], str]:
-    """A server on a free port that has read the logs, and its address."""
+    """Starts a server on a free port; returns it and its address once it has read the logs."""
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logs), "--port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
@@ -68,7 +68,7 @@ def tensorboard(logs: Path) -> tuple[subprocess.Popen[str], str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Trains in a temporary folder, or takes the folder of a run that is given."""
+    """Takes the pictures of a given run's folder, or of a run in a temporary folder."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         if arguments:

@@ -23,7 +23,7 @@ class Markdown(Extension):
 
 
 def markdown(docstring: str) -> str:
-    """A docstring with Markdown in place of reStructuredText."""
+    """A docstring with Markdown instead of reStructuredText."""
     docstring = INLINE.sub(lambda found: f"${found[1]}$", docstring)
     docstring = BLOCK.sub(lambda found: f"$$\n{dedent(found[1]).strip()}\n$$\n", docstring + "\n")
     return ROLE.sub(r"`\1`", docstring).replace("``", "`")

@@ -1,7 +1,7 @@
-"""What mkdocs.yml asks of the site beyond its pages: three pages from elsewhere, and formulas.
+"""Hooks for the documentation site: three generated pages, and formulas.
 
-README.md and CONTRIBUTING.md become pages, and so does what ``--help`` and ``--help_all`` print.
-Formulas become MathML, which browsers show without a script.
+README.md, CONTRIBUTING.md and the output of ``--help`` become pages. Formulas become MathML, which
+browsers show without a script.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PAGES = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages that are made of something else."""
+    """Adds the generated pages."""
     made = {
         name: (ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")
         for name, source in PAGES.items()
@@ -35,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Turns links to the files of the root, which GitHub follows, into those to their pages."""
+    """Replaces links to files of the root, as GitHub follows them, by links to their pages."""
     for name, source in PAGES.items():
         markdown = re.sub(rf"\]\((\.\./)?{source}", f"]({name}", markdown)
     return markdown
@@ -55,7 +55,7 @@ def _mathml(found: re.Match[str]) -> str:
 
 
 def _command_line() -> str:
-    """What each subcommand says of itself, and all its settings."""
+    """The help of each subcommand, and all settings of ``fit``."""
     from embedft.cli.help import PROG
     from embedft.cli.help_pages import PAGES
 
@@ -67,7 +67,7 @@ def _command_line() -> str:
                 "### All settings",
                 "",
                 f"`{PROG} fit --help_all`; those of `validate`, `test`, `predict` and `check` "
-                "are the same but for a few.",
+                "are almost the same.",
                 "",
                 *_block(_printed(["fit", "--help_all"])),
             ]

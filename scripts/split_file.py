@@ -1,4 +1,4 @@
-"""The split of a file as a fit makes it, with its texts, for scripts that train other tools."""
+"""The split of a file as ``fit`` makes it, with texts, for scripts that train with other tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains recipes over sets and seeds, measures them in and out of their domain, prints a table.
+"""Trains recipes on sets with several seeds, evaluates them in and out of domain, prints a table.
 
     python scripts/study.py --study study.yaml --output_dir study_out
 
@@ -7,22 +7,23 @@ with a YAML file of
     data: ../data                    # folder of the JSONL files
     sets:
       small: {file: a.jsonl, pairs: 1500, guard: b.jsonl}
-      others: {file: a.jsonl, split_seed: 7}   # 42 where none is given
+      others: {file: a.jsonl, split_seed: 7}   # default: 42
     seeds: [1, 2, 3]
     recipes:
       guide: {config: configs/minilm.yaml}
       faster: {config: configs/minilm.yaml, learning_rate: 1e-4, batch_size: 64}
-      peer: {peer: 500}              # sentence-transformers' trainer, the guide's settings
-      fitting: {peer: auto}          # the same with a warm-up of a tenth of the run
+      peer: {peer: 500}              # sentence-transformers' trainer, usual settings
+      fitting: {peer: auto}          # the same, with a warm-up of a tenth of the run
 
-A recipe is flags of `embedft fit`, or `peer` and its steps of warm-up. Of each set, a tenth of the
-groups (files; rows that share a question or an answer) is held out by the same split for all
-recipes; `pairs` of the rest are given to the recipe, which trains on nine tenths of them and
-chooses its best model on the others (the peer trains on all). Held-out questions are searched among
-all distinct answers of the file, before and after. `guard` is another set, measured in the same
-way: what the tuned model forgets there.
-What is done already is not done again: results lie in the output folder, with what they are of.
-Seconds are those of embedft's whole process, and of the training alone of the peer.
+A recipe is flags of `embedft fit`, or `peer` and its number of warm-up steps. The same split holds
+out a tenth of the groups of each set for all recipes; a group is a file, or rows that share a
+question or an answer. A recipe gets `pairs` of the other rows, trains on nine tenths of them, and
+chooses its best model on the rest. sentence-transformers trains on all of them. Held-out questions
+are searched among all distinct answers of the file, before and after training. `guard` is another
+set, evaluated in the same way: it shows what the tuned model forgets.
+Results are kept in the output folder, with the settings and data that they belong to; the same
+command resumes. Seconds are those of embedft's whole process, but only of the training of
+sentence-transformers.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ SHARE = 0.9
 
 
 def training_rows(source: Path, pairs: int | None, seed: int, split_seed: int) -> list[Record]:
-    """Some rows of the training side of a set; other seeds take others."""
+    """``pairs`` training rows of a set, chosen by the seed."""
     records, train, _ = split_file(str(source), SHARE, split_seed)
     if pairs is not None and pairs < len(train):
         train = np.sort(np.random.default_rng(seed).permutation(train)[:pairs])
@@ -71,7 +72,7 @@ def write_rows(rows: list[Record], target: Path) -> Path:
 
 
 def measure(model: str | Path, data: Path, split_seed: int) -> list[float]:
-    """nDCG@10 of each held-out question of a file, by a model folder."""
+    """nDCG@10 of each held-out question of a file, for the model in a folder."""
     from embedft.data.datamodule import EmbeddingDataModule
     from embedft.training.module import EmbeddingModule
     from embedft.training.trainer import EmbedftTrainer
@@ -92,7 +93,7 @@ def measure(model: str | Path, data: Path, split_seed: int) -> list[float]:
 
 
 def train(recipe: dict[str, Any], data: Path, seed: int, out: Path) -> Path:
-    """Trains through the command line; returns the folder of the model it recommends."""
+    """Trains with the command line; returns the folder of its best model."""
     command = [sys.executable, "-m", "embedft", "fit", "--input_jsonl", str(data)]
     flags = recipe | {"output_dir": out, "seed": seed, "trainer.enable_progress_bar": "false"}
     command += [f"--{n}={'null' if value is None else value}" for n, value in flags.items()]
@@ -105,11 +106,11 @@ def train(recipe: dict[str, Any], data: Path, seed: int, out: Path) -> Path:
 def train_peer(
     rows: list[Record], seed: int, base: Path, out: Path, warmup: int | Literal["auto"]
 ) -> Path:
-    """Trains with sentence-transformers' trainer and the guide's settings."""
+    """Trains with sentence-transformers' trainer and the settings of most guides."""
     from embedft.tools.device import has_native_bf16
     from scripts.compare_with_sentence_transformers import train_peer as peer
 
-    precision = "bf16-mixed" if has_native_bf16("auto") else "32-true"  # as embedft's auto
+    precision = "bf16-mixed" if has_native_bf16("auto") else "32-true"  # as embedft chooses
     settings: Any = SimpleNamespace(
         epochs=3, batch_size=16, learning_rate=2e-5, precision=precision, seed=seed, warmup=warmup
     )
@@ -117,7 +118,7 @@ def train_peer(
 
 
 def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> dict[str, Any]:
-    """Trains one recipe on one set with one seed, and measures it."""
+    """Trains one recipe on one set with one seed, and evaluates it."""
     from scripts.benchmark_common import model_root
 
     entry = study["sets"][name]
@@ -150,23 +151,27 @@ def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> 
 
 
 def digest(file: Path) -> str:
-    """Of the bytes of a file."""
+    """The SHA-256 of a file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def cached(file: Path, made_of: dict[str, Any], make: Any) -> Any:
-    """What a JSON file holds, made and written where there is none; it must be of the same."""
+    """The value in a JSON file, made and written if the file is missing.
+
+    Raises:
+        SystemExit: The file was made of other settings or data.
+    """
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, {"made_of": made_of, "value": make()})
     content = json.loads(file.read_text(encoding="utf-8"))
     if content["made_of"] != made_of:
-        raise SystemExit(f"{file}: is of other settings or data; give another --output_dir")
+        raise SystemExit(f"{file}: was made with other settings or data; give another --output_dir")
     return content["value"]
 
 
 def line(name: str, recipe: str, results: list[dict[str, Any]]) -> str:
-    """A row of the table: means over seeds, the gain's interval over questions."""
+    """A row of the table: means over seeds, and the gain with its interval over questions."""
     base, tuned = (np.mean([result[key] for result in results], axis=0) for key in ("base", "ndcg"))
     spread = [float(np.mean(result["ndcg"])) for result in results]
     cells = [name, recipe, f"{base.mean():.4f}", f"{tuned.mean():.4f}"]
@@ -180,7 +185,7 @@ def line(name: str, recipe: str, results: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Runs what is not done yet, then prints the table."""
+    """Runs what is missing, then prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--study", required=True, help="YAML file")
     parser.add_argument("--output_dir", default="study_out")
@@ -200,7 +205,7 @@ def main() -> None:
         configs = {
             name: digest(path)
             for name, recipe in study["recipes"].items()
-            if (path := Path(recipe.get("config", ""))).is_file()  # else a preset's name
+            if (path := Path(recipe.get("config", ""))).is_file()  # otherwise the name of a preset
         }
     except FileNotFoundError as error:
         parser.error(f"{error.filename}: no such file; check {args.study}")

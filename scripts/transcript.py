@@ -1,9 +1,8 @@
-"""Runs the commands of docs/tutorial.md again and writes what they print into the page.
+"""Runs the commands of docs/tutorial.md again, and writes their output into the page.
 
-``python scripts/transcript.py`` does so; a test runs them too, and compares.
-
-A step is a block of ``bash`` (one command) or ``python``; what it prints is the block of ``text``
-right after it. A step without such a block prints nothing, or is not run: :data:`NOT_RUN`.
+A test also runs them, and compares the output. A step is a block of ``bash`` (one command) or
+``python``. Its output is the block of ``text`` right after it. A step without such a block prints
+nothing, or is not run: :data:`NOT_RUN`.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ PAGE = ROOT / "docs" / "tutorial.md"
 SAMPLE = ROOT / "embedft" / "sample_data"
 NOT_RUN = ("python3 -m venv", "pip install", "tensorboard")
 
-# Numbers that differ between machines: figures with a point, percentages, times, a step that was
-# the best, and the precision, which depends on the processor.
+# What differs between machines: numbers with a point, percentages, times, the best step, and the
+# precision, which depends on the processor.
 LOOSE = [
     (r"\b(32-true|bf16-mixed|16-mixed)\b", "PRECISION"),
     (r"[+-]?\b\d+\.\d+%?", "#"),
@@ -34,14 +33,14 @@ LOOSE = [
     (r"\bbest: step \d+", "best: step #"),
     (r"tokens/[\w-]+", "tokens/HASH"),
     (r"^(base_share #: .*\n)+", "base_share\n"),  # one line for each share that was tried
-    (r"^(  \d  ).*$", r"\1hit"),  # near scores change places
+    (r"^(  \d  ).*$", r"\1hit"),  # hits with close scores may swap
     (r" +", " "),  # columns are as wide as their numbers
     (r"([-━─┄])\1+", r"\1"),
 ]
 
 
 class Step(NamedTuple):
-    """One block of the page, and what stands there as printed."""
+    """One block of the page, and the output that the page shows."""
 
     language: str
     code: str
@@ -49,7 +48,7 @@ class Step(NamedTuple):
 
 
 def steps(page: str) -> list[Step]:
-    """The steps of a page, in their order."""
+    """The steps of a page, in order."""
     found = re.findall(
         r"^```(bash|python)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", page, re.MULTILINE | re.DOTALL
     )
@@ -57,7 +56,7 @@ def steps(page: str) -> list[Step]:
 
 
 def loosened(text: str) -> str:
-    """A transcript without what differs between machines, by :data:`LOOSE`."""
+    """A transcript without what differs between machines; see :data:`LOOSE`."""
     for pattern, instead in LOOSE:
         text = re.sub(pattern, instead, text, flags=re.MULTILINE)
     return text
@@ -86,7 +85,7 @@ def run_steps(
     Args:
         page: Its Markdown.
         folder: Empty.
-        run: Runs a command line in a folder with these variables too; returns what it printed.
+        run: Runs a command line in a folder with more variables; returns its output.
 
     Returns:
         What each step printed; nothing for those that are not run.
@@ -101,7 +100,7 @@ def run_steps(
 
 
 def run_program(command: list[str], folder: Path, variables: dict[str, str]) -> str:
-    """What a command prints, in a process of its own."""
+    """Runs a command in a process of its own; returns its output."""
     if command[0] == "python":
         command = [sys.executable, *command[1:]]
     environment = os.environ | variables
@@ -112,7 +111,7 @@ def run_program(command: list[str], folder: Path, variables: dict[str, str]) -> 
 
 
 def main() -> None:
-    """Writes what the commands print now into the page."""
+    """Writes the current output of the commands into the page."""
     page = PAGE.read_text(encoding="utf-8")
     with TemporaryDirectory() as folder:
         printed = run_steps(page, Path(folder), run_program)
