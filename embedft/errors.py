@@ -15,8 +15,8 @@ class EmbedftError(Exception):
 class InputError(EmbedftError):
     """Something the user gave is wrong.
 
-    The message is one or more complete lines that say where (file, line number, field), what was
-    wrong and what to do.
+    The message is one or more complete lines. They name the place (file, line number, field), say
+    what was wrong, and what to do.
     """
 
     exit_status = 2

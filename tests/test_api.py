@@ -66,10 +66,10 @@ def test_ten_lines(fitted: embedft.FitResult, pairs: Path, tmp_path: Path) -> No
     many = embedft.search([own, "dust"], fitted.best_model, pairs, top_k=3, precision="32-true")
     assert [len(hits) for hits in many] == [3, 3]
     assert embedft.search(own, fitted.best_model, pairs, top_k=3, precision="32-true") == many[:1]
-    peer = SentenceTransformer(str(fitted.best_model), device="cpu")
+    oracle = SentenceTransformer(str(fitted.best_model), device="cpu")
     for question, (best, *_) in zip([own, "dust"], many, strict=True):
         assert isinstance(best, embedft.Hit)
-        cosine = float(peer.similarity(peer.encode(question), peer.encode(best.text)))
+        cosine = float(oracle.similarity(oracle.encode(question), oracle.encode(best.text)))
         assert best.score == pytest.approx(cosine, abs=1e-5)
     assert many[0][0].text == own
     assert embedft.search([], fitted.best_model, pairs) == []

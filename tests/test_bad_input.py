@@ -1,6 +1,6 @@
-"""Odd inputs that work, bad rows that are skipped, and errors as a shell sees them.
+"""Unusual inputs that work, bad rows that are skipped, and errors as a shell sees them.
 
-What is refused stands in test_hostile.py.
+Inputs that are refused are in test_hostile.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def with_row(row: bytes) -> bytes:
     return b"\n".join([ROWS[0], row, *ROWS[1:]]) + b"\n"
 
 
-ODD = {
+UNUSUAL = {
     "byte order mark": b"\xef\xbb\xbf" + GOOD,
     "CRLF": GOOD.replace(b"\n", b"\r\n"),
     "a 5 MB line": with_row(json.dumps(sample_rows()[40] | {"answer": "long " * 10**6}).encode()),
@@ -33,9 +33,9 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_odd_files_work(fit: Callable[..., Path], pairs: Path, name: str) -> None:
-    pairs.write_bytes(ODD[name])
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_files_work(fit: Callable[..., Path], pairs: Path, name: str) -> None:
+    pairs.write_bytes(UNUSUAL[name])
     assert (fit("--epochs=1") / "best_model" / "model.safetensors").is_file()
 
 

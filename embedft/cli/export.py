@@ -52,7 +52,7 @@ def export(
     if model is not None and (output_dir is not None or base_model is not None):
         raise InputError("--output_dir and --base_model go with --ckpt_path, not with --model")
     if push_to_hub is None and (dry_run or private):
-        raise InputError("--dry_run and --private are about --push_to_hub ORG/NAME; give that too")
+        raise InputError("--dry_run and --private need --push_to_hub ORG/NAME")
     if push_to_hub is None and model is not None and not onnx:
         raise InputError("with --model, say what to do: --push_to_hub ORG/NAME, or --onnx")
     if push_to_hub is None and ckpt_path is not None and output_dir is None:

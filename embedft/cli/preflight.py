@@ -16,7 +16,7 @@ from lightning.pytorch import Trainer
 
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.resume import ResumeState
-from embedft.data.split import train_split_error
+from embedft.data.split import check_train_split
 from embedft.encoder.checkpoint import changed_settings, load_weights
 from embedft.errors import InputError, check_at_least
 from embedft.run.folder import RunFolder, check_writable
@@ -89,8 +89,8 @@ def _check_ranges(subcommand: str, settings: Namespace) -> None:
     if subcommand != "fit":
         return
     check_end(trainer.max_epochs, trainer.max_steps)
-    if data.train_split == 0 and data.validation_jsonl is None:
-        raise train_split_error(data.train_split)
+    if data.validation_jsonl is None:
+        check_train_split(data.train_split)
     check_at_least(1, save_steps=settings.save_steps, save_total_limit=settings.save_total_limit)
     check_at_least(
         1,

@@ -14,7 +14,7 @@ from embedft.data.batches import EpochBatches, EvalBatch, FromPosition, TextBatc
 from embedft.data.load import FitData, load_fit_data, load_table
 from embedft.data.pairs import Pairs
 from embedft.data.resume import EpochPosition, ResumeState, count_trained_on, plan_settings
-from embedft.data.split import train_split_error
+from embedft.data.split import check_train_split
 from embedft.data.training_batches import TrainingBatches
 from embedft.errors import check_at_least
 from embedft.evaluation.retrieval import RetrievalTask
@@ -99,8 +99,8 @@ class EmbeddingDataModule(LightningDataModule):
             negatives_per_pair=negatives_per_pair,
         )
         check_at_least(0, hard_negatives=hard_negatives, num_workers=num_workers)
-        if validation_jsonl is None and not 0 <= train_split < 1:
-            raise train_split_error(train_split)
+        if validation_jsonl is None:
+            check_train_split(train_split, may_hold_out_all=True)
         self.input_jsonl, self.on_bad_rows = input_jsonl, on_bad_rows
         self.validation_jsonl, self.guard_jsonl = validation_jsonl, guard_jsonl
         self.positive = positive

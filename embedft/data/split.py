@@ -70,9 +70,18 @@ def leak_groups(hashes: RowHashes) -> Ints:
     return connected(passage, *columns)[: len(rows)]
 
 
-def train_split_error(train_split: float) -> InputError:
-    """The error for a share that is out of range."""
-    return InputError(f"train_split: is {train_split}, must lie between 0 and 1 (usual: 0.9)")
+def check_train_split(train_split: float, *, may_hold_out_all: bool = False) -> None:
+    """Refuses a share that is out of range.
+
+    Args:
+        train_split: Share of rows to train on.
+        may_hold_out_all: Accept 0, by which every row is held out.
+
+    Raises:
+        InputError: The share is out of range.
+    """
+    if not (0 < train_split < 1 or (train_split == 0 and may_hold_out_all)):
+        raise InputError(f"train_split: is {train_split}, must lie between 0 and 1 (usual: 0.9)")
 
 
 def split_rows(hashes: RowHashes, train_split: float, seed: int) -> Split:
@@ -90,8 +99,7 @@ def split_rows(hashes: RowHashes, train_split: float, seed: int) -> Split:
     Raises:
         InputError: The share is out of range, or the rows are too few or all tied together.
     """
-    if not 0 < train_split < 1:
-        raise train_split_error(train_split)
+    check_train_split(train_split)
     rows = len(hashes)
     too_small = ". Add rows, or give a validation file with --data.validation_jsonl"
     if rows < 3:

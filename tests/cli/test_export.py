@@ -14,7 +14,7 @@ from command_line import Capture, fails
         ("", "give either --ckpt_path FILE, or --model FOLDER"),
         ("--ckpt_path a --model b", "give either --ckpt_path FILE, or --model FOLDER"),
         ("--model a --output_dir b", "--output_dir and --base_model go with --ckpt_path"),
-        ("--ckpt_path a --private", "--dry_run and --private are about --push_to_hub"),
+        ("--ckpt_path a --private", "--dry_run and --private need --push_to_hub"),
         ("--model a", "with --model, say what to do: --push_to_hub ORG/NAME, or --onnx"),
         ("--ckpt_path a", "give --output_dir FOLDER, or --push_to_hub ORG/NAME"),
         ("--model nowhere --onnx", "model: nowhere: no such folder"),

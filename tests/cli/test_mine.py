@@ -50,7 +50,7 @@ def test_as_sentence_transformers(tmp_path: Path) -> None:
     ][:80]
     got = mined(write_jsonl(tmp_path / "pairs.jsonl", rows), "--relative_margin=0.2")
     model = SentenceTransformer(str(find_base_model(MINILM).folder), device="cpu")
-    peer = mine_hard_negatives(
+    oracle = mine_hard_negatives(
         Dataset.from_list(rows),
         model,
         anchor_column_name="question",
@@ -61,8 +61,8 @@ def test_as_sentence_transformers(tmp_path: Path) -> None:
         output_format="n-tuple",
         verbose=False,
     )
-    expected = {row["question"]: [row[f"negative_{i}"] for i in (1, 2, 3)] for row in peer}
-    assert len(expected) > 40  # the peer leaves out rows with fewer than three
+    expected = {row["question"]: [row[f"negative_{i}"] for i in (1, 2, 3)] for row in oracle}
+    assert len(expected) > 40  # the oracle leaves out rows with fewer than three
     for row in got:
         if row["question"] in expected:
             assert row["negatives"] == expected[row["question"]]

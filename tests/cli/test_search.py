@@ -88,23 +88,25 @@ def test_as_sentence_transformers(
     folder = tiny.build(tmp_path / "model", prompts=prompts, normalize=normalize)
     settings = {"prompts": prompts, "default_prompt_name": default}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
-    _compare_with_peer(folder, SAMPLE, search)
+    _compare_with_sentence_transformers(folder, SAMPLE, search)
 
 
 def test_as_sentence_transformers_with_real_weights(
     tmp_path: Path, search: Callable[..., str]
 ) -> None:
     pairs = write_jsonl(tmp_path / "few.jsonl", sample_rows()[:80])
-    _compare_with_peer(find_base_model(MINILM).folder, pairs, search)
+    _compare_with_sentence_transformers(find_base_model(MINILM).folder, pairs, search)
 
 
-def _compare_with_peer(folder: Path, pairs: Path, search: Callable[..., str]) -> None:
+def _compare_with_sentence_transformers(
+    folder: Path, pairs: Path, search: Callable[..., str]
+) -> None:
     rows = list({row["answer"]: row for row in sample_rows(pairs)}.values())
-    peer = SentenceTransformer(str(folder), device="cpu")
-    by_role = not peer.default_prompt_name or peer.prompts["query"]  # else all have the default
+    oracle = SentenceTransformer(str(folder), device="cpu")
+    by_role = not oracle.default_prompt_name or oracle.prompts["query"]  # else all have the default
     found = semantic_search(
-        (peer.encode_query if by_role else peer.encode)(QUESTIONS, convert_to_tensor=True),
-        (peer.encode_document if by_role else peer.encode)(
+        (oracle.encode_query if by_role else oracle.encode)(QUESTIONS, convert_to_tensor=True),
+        (oracle.encode_document if by_role else oracle.encode)(
             [row["answer"] for row in rows], convert_to_tensor=True
         ),
         top_k=7,
@@ -334,7 +336,7 @@ def test_a_prompt_on_a_terminal(
     assert [line["question"] for line in as_json(said)] == ["Why do anodes swell?"]
 
 
-def test_beside_the_base_model(
+def test_comparison_with_the_base_model(
     search: Callable[..., str], tiny_model: Path, tmp_path: Path, flags: list[str], capsys: Capture
 ) -> None:
     """The card names it; each answer has its rank by the other model."""

@@ -190,7 +190,7 @@ def test_without_a_token(
             "there is no run in ./out; give the file, such as FOLDER/checkpoints/best.ckpt",
         ),
         (["--ckpt_path=a"], "give --output_dir FOLDER, or --push_to_hub ORG/NAME"),
-        (["--model=.", "--dry_run"], "--dry_run and --private are about --push_to_hub"),
+        (["--model=.", "--dry_run"], "--dry_run and --private need --push_to_hub"),
         (["--model=."], "with --model, say what to do"),
         (["--model=.", "--onnx", "--output_dir=x"], "--output_dir and --base_model go with"),
         (["--model=none", "--push_to_hub=a/b"], "model: none: no such folder"),
