@@ -17,7 +17,7 @@ from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.load import read_settings
 from embedft.errors import InputError
 from embedft.report.page import HtmlText, Section, write_page
-from embedft.table.settings import Positive
+from embedft.table.settings import Target
 from embedft.tools.log import only_errors
 from embedft.training.module import EmbeddingModule
 
@@ -58,7 +58,7 @@ def check(
     report.finish(advice, refusal)
 
 
-def check_file(path: str, positive: Positive, html: str | None, refusal: InputError) -> None:
+def check_file(path: str, positive: Target, html: str | None, refusal: InputError) -> None:
     """Prints what can be said of a file if there is no model.
 
     Args:

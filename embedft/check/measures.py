@@ -12,7 +12,7 @@ from embedft.check.text_measures import COPIED, TextMeasures, measure_texts
 from embedft.data.pairs import row_hashes
 from embedft.data.split import leak_groups
 from embedft.table.keys import NO_HASH, Hashes, Ints, combine_hashes, first_equal
-from embedft.table.settings import Positive, ReadSettings
+from embedft.table.settings import ReadSettings, Target
 from embedft.table.table import Table, read_table
 from embedft.table.tokens import distinct_texts
 
@@ -88,7 +88,7 @@ class DataMeasures:
 
 
 def measure_data(
-    path: str, positive: Positive, settings: ReadSettings | None, unknown_id: int | None = None
+    path: str, positive: Target, settings: ReadSettings | None, unknown_id: int | None = None
 ) -> DataMeasures:
     """Reads a file twice, as token ids and as texts; bad rows are left out.
 

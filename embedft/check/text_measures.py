@@ -15,7 +15,7 @@ from embedft.table.jsonl import stream_records
 from embedft.table.keys import Ints, first_equal
 from embedft.table.read_report import ReadCounts
 from embedft.table.record import Record, normalize_text
-from embedft.table.settings import Positive
+from embedft.table.settings import Target
 from embedft.table.table import Table
 from embedft.tools.progress import progress
 
@@ -47,7 +47,7 @@ class TextMeasures:
     languages: Counter[str]
 
 
-def measure_texts(table: Table, positive: Positive) -> TextMeasures:
+def measure_texts(table: Table, positive: Target) -> TextMeasures:
     """Reads the good rows of a table's file again.
 
     Args:
@@ -89,7 +89,7 @@ def measure_texts(table: Table, positive: Positive) -> TextMeasures:
 
 
 def _copied_share(
-    question: list[str], answer: list[str], record: Record, positive: Positive
+    question: list[str], answer: list[str], record: Record, positive: Target
 ) -> float:
     runs = [0]
     if positive != "context":

@@ -21,7 +21,7 @@ from embedft.evaluation.retrieval import RetrievalTask
 from embedft.recipe import Auto
 from embedft.table.jsonl import OnBadRows
 from embedft.table.keys import Ints
-from embedft.table.settings import Positive, default_cache_dir
+from embedft.table.settings import Target, default_cache_dir
 from embedft.table.table import Table
 from embedft.table.tokens import TokenStore
 
@@ -76,7 +76,7 @@ class EmbeddingDataModule(LightningDataModule):
         input_jsonl: str,
         validation_jsonl: str | None = None,
         guard_jsonl: str | None = None,
-        positive: Positive = "answer",
+        positive: Target = "answer",
         on_bad_rows: OnBadRows = "error",
         train_split: float = 0.9,
         split_seed: int = 42,

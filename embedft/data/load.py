@@ -24,7 +24,7 @@ from embedft.evaluation.retrieval import RetrievalTask
 from embedft.recipe import Facts
 from embedft.table.jsonl import OnBadRows, refuse_pipe
 from embedft.table.read_report import ReadCounts
-from embedft.table.settings import Positive, ReadSettings
+from embedft.table.settings import ReadSettings, Target
 from embedft.table.table import Table, read_table
 from embedft.table.tokens import TokenStore, describe_truncation, distinct_texts
 
@@ -39,7 +39,7 @@ class Source(Protocol):
 
     input_jsonl: str
     validation_jsonl: str | None
-    positive: Positive
+    positive: Target
     on_bad_rows: OnBadRows
     train_split: float
     split_seed: int
@@ -78,7 +78,7 @@ class FitData:
 
 
 def read_settings(
-    encoder: Encoder, documents: Positive, *, context_required: bool, negatives: bool = False
+    encoder: Encoder, documents: Target, *, context_required: bool, negatives: bool = False
 ) -> ReadSettings:
     """How a file is read for an encoder: with its tokenizer, length limit and prompts."""
     backend = encoder.tokenizer.backend_tokenizer
@@ -157,7 +157,7 @@ def load_table(source: Source, encoder: Encoder) -> Table:
     return table
 
 
-def _settings(source: Source, encoder: Encoder, documents: Positive) -> ReadSettings:
+def _settings(source: Source, encoder: Encoder, documents: Target) -> ReadSettings:
     return read_settings(
         encoder,
         documents,
@@ -213,7 +213,7 @@ def _facts(pairs: Pairs, needs_labels: bool) -> Facts:
     )
 
 
-def _shares_cut(tokens: TokenStore, target: Positive, *used: Pairs) -> dict[str, float]:
+def _shares_cut(tokens: TokenStore, target: Target, *used: Pairs) -> dict[str, float]:
     """The share of the distinct texts of each kind that are longer than the limit."""
     texts = {
         "questions": distinct_texts(*(pairs.anchor for pairs in used)),

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from embedft.data.split import RowHashes
 from embedft.table.keys import Hashes, Ints, Mask, dense_ids
 from embedft.table.negatives import Negatives
-from embedft.table.settings import Positive
+from embedft.table.settings import Target
 from embedft.table.table import Table
 
 RELEVANT = 0.5
 """Label from which on a positive is a relevant answer."""
 
 
-def target_names(positive: Positive) -> list[str]:
+def target_names(positive: Target) -> list[str]:
     """The kinds of texts that a question is trained to find, by name."""
     return ["answers", "contexts"] if positive == "both" else [f"{positive}s"]
 
@@ -146,7 +146,7 @@ TableRows = tuple[Table, Ints]
 """A table, and the rows of it that are used."""
 
 
-def encode_pairs(train: TableRows, held_out: TableRows, target: Positive) -> tuple[Pairs, Pairs]:
+def encode_pairs(train: TableRows, held_out: TableRows, target: Target) -> tuple[Pairs, Pairs]:
     """The pairs of training and held-out rows: equal texts of both get the same id.
 
     Each row gives its answer, its context if it has one, or both. The texts of another table count
@@ -187,7 +187,7 @@ class _Columns(NamedTuple):
     source_row: Ints
 
 
-def _columns(table: Table, rows: Ints, target: Positive, first_text: int = 0) -> _Columns:
+def _columns(table: Table, rows: Ints, target: Target, first_text: int = 0) -> _Columns:
     parts: list[tuple[Ints, Ints, Hashes]] = []
     if target != "context":
         assert table.answer is not None

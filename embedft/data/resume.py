@@ -21,7 +21,7 @@ from embedft.data.pairs import Pairs
 from embedft.errors import InputError
 from embedft.recipe import Recipe
 from embedft.table.keys import Hashes, Ints
-from embedft.table.settings import Positive
+from embedft.table.settings import Target
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class Planned(Protocol):
     seed: int
     train_split: float
     split_seed: int
-    positive: Positive
+    positive: Target
 
 
 def plan_settings(

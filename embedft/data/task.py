@@ -25,8 +25,8 @@ def retrieval_task(train: Pairs, held_out: Pairs) -> RetrievalTask:
     relevant = held_out.only(held_out.relevant)
     if not len(relevant):
         raise InputError(
-            "label: no held-out pair reaches 0.5, so nothing can be measured; bring some "
-            "by --validation_jsonl, or hold others out by --data.split_seed 1"
+            "label: no held-out pair reaches 0.5, so nothing can be evaluated. Give "
+            "relevant pairs with --validation_jsonl, or hold out others with --data.split_seed 1"
         )
     text = np.concatenate([train.positive, held_out.positive])
     text_id = np.concatenate([train.positive_id, held_out.positive_id])

@@ -11,7 +11,7 @@ from embedft.data.pairs import Pairs, TableRows, encode_pairs, row_hashes
 from embedft.data.split import all_held_out, drop_leaking_rows, split_rows
 from embedft.errors import InputError
 from embedft.table.keys import Mask
-from embedft.table.settings import Positive
+from embedft.table.settings import Target
 from embedft.table.tokens import TokenStore
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class TrainValidation(NamedTuple):
 
 def split_pairs(
     used: TableRows,
-    target: Positive,
+    target: Target,
     train_split: float,
     split_seed: int,
     *,
@@ -70,7 +70,7 @@ def split_pairs(
 
 
 def pairs_with_validation_file(
-    used: TableRows, validation: TableRows, target: Positive
+    used: TableRows, validation: TableRows, target: Target
 ) -> TrainValidation:
     """Holds out a validation file; rows that share a text with it are not trained on.
 

@@ -16,7 +16,7 @@ from embedft.table.columns import ColumnFiles, stored_name
 from embedft.table.jsonl import byte_blocks
 from embedft.table.keys import NO_HASH, Hashes, Ints, Mask, first_equal, repeats, text_hashes
 from embedft.table.read_report import MAX_REPORTED, ReadCounts
-from embedft.table.settings import Positive, ReadSettings
+from embedft.table.settings import ReadSettings, Target
 from embedft.table.workers import read_blocks
 from embedft.tools.progress import progress
 
@@ -24,7 +24,7 @@ META = "table.json"
 BLOCK_BYTES = 4 << 20  # about ten thousand rows: what a process holds as text at a time
 LARGE_FILE = 32 << 20  # bytes from which on several processes are faster, including their start
 
-_TEXTS: dict[Positive, list[str]] = {
+_TEXTS: dict[Target, list[str]] = {
     "answer": ["question", "answer", "negative"],
     "context": ["question", "context", "negative"],
     "both": ["question", "answer", "context", "negative"],

@@ -18,7 +18,7 @@ def default_cache_dir() -> Path:
 FORMAT = 3
 """Version of what is cached on disk; part of the fingerprint that checkpoints keep."""
 
-Positive = Literal["answer", "context", "both"]
+Target = Literal["answer", "context", "both"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ReadSettings:
     query_prompt: str = ""
     document_prompt: str = ""
     lower_case: bool = False
-    documents: Positive = "answer"
+    documents: Target = "answer"
     context_required: bool = False
     negatives: bool = False
 

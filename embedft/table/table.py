@@ -137,7 +137,7 @@ def read_table(
             small one.
 
     Raises:
-        InputError: The file can't be read, has bad rows under ``error``, or no good row.
+        InputError: The file can't be read, has bad rows under ``error``, or no valid row.
     """
     table = _read_table(path, settings, cache_dir, on_bad_rows == "error", block_bytes, workers)
     if warning := table.read_counts(drop_duplicates=False).same_ids_problem:

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from embedft.data.pairs import encode_pairs, row_hashes
 from embedft.encoder.encoder import Encoder
-from embedft.table.settings import Positive, ReadSettings
+from embedft.table.settings import ReadSettings, Target
 from embedft.table.table import Table, read_table
 
 ROWS: list[dict[str, Any]] = [
@@ -31,7 +31,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> str:
     return text
 
 
-def read(path: Path, tokenizer: str, documents: Positive) -> Table:
+def read(path: Path, tokenizer: str, documents: Target) -> Table:
     return read_table(
         str(write_jsonl(path / "p.jsonl", ROWS)),
         ReadSettings(tokenizer, 24, documents=documents),
@@ -57,7 +57,7 @@ def words(table: Table, tokenizer: str, texts: Any) -> list[str]:
 def test_pairs_of_each_kind(
     tmp_path: Path,
     tokenizer: str,
-    positive: Positive,
+    positive: Target,
     anchors: list[int],
     positives: list[str],
     labels: list[float],
