@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from xml.etree.ElementTree import Element, ParseError
+from typing import TYPE_CHECKING, Any
 
 from embedft.errors import InputError
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 TEI = "{http://www.tei-c.org/ns/1.0}"
 SUFFIXES = (".txt", ".md", ".xml")  # .tei.xml too
@@ -83,8 +85,6 @@ def read_passages(path: Path, folder: Path, min_chars: int, max_chars: int) -> l
             f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x} at position "
             f"{error.start + 1}); save it as UTF-8"
         ) from None
-    except ParseError as error:
-        raise InputError(f"{path}: not well-formed XML: {error}") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
     texts = [
@@ -118,13 +118,15 @@ def _tei(content: bytes) -> list[Section]:
     """Sections of TEI XML: abstract and body, without figures, formulas and references."""
     try:
         from defusedxml import DefusedXmlException
-        from defusedxml.ElementTree import fromstring
+        from defusedxml.ElementTree import ParseError, fromstring
     except ImportError:
         raise InputError(
             "TEI files need defusedxml; type: pip install 'embedft[generate]'"
         ) from None
     try:
         root: Any = fromstring(content, forbid_dtd=True)
+    except ParseError as error:
+        raise ValueError(f"not well-formed XML: {error}") from None
     except DefusedXmlException:
         raise ValueError(
             "declares a DTD or entities, which TEI files do not need; remove them"

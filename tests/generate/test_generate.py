@@ -101,3 +101,22 @@ def test_only_one_run_writes_an_output(
     assert f"{output}: another run is writing it" in said
     run(papers)
     assert sorted(os.listdir(output.parent)) == ["pairs.jsonl", "pairs.jsonl.journal"]
+
+
+def test_ctrl_c_says_how_to_resume(
+    serve: Callable[..., ChatServer],
+    papers: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    serve(lambda number, body: pairs_about(body))
+    monkeypatch.setattr("embedft.generate.generate.ask_all", interrupted)
+    with pytest.raises(SystemExit) as raised:
+        run(papers)
+    assert raised.value.code == 130
+    said = capsys.readouterr().err
+    assert said.endswith("embedft: stopped by SIGINT; run the same command to resume\n")
+    assert os.listdir(papers.parent / "made") == ["pairs.jsonl.journal"]
