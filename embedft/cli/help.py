@@ -15,7 +15,7 @@ from embedft.cli.flags import HELP, SHORT_FLAGS, flags_of_page
 from embedft.cli.help_pages import PAGES, TRAINER_PAGES
 
 PROG = "python -m embedft"
-DESCRIPTION = "Fine-tune a sentence-embedding model on question/answer pairs, and measure it."
+DESCRIPTION = "Fine-tune a sentence-embedding model on question/answer pairs, and evaluate it."
 
 
 SHORT_FLAGS_LIST = """
