@@ -1,4 +1,4 @@
-"""Embedding texts apart from training: in batches, by one device, without Lightning's loop."""
+"""Embedding texts outside a training: in batches, on one device, without Lightning's loop."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from embedft.tools.progress import progress
 
 
 def one_device_trainer(accelerator: str, precision: str) -> Trainer:
-    """A trainer that chooses device and precision, and writes nothing.
+    """A trainer that only chooses device and precision; it writes nothing.
 
     Args:
-        accelerator: Lightning's: ``auto``, ``cpu``, ``gpu``, ...
-        precision: Lightning's, or ``auto``: bf16 where the hardware has it.
+        accelerator: As for Lightning: ``auto``, ``cpu``, ``gpu``, ...
+        precision: As for Lightning, or ``auto``: bf16 if the hardware has it, else float32.
 
     Raises:
         InputError: There is no such device or precision.
@@ -41,7 +41,7 @@ def one_device_trainer(accelerator: str, precision: str) -> Trainer:
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-    except ValueError as error:  # Lightning's refusal of a name
+    except ValueError as error:  # Lightning does not know a name
         raise InputError(str(error)) from None
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
@@ -58,19 +58,19 @@ def embed_texts(
     """Embeds batch after batch, without dropout and gradients.
 
     Args:
-        encoder: Moved to the trainer's device; trains on afterwards if it did before.
+        encoder: Moved to the trainer's device; its training mode is restored afterwards.
         batches: The texts.
         trainer: Gives device and precision.
-        put: Called after each batch with the numbers of its texts, (texts,), and their
-            embeddings, (texts, D), any length.
-        description: Of the progress bar; none where it is empty.
+        put: Called after each batch with the ids of its texts, (texts,), and their embeddings,
+            (texts, D) float32, not necessarily of unit length.
+        description: Label of the progress bar; empty for no bar.
 
     Raises:
         InputError: An embedding is NaN or infinite.
     """
     device = trainer.strategy.root_device
     trainer.precision_plugin.convert_module(encoder).to(device)
-    trained = encoder.training
+    was_training = encoder.training
     encoder.eval()
     indices = range(len(batches))
     bar = progress(indices, desc=description, unit=" batches") if description else indices
@@ -81,28 +81,28 @@ def embed_texts(
                 embeddings = encoder(batch.input_ids.to(device), batch.lengths).float().cpu()
                 if not all_finite(embeddings):
                     raise InputError(
-                        f"base_model {encoder.base.name}: an embedding is NaN or infinite; its "
-                        "weights are broken, or --precision 32-true is needed"
+                        f"base_model {encoder.base.name}: an embedding is NaN or infinite. Its "
+                        "weights are broken, or it needs --precision 32-true"
                     )
                 put(batch.texts.numpy(), embeddings.numpy())
     finally:
-        encoder.train(trained)
+        encoder.train(was_training)
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """The embeddings of some texts.
+    """Embeddings of distinct texts.
 
     Attributes:
-        texts: (texts,) int64, their numbers, ascending.
-        table: (texts, D) float32, any length.
+        texts: (texts,) int64 ids of the texts, ascending.
+        table: (texts, D) float32, not necessarily of unit length.
     """
 
     texts: Ints
     table: NDArray[np.float32]
 
     def lookup(self, texts: Ints) -> NDArray[np.float32]:
-        """(texts, D) those of some of the texts."""
+        """(texts, D) the embeddings of these texts; each must be among :attr:`texts`."""
         found: NDArray[np.float32] = self.table[np.searchsorted(self.texts, texts)]
         return found
 
@@ -115,15 +115,15 @@ def embed_distinct(
     trainer: Trainer,
     description: str,
 ) -> Embeddings:
-    """Embeds each of some texts once.
+    """Embeds each distinct text once.
 
     Args:
         encoder: As for :func:`embed_texts`.
-        tokens: The texts' tokens.
-        texts: (texts,) their numbers there, in any order, any number of times.
-        batch_size: Texts embedded at a time.
+        tokens: The tokens of all texts.
+        texts: (texts,) ids of the texts to embed, in any order; may repeat.
+        batch_size: Texts per batch.
         trainer: Gives device and precision.
-        description: Of the progress bar.
+        description: Label of the progress bar.
 
     Raises:
         InputError: An embedding is NaN or infinite.
@@ -131,8 +131,8 @@ def embed_distinct(
     distinct = np.unique(texts)
     table = np.empty((len(distinct), encoder.embedding_dim), dtype=np.float32)
 
-    def put(numbers: Ints, embeddings: NDArray[np.float32]) -> None:
-        table[np.searchsorted(distinct, numbers)] = embeddings
+    def put(batch_texts: Ints, embeddings: NDArray[np.float32]) -> None:
+        table[np.searchsorted(distinct, batch_texts)] = embeddings
 
     embed_texts(encoder, TextBatches(tokens, distinct, batch_size), trainer, put, description)
     return Embeddings(distinct, table)

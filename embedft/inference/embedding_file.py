@@ -1,4 +1,4 @@
-"""Embeddings on disk, filled batch by batch: a run that was stopped goes on where it was."""
+"""Embeddings on disk, filled batch by batch, so that an interrupted embedding can resume."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ from embedft.table.keys import Ints
 from embedft.table.tokens import TokenStore
 from embedft.tools.files import write_json
 
-_NOT_THE_MODEL = {"_name_or_path", "transformers_version", "dtype", "torch_dtype"}
+# Keys of a config that do not change a model's embeddings.
+_IGNORED_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtype"}
 
 
 class EmbeddingFile:
-    """Embeddings in a hidden folder beside the file that they are for.
+    """Embeddings in a hidden folder beside the file that they are computed for.
+
+    A folder of another model, other texts or another precision is replaced.
 
     Args:
-        target: The file that they are for.
-        tokens: The texts' ids.
-        texts: (texts,) which of them, ascending.
-        encoder: Embeds; another model or other texts make another file.
-        trainer: Gives device and precision; another precision makes another file.
+        target: The file that the embeddings are computed for.
+        tokens: The tokens of all texts.
+        texts: (texts,) ids of the texts to embed, ascending.
+        encoder: Computes the embeddings.
+        trainer: Gives device and precision.
     """
 
     def __init__(
@@ -40,68 +43,74 @@ class EmbeddingFile:
         self.encoder, self.trainer = encoder, trainer
         self.folder = target.with_name(f".{target.name}.embeddings")
         shape = len(texts), encoder.embedding_dim
-        made_of = {
+        fingerprint = {
             **embedding_fingerprint(tokens, encoder, trainer),
             "texts": hashlib.sha256(texts.tobytes()).hexdigest(),
             "shape": list(shape),
         }
-        settings = self.folder / "made_of.json"
-        begun = settings.is_file() and json.loads(settings.read_text("utf-8")) == made_of
-        if not begun:
+        fingerprint_file = self.folder / "made_of.json"
+        resumes = (
+            fingerprint_file.is_file()
+            and json.loads(fingerprint_file.read_text("utf-8")) == fingerprint
+        )
+        if not resumes:
             self.remove()
             self.folder.mkdir(parents=True)
-        mode: Any = "r+" if begun else "w+"
+        mode: Any = "r+" if resumes else "w+"
         self.table = np.memmap(self.folder / "embeddings.bin", np.float32, mode, shape=shape)
         self.done = np.memmap(self.folder / "done.bin", np.bool_, mode, shape=shape[:1])
-        if not begun:
-            write_json(settings, made_of)
+        if not resumes:
+            write_json(fingerprint_file, fingerprint)
 
     @property
     def missing(self) -> Ints:
-        """The texts that are not embedded yet."""
+        """Ids of the texts that are not embedded yet."""
         return np.asarray(self.texts[~self.done])
 
     def fill(self, batch_size: int, description: str) -> None:
-        """Embeds what is missing.
+        """Embeds the missing texts.
 
         Args:
-            batch_size: Texts at a time.
-            description: Of the progress bar.
+            batch_size: Texts per batch.
+            description: Label of the progress bar.
+
+        Raises:
+            InputError: An embedding is NaN or infinite.
         """
         batches = TextBatches(self.tokens, self.missing, batch_size)
         embed_texts(self.encoder, batches, self.trainer, self.put, description)
 
     def put(self, texts: Ints, embeddings: NDArray[np.float32]) -> None:
-        """Notes some embeddings; the mark that they are there comes after them."""
-        places = np.searchsorted(self.texts, texts)
-        self.table[places] = embeddings
-        self.done[places] = True
+        """Writes the embeddings of a batch, and only then marks its texts as done."""
+        index = np.searchsorted(self.texts, texts)
+        self.table[index] = embeddings
+        self.done[index] = True
 
     def lookup(self, texts: Ints) -> NDArray[np.float32]:
-        """(texts, D) a copy of the embeddings of some texts."""
+        """(texts, D) a copy of the embeddings of these texts."""
         return np.asarray(self.table[np.searchsorted(self.texts, texts)])
 
     def remove(self) -> None:
-        """Deletes the files."""
+        """Deletes the folder."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
 
 def embedding_fingerprint(tokens: TokenStore, encoder: Encoder, trainer: Trainer) -> dict[str, str]:
-    """What decides the embeddings of some texts: equal where and only where they are."""
+    """Identifies embeddings: equal for the same texts, model and precision."""
     return {
         "data": tokens.fingerprint,
-        "model": _digest(encoder),
+        "model": _model_digest(encoder),
         "precision": str(trainer.precision),
     }
 
 
-def _digest(encoder: Encoder) -> str:
-    """Of the architecture, its settings and the weights by name."""
+def _model_digest(encoder: Encoder) -> str:
+    """A hash of the architecture, its settings, and the weights by name."""
     config = {
         key: value
         for key, value in encoder.base.config.to_dict().items()
-        if key not in _NOT_THE_MODEL
+        if key not in _IGNORED_CONFIG
     }
     settings = [config, encoder.pooling, encoder.normalize]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())

@@ -1,13 +1,12 @@
-"""The distinct answers of a file, searched by a model: embedded once, kept on disk.
+"""Search among the distinct answers of a file; their embeddings are kept on disk.
 
-Shape suffixes: Q questions, K hits a question, D embedding.
+Shape suffixes: Q questions, K hits per question, D embedding.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,6 +20,7 @@ from embedft.data.batches import EvalBatch
 from embedft.data.load import read_settings
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError, check_at_least
+from embedft.inference.documents import DocumentFile, write_documents
 from embedft.inference.embed import embed_texts, one_device_trainer
 from embedft.inference.embedding_file import EmbeddingFile, embedding_fingerprint
 from embedft.table.jsonl import OnBadRows, refuse_pipe, stream_records
@@ -37,15 +37,16 @@ FORMAT = 1
 """Version of the files of an index."""
 
 _BLOCK = 1 << 16
+"""Embeddings added to the FAISS index at a time."""
 
 
 class Hit(NamedTuple):
-    """One answer that was found.
+    """One search result.
 
     Attributes:
         score: Cosine similarity, from -1 to 1.
         ids: The ids of the rows that have this answer.
-        file_names: Their files, each once; empty where they name none.
+        file_names: Their distinct file names; empty if they have none.
         text: The answer, or the context.
     """
 
@@ -56,23 +57,23 @@ class Hit(NamedTuple):
 
 
 class SearchIndex:
-    """The distinct answers of a file, to be searched by a model; exact.
+    """An exact search by a model among the distinct answers of a file.
 
-    Answers that differ only in case, Unicode form or white space are one. The index is a folder
-    whose name depends on the bytes of the file, the weights and settings of the model and the
-    precision: another file or model never finds it. A stopped embedding goes on where it was.
+    Answers that differ only in case, Unicode form or white space count as one. The folder of an
+    index is named by the bytes of the file, the weights and settings of the model, and the
+    precision, so another file or model has another index. An interrupted embedding resumes.
 
     Args:
         model: Folder or hub id of the model that searches.
         input_jsonl: JSONL file as for ``fit``.
         field: ``answer``, or ``context`` to search the passages; every row must then have one.
         on_bad_rows: ``error`` refuses a file with bad rows, ``skip`` leaves them out.
-        eval_batch_size: Texts embedded at a time.
-        accelerator: Lightning's: ``auto``, ``cpu``, ``gpu``, ...
-        precision: Lightning's, or ``auto``: bf16 where the hardware has it.
+        eval_batch_size: Texts per batch.
+        accelerator: As for Lightning: ``auto``, ``cpu``, ``gpu``, ...
+        precision: As for Lightning, or ``auto``.
         cache_dir: Folder of tokenised texts, as for ``fit``.
-        index_dir: Folder of indexes; default ``$XDG_CACHE_HOME/embedft/indexes`` or
-            ``~/.cache/embedft/indexes``. What lies there can be deleted at any time.
+        index_dir: Folder of the indexes; default ``$XDG_CACHE_HOME/embedft/indexes`` or
+            ``~/.cache/embedft/indexes``. It can be deleted at any time.
 
     Raises:
         InputError: The input, the model or a setting can't be used, or FAISS is missing.
@@ -95,23 +96,23 @@ class SearchIndex:
         self.on_bad_rows, self.eval_batch_size = on_bad_rows, eval_batch_size
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
         self.trainer = one_device_trainer(accelerator, precision)
-        self.encoder = _encoder(model)
-        self._faiss = _faiss()  # a wrong model is said before what is missing
+        self.encoder = _load_encoder(model)
+        self._faiss = _import_faiss()  # after the model, so that a wrong model is reported first
         table = self._read()
-        made_of = {
+        fingerprint = {
             "format": FORMAT,
             "field": field,
             **embedding_fingerprint(table.tokens, self.encoder, self.trainer),
         }
         root = Path(index_dir) if index_dir else default_cache_dir().with_name("indexes")
-        key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:24]
+        key = hashlib.sha256(json.dumps(fingerprint).encode()).hexdigest()[:24]
         self.folder = root / key
         if not self._open():
             try:
                 root.mkdir(parents=True, exist_ok=True)
-                with FileLock(root / f".{key}.lock"):  # of two processes one builds
+                with FileLock(root / f".{key}.lock"):  # one process builds, others wait
                     if not self._open():
-                        self._build(table, made_of)
+                        self._build(table, fingerprint)
                         self._open()
             except OSError as error:
                 raise InputError(
@@ -120,40 +121,36 @@ class SearchIndex:
                 ) from None
 
     def __len__(self) -> int:
-        """How many distinct answers there are."""
-        return len(self._offsets) - 1
+        """The number of distinct answers."""
+        return len(self._documents)
 
     def search(self, questions: str | Sequence[str], top_k: int = 5) -> list[list[Hit]]:
-        """The most similar answers of each question, the most similar first.
+        """The most similar answers to each question, most similar first.
 
         Args:
-            questions: One question or any number of them.
-            top_k: Answers a question; at least 1.
+            questions: One question, or a sequence of questions.
+            top_k: Answers per question, at least 1; fewer if the file has fewer.
 
         Raises:
-            InputError: A question is empty or no text, or ``top_k`` is below 1.
+            InputError: A question is empty or not a string, or ``top_k`` is below 1.
         """
         check_at_least(1, top_k=top_k)
         questions = [questions] if isinstance(questions, str) else questions
         if not len(questions):
             return []
-        scores_QK, places_QK = self._index.search(self._embed(questions), min(top_k, len(self)))
+        scores_QK, index_QK = self._index.search(self._embed(questions), min(top_k, len(self)))
         return [
-            [self._hit(*found) for found in zip(scores_K, places_K, strict=True)]
-            for scores_K, places_K in zip(scores_QK.tolist(), places_QK.tolist(), strict=True)
+            [
+                Hit(score, **self._documents[index])
+                for score, index in zip(scores_K, index_K, strict=True)
+            ]
+            for scores_K, index_K in zip(scores_QK.tolist(), index_QK.tolist(), strict=True)
         ]
 
     def _embed(self, questions: Sequence[str]) -> NDArray[np.float32]:
-        """(Q, D) of length 1, with the model's prompt for questions."""
+        """(Q, D) unit-length embeddings, with the model's prompt for queries."""
         for question in questions:
-            if not isinstance(question, str):
-                raise InputError(f"question {question!r}: is no text")
-            if not question.strip():
-                raise InputError("question: is empty")
-            try:
-                question.encode()
-            except UnicodeEncodeError:
-                raise InputError(f"question {question!a}: is not UTF-8") from None
+            _check_question(question)
         embeddings_QD = np.zeros((len(questions), self.encoder.embedding_dim), np.float32)
 
         def put(texts: Ints, embeddings: NDArray[np.float32]) -> None:
@@ -178,39 +175,31 @@ class SearchIndex:
         self._faiss.normalize_L2(embeddings_QD)
         return embeddings_QD
 
-    def _hit(self, score: float, place: int) -> Hit:
-        with (self.folder / "documents.jsonl").open("rb") as stream:
-            stream.seek(int(self._offsets[place]))
-            return Hit(score, **json.loads(stream.readline()))
-
-    # The files: index.faiss, a document a line, where each line begins, and what they are made of.
-
     def _read(self) -> Table:
         refuse_pipe(self.input_jsonl)
         in_context = self.field == "context"
         settings = read_settings(self.encoder, self.field, context_required=in_context)
         try:
             return read_table(self.input_jsonl, settings, self.cache_dir, self.on_bad_rows)
-        except InputError as error:  # it names the flags of fit
+        except InputError as error:  # its message names the flags of fit
             message = str(error).replace("--data.positive context", "--field context")
             raise InputError(message) from None
 
     def _open(self) -> bool:
-        """Whether the index is there and whole."""
+        """Opens the index; returns whether it exists and is complete."""
         try:
             self._index = self._faiss.read_index(str(self.folder / "index.faiss"))
-            self._offsets: Ints = np.load(self.folder / "offsets.npy", mmap_mode="r")
-            size = (self.folder / "documents.jsonl").stat().st_size
-        except (RuntimeError, OSError, ValueError, EOFError):  # absent, or cut off
+            self._documents = DocumentFile(self.folder)
+        except (RuntimeError, OSError, ValueError, EOFError):  # missing or incomplete
             return False
-        return bool(self._index.ntotal == len(self) and self._offsets[-1] == size)
+        return bool(self._index.ntotal == len(self) and self._documents.is_complete)
 
-    def _build(self, table: Table, made_of: dict[str, Any]) -> None:
+    def _build(self, table: Table, fingerprint: dict[str, Any]) -> None:
         key = table.answer_hash if self.field == "answer" else table.context_hash
         texts = table.answer if self.field == "answer" else table.context
         assert key is not None
         assert texts is not None
-        first = first_equal(key)  # the first row of an answer stands for all
+        first = first_equal(key)  # the first row of an answer represents it
         rows = np.flatnonzero(first == np.arange(len(first)))
         embeddings = EmbeddingFile(
             self.folder, table.tokens, np.unique(texts[rows]), self.encoder, self.trainer
@@ -223,58 +212,44 @@ class SearchIndex:
             index.add(block)
         with replacing_folder(self.folder) as folder:
             self._faiss.write_index(index, str(folder / "index.faiss"))
-            self._write_documents(folder, first)
-            write_json(folder / "made_of.json", made_of)
+            write_documents(folder, first, self._records, self.field)
+            write_json(folder / "made_of.json", fingerprint)
             if self._read().tokens.fingerprint != table.tokens.fingerprint:
-                raise InputError(f"{self.input_jsonl}: was changed while it was read; run it again")
+                raise InputError(
+                    f"{self.input_jsonl}: changed while it was read. Run the command again"
+                )
         embeddings.remove()
-
-    def _write_documents(self, folder: Path, first: Ints) -> None:
-        """Writes ids, files and text of each distinct answer, in the order of their first rows.
-
-        Args:
-            folder: Where to.
-            first: (rows,) the first row that has the same answer.
-        """
-        repeated = set(first[first != np.arange(len(first))].tolist())
-        rows: dict[int, list[tuple[str, str]]] = defaultdict(list)  # of repeated answers
-        for own, record in zip(first.tolist(), self._records(), strict=False):
-            if own in repeated:
-                rows[own].append((record.id, record.file_name))
-        offsets = [0]
-        with (folder / "documents.jsonl").open("wb") as stream:
-            for row, (own, record) in enumerate(zip(first.tolist(), self._records(), strict=False)):
-                if own != row:
-                    continue
-                same = rows.get(row, [(record.id, record.file_name)])
-                document = {
-                    "ids": [name for name, _ in same],
-                    "file_names": list(dict.fromkeys(name for _, name in same if name)),
-                    "text": getattr(record, self.field),
-                }
-                line = json.dumps(document, ensure_ascii=False) + "\n"
-                offsets.append(offsets[-1] + stream.write(line.encode()))
-        np.save(folder / "offsets.npy", np.array(offsets, dtype=np.int64))
 
     def _records(self) -> Iterator[Record]:
         path = self.input_jsonl
         return stream_records(path, ReadCounts(path), context_required=self.field == "context")
 
 
-def _encoder(model: str) -> Encoder:
+def _check_question(question: object) -> None:
+    if not isinstance(question, str):
+        raise InputError(f"question {question!r}: is not a string")
+    if not question.strip():
+        raise InputError("question: is empty")
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"question {question!a}: is not UTF-8") from None
+
+
+def _load_encoder(model: str) -> Encoder:
     try:
         return Encoder(model)
-    except InputError as error:  # it names the flag of fit
+    except InputError as error:  # its message names the flag of fit
         raise InputError(
             str(error).replace("base_model", "model", 1).replace("--base_model", "--model")
         ) from None
 
 
-def _faiss() -> Any:
+def _import_faiss() -> Any:
     try:
         import faiss
     except ImportError:
         raise InputError(
-            "search needs FAISS; install it with: pip install 'embedft[search]'"
+            "search: FAISS is not installed. Install it with: pip install 'embedft[search]'"
         ) from None
     return faiss

@@ -1,6 +1,6 @@
-"""An order of rows in which neighbours are about like things.
+"""An order of training pairs by topic, in which neighbours are similar.
 
-Shape suffixes: R rows, M groups of rows, D embedding.
+Shape suffixes: R rows, M groups of rows, G pairs of groups, Q groups of a block, D embedding.
 """
 
 from __future__ import annotations
@@ -17,96 +17,105 @@ from embedft.inference.embed import Embeddings, embed_distinct
 from embedft.table.keys import Ints
 
 _BLOCK = 256
-_LEAST = 1 / 64
-"""A round that pairs a smaller share of what is left is the last: many are equal, and the rest is
-paired as it comes."""
+"""Groups per block of the search for nearest groups."""
 
-
-def topic_positions(vectors_RD: Tensor) -> Ints:
-    """(R,) the place of each row in an order of topics, a permutation.
-
-    The two rows that are most alike are paired, then the two of the rest, and so on; then pairs
-    with pairs, by the sums of their vectors, until one group is left (each level is a greedy
-    matching; Preis, 1999, "Linear time 1/2-approximation algorithm for maximum weighted matching").
-    So the nearest rows are neighbours, and any stretch of the order is alike, the more so the
-    shorter it is. Halving all rows again and again would part many that are nearest.
-
-    Args:
-        vectors_RD: float32 embeddings of one length, at least one; the search runs on their device.
-    """
-    levels, sums_MD = [], vectors_RD
-    while len(sums_MD) > 1:
-        pairs = _pairs(functional.normalize(sums_MD, dim=-1))
-        first, second = torch.from_numpy(pairs).to(sums_MD.device).T
-        both_MD = sums_MD[first]
-        both_MD[second >= 0] += sums_MD[second[second >= 0]]
-        levels.append(pairs)
-        sums_MD = both_MD
-    order = np.zeros(1, dtype=np.int64)
-    for pairs in reversed(levels):
-        order = pairs[order].ravel()
-        order = order[order >= 0]
-    places = np.empty_like(order)
-    places[order] = np.arange(len(order))
-    return places
-
-
-def _pairs(unit_MD: Tensor) -> Ints:
-    """(pairs, 2) greedily the most alike of what is left; -1 beside an odd one.
-
-    Two that are each other's nearest are what the greedy choice would come to, so a round takes all
-    of those at once.
-    """
-    free = np.arange(len(unit_MD))
-    found = []
-    while len(free) > 1:
-        nearest = _nearest(unit_MD[torch.from_numpy(free).to(unit_MD.device)])
-        place = np.arange(len(free))
-        mutual = nearest[nearest] == place
-        first = mutual & (place < nearest)
-        found.append(np.stack([free[first], free[nearest[first]]], axis=1))
-        free = free[~mutual]
-        if mutual.mean() < _LEAST:
-            break
-    rest = np.append(free, np.full(len(free) % 2, -1)).reshape(-1, 2)
-    return np.concatenate([*found, rest])
-
-
-def _nearest(unit_MD: Tensor) -> Ints:
-    """(M,) the nearest other one of each."""
-    nearest = []
-    for start in range(0, len(unit_MD), _BLOCK):
-        alike_BM = unit_MD[start : start + _BLOCK] @ unit_MD.T
-        own = torch.arange(len(alike_BM), device=alike_BM.device)
-        alike_BM[own, start + own] = -torch.inf
-        nearest.append(alike_BM.argmax(dim=1))
-    return torch.cat(nearest).cpu().numpy()
+_LEAST_MATCHED = 1 / 64
+"""Matching ends after a round that matches a smaller share of the groups left: many are then equal,
+and the rest is matched in its order."""
 
 
 def pair_topic_positions(
     encoder: Encoder, data: EmbeddingDataModule, trainer: Trainer, known: Embeddings | None
 ) -> Ints:
-    """(rows,) the place of each training row in an order of topics.
+    """(R,) the position of each training pair in an order by topic.
 
-    A row's topic is the mean of its anchor's and its positive's embedding: texts of one document
-    are nearer by both than by either. The first rank computes, the others take its word. It embeds
-    the texts unless their embeddings are known.
+    The topic of a pair is the mean of its anchor's and its positive's embedding: texts of one
+    document are closer by this mean than by either embedding. Only the first rank computes; it
+    sends the result to the others.
+
+    Args:
+        encoder: The base model.
+        data: Has loaded its data.
+        trainer: Gives device and precision.
+        known: Embeddings of all texts; None embeds them.
     """
-    places = None
+    position_R = None
     if trainer.is_global_zero:
-        anchor, positive = data.pairs.anchor, data.pairs.positive
-        embedded = known or embed_distinct(
+        anchor_R, positive_R = data.pairs.anchor, data.pairs.positive
+        embeddings = known or embed_distinct(
             encoder,
             data.tokens,
-            np.concatenate([anchor, positive]),
+            np.concatenate([anchor_R, positive_R]),
             data.eval_batch_size,
             trainer,
             "embedding for topics",
         )
         device = trainer.strategy.root_device
         anchor_RD, positive_RD = (
-            functional.normalize(torch.from_numpy(embedded.lookup(texts)).to(device), dim=-1)
-            for texts in (anchor, positive)
+            functional.normalize(torch.from_numpy(embeddings.lookup(texts)).to(device), dim=-1)
+            for texts in (anchor_R, positive_R)
         )
-        places = topic_positions(functional.normalize(anchor_RD + positive_RD, dim=-1))
-    return np.asarray(trainer.strategy.broadcast(places))
+        position_R = topic_positions(functional.normalize(anchor_RD + positive_RD, dim=-1))
+    return np.asarray(trainer.strategy.broadcast(position_R))
+
+
+def topic_positions(vectors_RD: Tensor) -> Ints:
+    """(R,) the position of each row in an order by topic, a permutation.
+
+    Rows are matched into pairs, most similar first; then pairs are matched with pairs by the sums
+    of their vectors, and so on until one group is left. Each level is a greedy matching (Preis,
+    1999, "Linear time 1/2-approximation algorithm for maximum weighted matching"). So the most
+    similar rows are neighbours, and each section of the order is the more similar the shorter it
+    is. Splitting all rows in halves recursively would separate many nearest neighbours.
+
+    Args:
+        vectors_RD: float32 embeddings of unit length, at least one; the search runs on their
+            device.
+    """
+    levels, sums_MD = [], vectors_RD
+    while len(sums_MD) > 1:
+        matched_G2 = _greedy_matching(functional.normalize(sums_MD, dim=-1))
+        first_G, second_G = torch.from_numpy(matched_G2).to(sums_MD.device).T
+        sums_GD = sums_MD[first_G]
+        sums_GD[second_G >= 0] += sums_MD[second_G[second_G >= 0]]
+        levels.append(matched_G2)
+        sums_MD = sums_GD
+    order = np.zeros(1, dtype=np.int64)
+    for matched_G2 in reversed(levels):
+        order = matched_G2[order].ravel()
+        order = order[order >= 0]
+    position_R = np.empty_like(order)
+    position_R[order] = np.arange(len(order))
+    return position_R
+
+
+def _greedy_matching(unit_MD: Tensor) -> Ints:
+    """(G, 2) pairs of groups, greedily the most similar of those left; -1 beside an odd one.
+
+    Two groups that are each other's nearest would be matched by the greedy choice in any case, so
+    each round matches all of them at once.
+    """
+    left = np.arange(len(unit_MD))
+    matched = []
+    while len(left) > 1:
+        nearest = _nearest(unit_MD[torch.from_numpy(left).to(unit_MD.device)])
+        index = np.arange(len(left))
+        is_mutual = nearest[nearest] == index
+        is_first = is_mutual & (index < nearest)
+        matched.append(np.stack([left[is_first], left[nearest[is_first]]], axis=1))
+        left = left[~is_mutual]
+        if is_mutual.mean() < _LEAST_MATCHED:
+            break
+    rest = np.append(left, np.full(len(left) % 2, -1)).reshape(-1, 2)
+    return np.concatenate([*matched, rest])
+
+
+def _nearest(unit_MD: Tensor) -> Ints:
+    """(M,) the index of the most similar other group."""
+    nearest = []
+    for start in range(0, len(unit_MD), _BLOCK):
+        similarity_QM = unit_MD[start : start + _BLOCK] @ unit_MD.T
+        row_Q = torch.arange(len(similarity_QM), device=similarity_QM.device)
+        similarity_QM[row_Q, start + row_Q] = -torch.inf
+        nearest.append(similarity_QM.argmax(dim=1))
+    return torch.cat(nearest).cpu().numpy()

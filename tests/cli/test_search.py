@@ -223,7 +223,9 @@ def test_a_file_that_changes_while_it_is_embedded(
         write_jsonl(pairs, sample_rows()[30:120])
 
     monkeypatch.setattr(EmbeddingFile, "fill", slow)
-    assert "was changed while it was read; run it again" in fails(["search", *flags, "q"], capsys)
+    assert "changed while it was read. Run the command again" in fails(
+        ["search", *flags, "q"], capsys
+    )
     assert not list((tmp_path / "indexes").glob("*/index.faiss"))
 
 
@@ -411,4 +413,4 @@ def test_without_faiss(flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setitem(sys.modules, "faiss", None)
     assert "/no/where: not found" in fails(["search", *flags, "--model=/no/where", "q"], capsys)
     message = fails(["search", *flags, "q"], capsys)
-    assert message == "search needs FAISS; install it with: pip install 'embedft[search]'"
+    assert message == "search: FAISS is not installed. Install it with: pip install 'embedft[search]'"
