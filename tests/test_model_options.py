@@ -298,7 +298,7 @@ def test_adapters_from_fit_to_export(
             ["--model.matryoshka_dims=[64]"],
             "matryoshka_dims: has 64, but the model has 32 dimensions",
         ),
-        (["--model.matryoshka_dims=[]"], "matryoshka_dims: is [], must be some different numbers"),
+        (["--model.matryoshka_dims=[]"], "matryoshka_dims: is [], must be distinct numbers"),
         (["--model.matryoshka_weights=[1]"], "matryoshka_weights: need matryoshka_dims"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Losses, one a file: tensors in, a scalar out."""
+"""Losses, one per file: tensors in, a scalar out."""
 
 from embedft.losses.contrastive import ContrastiveLoss
 from embedft.losses.cosine_similarity import CosineSimilarityLoss

@@ -1,4 +1,4 @@
-"""Pull positive pairs together, push negative pairs apart.
+"""Contrastive loss: pulls positive pairs together, pushes negative pairs apart.
 
 Shape suffixes: P pairs, D embedding.
 """
@@ -15,7 +15,7 @@ from embedft.losses.loss import Loss
 
 
 class ContrastiveLoss(Loss):
-    r"""Squared distance of positive pairs, squared shortfall from a margin of negative pairs.
+    r"""Squared distance of positive pairs; for negative pairs, the squared shortfall from a margin.
 
     .. math::
         L = \frac{1}{P} \sum_i \tfrac{1}{2}
@@ -29,7 +29,7 @@ class ContrastiveLoss(Loss):
     Args:
         margin: m, at least 0.
         distance_metric: ``cosine`` (1 - cosine), ``euclidean`` or ``manhattan``.
-        size_average: Mean over pairs; False for the sum.
+        size_average: Mean over pairs (default); False sums them.
 
     Raises:
         ValueError: The margin is negative.
@@ -56,8 +56,8 @@ class ContrastiveLoss(Loss):
         Args:
             first_PD: (P, D) floating point.
             second_PD: (P, D).
-            labels_P: (P,) 1 for a pair that belongs together, 0 for one that does not; values
-                between weight the two terms.
+            labels_P: (P,) 1 for a positive pair, 0 for a negative pair; values in between weight
+                the two terms.
 
         Returns:
             Scalar, in the dtype of the inputs.

@@ -1,4 +1,4 @@
-"""Regression of the cosine similarity.
+"""Regression loss of the cosine similarity.
 
 Shape suffixes: P pairs, D embedding.
 """
@@ -15,7 +15,7 @@ from embedft.losses.loss import Loss
 
 
 class CosineSimilarityLoss(Loss):
-    r"""Mean squared difference of cosine and label.
+    r"""Mean squared difference between cosine similarity and label.
 
     .. math::
         L = \frac{1}{P} \sum_i (\cos(a_i, b_i) - y_i)^2
@@ -35,7 +35,7 @@ class CosineSimilarityLoss(Loss):
         Args:
             first_PD: (P, D) floating point.
             second_PD: (P, D).
-            labels_P: (P,) wanted cosine similarities.
+            labels_P: (P,) target cosine similarities.
 
         Returns:
             Scalar, in the dtype of the inputs.

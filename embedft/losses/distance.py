@@ -1,4 +1,4 @@
-"""Distances between the rows of two tables.
+"""Distances between paired rows of two tensors.
 
 Shape suffixes: P pairs, D embedding.
 """
@@ -14,7 +14,7 @@ DistanceMetric = Literal["cosine", "euclidean", "manhattan"]
 
 
 def check_pairs(first_PD: Tensor, second_PD: Tensor, labels_P: Tensor) -> None:
-    """Raises ValueError unless there are two equal tables and a label for each row."""
+    """Raises ValueError unless both tensors have one shape, (P, D), and each row has a label."""
     if first_PD.shape != second_PD.shape or first_PD.dim() != 2:
         raise ValueError(
             f"pairs must be two (P, D) tensors of one shape, got {tuple(first_PD.shape)} and "
@@ -22,19 +22,18 @@ def check_pairs(first_PD: Tensor, second_PD: Tensor, labels_P: Tensor) -> None:
         )
     if labels_P.shape != first_PD.shape[:1]:
         raise ValueError(
-            f"labels must be ({len(first_PD)},), one a pair, got {tuple(labels_P.shape)}"
+            f"labels must be ({len(first_PD)},), one per pair, got {tuple(labels_P.shape)}"
         )
 
 
 def pairwise_distance(first_PD: Tensor, second_PD: Tensor, metric: DistanceMetric) -> Tensor:
     """Distance of each pair of rows.
 
-    - ``cosine``: 1 - cos(a, b), in [0, 2]; 1 where a vector is zero
+    - ``cosine``: 1 - cos(a, b), in [0, 2]; 1 if a vector is zero
     - ``euclidean``: ||a - b + 1e-6||_2
     - ``manhattan``: ||a - b + 1e-6||_1
 
-    The 1e-6 is that of :func:`torch.nn.functional.pairwise_distance`, which gives equal vectors a
-    gradient.
+    :func:`torch.nn.functional.pairwise_distance` adds the 1e-6; it gives equal vectors a gradient.
 
     Returns:
         (P,) distances.

@@ -1,6 +1,6 @@
-"""What all losses share: tensors in, a scalar out.
+"""The base class of all losses: tensors in, a scalar out.
 
-Shape suffixes: B anchors, N negatives an anchor, P labelled pairs, D embedding.
+Shape suffixes: B anchors, C candidates, N negatives per anchor, P labelled pairs, D embedding.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from torch import nn
 
 
 class Loss(nn.Module):
-    """Base of the losses.
+    """Base class of the losses.
 
-    A subclass says by ``needs_labels`` how it is called:
+    A subclass sets ``needs_labels``, which says how it is called:
 
-    - False, a ranking loss: ``loss(anchor_BD, positive_BD, negatives_BND=None, mask_BC=None)``;
-      the last is (B, C) bool, of C = B + B·N candidates, the positives and then the negatives:
-      candidate c counts for anchor i where [i, c] is True, as it always is of its own positive
-    - True, a pair loss: ``loss(first_PD, second_PD, labels_P)``, labels from 0 to 1
+    - False, a ranking loss: ``loss(anchor_BD, positive_BD, negatives_BND=None, mask_BC=None)``.
+      The C = B + B·N candidates are the positives, then the negatives. ``mask_BC`` is (B, C) bool:
+      [i, c] is True if candidate c counts for anchor i; an anchor's own positive always counts.
+    - True, a pair loss: ``loss(first_PD, second_PD, labels_P)``, with labels from 0 to 1.
     """
 
     needs_labels: ClassVar[bool]
@@ -28,5 +28,5 @@ class Loss(nn.Module):
 
     @property
     def takes_mask(self) -> bool:
-        """Whether it can leave candidates out: its ``forward`` has a parameter ``mask_BC``."""
+        """Whether it can exclude candidates: ``forward`` has a parameter ``mask_BC``."""
         return "mask_BC" in inspect.signature(self.forward).parameters

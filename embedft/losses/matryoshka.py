@@ -1,6 +1,6 @@
-"""Any loss on the first dimensions of the embeddings as well as on all of them.
+"""Matryoshka loss: any loss, on the first dimensions of the embeddings as well as on all of them.
 
-Shape suffixes: B anchors or pairs, N negatives an anchor, P labelled pairs, D embedding.
+Shape suffixes: B anchors or pairs, N negatives per anchor, P labelled pairs, D embedding.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ class MatryoshkaLoss(Loss):
     .. math::
         L = \sum_k w_k \, \ell(x_{1 \dots d_k}, y_{1 \dots d_k})
 
-    with dimensions d and weights w, and embeddings scaled to length 1 after the cut, so that the
-    first numbers of an embedding are an embedding of their own.
+    with dimensions d and weights w. Embeddings are scaled to unit length after the cut, so that the
+    first dimensions of an embedding are an embedding themselves.
 
     Source: Kusupati et al., 2022, arXiv:2205.13147. Equals sentence-transformers'
     ``MatryoshkaLoss``.
 
     Args:
-        loss: Of one dimension.
-        matryoshka_dims: d, each at least 1 and none twice; the full length is usually among them.
-        matryoshka_weights: w, above 0, one for each; None is 1 for all.
+        loss: The loss of each dimension.
+        matryoshka_dims: d, distinct and at least 1; usually the full dimension is among them.
+        matryoshka_weights: w, above 0, one per dimension; None is 1 for all.
 
     Raises:
-        ValueError: There is no dimension, or they or the weights are wrong.
+        ValueError: There is no dimension, or a dimension or weight is out of its range.
     """
 
     def __init__(
@@ -45,21 +45,21 @@ class MatryoshkaLoss(Loss):
         dims = list(matryoshka_dims)
         if not dims or min(dims) < 1 or len(set(dims)) < len(dims):
             raise ValueError(
-                f"matryoshka_dims: is {dims}, must be some different numbers from 1 on "
+                f"matryoshka_dims: is {dims}, must be distinct numbers of at least 1 "
                 "(usual: [384, 256, 128, 64])"
             )
         weights = [1.0] * len(dims) if matryoshka_weights is None else list(matryoshka_weights)
         if len(weights) != len(dims) or not min(weights) > 0:
             raise ValueError(
-                f"matryoshka_weights: is {weights}, must be {len(dims)} numbers above 0, one for "
-                "each of matryoshka_dims"
+                f"matryoshka_weights: is {weights}, must be {len(dims)} numbers above 0, one "
+                "per dimension of matryoshka_dims"
             )
         self.loss, self.matryoshka_dims, self.matryoshka_weights = loss, dims, weights
-        self.needs_labels = loss.needs_labels  # type: ignore[misc]  # that of the wrapped loss
+        self.needs_labels = loss.needs_labels  # type: ignore[misc]  # per instance, from the wrapped loss
 
     @property
     def takes_mask(self) -> bool:
-        """Whether the wrapped loss can leave candidates out."""
+        """Whether the wrapped loss can exclude candidates."""
         return self.loss.takes_mask
 
     def forward(self, first_BD: Tensor, second_BD: Tensor, *rest: Any) -> Tensor:
@@ -68,7 +68,7 @@ class MatryoshkaLoss(Loss):
         Args:
             first_BD: (B, D) floating point.
             second_BD: (B, D).
-            rest: What the loss takes after them: negatives_BND and mask_BC, or labels_P.
+            rest: The further arguments of the loss: negatives_BND and mask_BC, or labels_P.
 
         Returns:
             Scalar, in the dtype of the inputs.
@@ -78,17 +78,20 @@ class MatryoshkaLoss(Loss):
         """
         if max(self.matryoshka_dims) > first_BD.shape[-1]:
             raise ValueError(
-                f"matryoshka_dims: has {max(self.matryoshka_dims)}, the embeddings have "
+                f"matryoshka_dims: has {max(self.matryoshka_dims)}, but the embeddings have only "
                 f"{first_BD.shape[-1]} dimensions"
             )
         total = first_BD.new_zeros(())
         for dim, weight in zip(self.matryoshka_dims, self.matryoshka_weights, strict=True):
-            cut = list(rest)
-            if not self.needs_labels and cut and cut[0] is not None:
-                cut[0] = _first(cut[0], dim)
-            total = total + weight * self.loss(_first(first_BD, dim), _first(second_BD, dim), *cut)
+            arguments = list(rest)
+            if not self.needs_labels and arguments and arguments[0] is not None:
+                arguments[0] = _cut(arguments[0], dim)
+            total = total + weight * self.loss(
+                _cut(first_BD, dim), _cut(second_BD, dim), *arguments
+            )
         return total
 
 
-def _first(vectors: Tensor, dim: int) -> Tensor:
+def _cut(vectors: Tensor, dim: int) -> Tensor:
+    """The first ``dim`` dimensions, scaled to unit length."""
     return functional.normalize(vectors[..., :dim], dim=-1)

@@ -1,6 +1,6 @@
-"""Cross-entropy over the candidates of a batch.
+"""Multiple negatives ranking loss: cross-entropy over the candidates of a batch.
 
-Shape suffixes: B anchors, C candidates, N negatives an anchor, D embedding.
+Shape suffixes: B anchors, C candidates, N negatives per anchor, D embedding.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from embedft.recipe import AUTO, Auto
 
 
 class MultipleNegativesRankingLoss(Loss):
-    r"""Each anchor must find its positive among all positives and negatives of the batch.
+    r"""Each anchor must rank its positive above all other positives and negatives of the batch.
 
     .. math::
         L = -\frac{1}{B} \sum_i \log \frac{e^{s (\cos(a_i, p_i) - m)}}
             {e^{s (\cos(a_i, p_i) - m)} + \sum_{c \in P \cup N, c \ne p_i} e^{s \cos(a_i, c)}}
 
-    with anchors a, positives P, extra negatives N, scale s and margin m. The symmetric form is the
-    mean of this and of its mirror image, in which each positive must find its anchor among all
-    anchors. A mean over anchors, at least 0. Other rows' positives are the in-batch negatives, so
-    batches must not hold a text twice.
+    with anchors a, positives P, extra negatives N, scale s and margin m. A mean over anchors, at
+    least 0. The symmetric form is the mean of this loss and its mirror image, in which each
+    positive must rank its anchor above all other anchors. The positives of other rows are the
+    in-batch negatives, so no text may occur twice in a batch.
 
-    With label smoothing e, what an anchor should find is its positive by 1 - e and any candidate,
-    the positive included, by e: the loss is 1 - e of the one above and e of the mean of all
-    candidates' -log softmax. Wrong candidates are then pushed away only until they are unlikely.
+    With label smoothing e, the target of an anchor is its positive with weight 1 - e, and all
+    candidates, the positive included, with weight e in equal parts. The loss is then 1 - e times
+    the loss above plus e times the mean -log softmax of all candidates. Wrong candidates are pushed
+    away only until they are unlikely.
 
     Source: Henderson et al., 2017, arXiv:1705.00652, section 4.4; as InfoNCE: van den Oord et al.,
     2018, arXiv:1807.03748; the margin: Yang et al., 2019, arXiv:1902.08564; label smoothing:
@@ -40,8 +41,8 @@ class MultipleNegativesRankingLoss(Loss):
 
     Args:
         scale: s, the inverse temperature, above 0.
-        symmetric: Also rank anchors for each positive.
-        additive_margin: m, the cosine by which a positive must lead, from 0 to below 2. ``auto``:
+        symmetric: Also rank the anchors for each positive.
+        additive_margin: m, subtracted from each positive's cosine, from 0 to below 2. ``auto``:
             0.15, or 0.2 with label smoothing, if fewer than 0.2% of the questions have several
             answers; else 0. Without a trainer ``auto`` is 0.
         label_smoothing: e, from 0 to below 1. ``auto``: 0.1 in batches by topic, if fewer than 0.2%
@@ -49,7 +50,7 @@ class MultipleNegativesRankingLoss(Loss):
             with another pair; else 0. Without a trainer ``auto`` is 0.
 
     Raises:
-        ValueError: The scale, the margin or the smoothing is out of its range.
+        ValueError: Scale, margin or smoothing is out of its range.
     """
 
     needs_labels: ClassVar[bool] = False
@@ -75,7 +76,7 @@ class MultipleNegativesRankingLoss(Loss):
             )
         self.scale = scale
         self.symmetric = symmetric
-        # Not "margin": the command line carries an argument over to another loss that has its name.
+        # Not named "margin": LightningCLI passes an argument on to another loss that has its name.
         self.additive_margin: float | Auto = additive_margin
         self.label_smoothing: float | Auto = label_smoothing
 
@@ -89,12 +90,13 @@ class MultipleNegativesRankingLoss(Loss):
         """The loss of a batch.
 
         Args:
-            anchor_BD: (B, D) floating point, any length.
-            positive_BD: (B, D), row i belongs to anchor i.
-            negatives_BND: (B, N, D) further wrong candidates, for all anchors; or None.
-            mask_BC: (B, B + B·N) bool, of the positives and then the negatives, where False at
-                [i, c] candidate c is none of anchor i: it has no weight and no gradient, and, a
-                positive, does not look for that anchor either. True at [i, i]. None is True.
+            anchor_BD: (B, D) floating point, not necessarily of unit length.
+            positive_BD: (B, D), row i is the positive of anchor i.
+            negatives_BND: (B, N, D) extra negatives, candidates of all anchors; or None.
+            mask_BC: (B, B + B·N) bool, for the positives, then the negatives. False at [i, c]
+                excludes candidate c for anchor i: it gets no weight and no gradient. In the
+                symmetric form it also excludes anchor i for positive c. True at [i, i]. None
+                excludes nothing.
 
         Returns:
             Scalar, in the dtype of the inputs.
@@ -128,13 +130,13 @@ class MultipleNegativesRankingLoss(Loss):
         return loss
 
     def _cross_entropy(self, scores_BC: Tensor) -> Tensor:
-        """Of rows whose i-th candidate is right; one of minus infinity is none."""
+        """Cross-entropy with target i for row i; -inf marks an excluded candidate."""
         target_B = torch.arange(len(scores_BC), device=scores_BC.device)
         loss = functional.cross_entropy(scores_BC, target_B)
         if smoothing := _number(self.label_smoothing):
-            # Not cross_entropy's own: it takes the mean over the minus infinities, too.
-            is_none_BC = scores_BC.isneginf()
-            mean_B = scores_BC.masked_fill(is_none_BC, 0).sum(1) / (~is_none_BC).sum(1)
+            # cross_entropy's own smoothing would include the excluded candidates, at -inf.
+            is_excluded_BC = scores_BC.isneginf()
+            mean_B = scores_BC.masked_fill(is_excluded_BC, 0).sum(1) / (~is_excluded_BC).sum(1)
             uniform = (scores_BC.logsumexp(1) - mean_B).mean()
             loss = loss.lerp(uniform, smoothing)
         return loss

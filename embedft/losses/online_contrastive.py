@@ -1,4 +1,4 @@
-"""Contrastive loss on the hard pairs of a batch alone.
+"""Online contrastive loss: contrastive loss on only the hard pairs of a batch.
 
 Shape suffixes: P pairs, D embedding.
 """
@@ -15,13 +15,16 @@ from embedft.losses.loss import Loss
 
 
 class OnlineContrastiveLoss(Loss):
-    r"""The contrastive loss, summed over pairs on the wrong side of a pair of the other class.
+    r"""The contrastive loss, summed over the hard pairs of a batch.
+
+    A positive pair is hard if it is farther apart than the closest negative pair; a negative pair
+    is hard if it is closer than the farthest positive pair.
 
     .. math::
         L = \sum_{i: y_i = 1, d_i > t_+} d_i^2 + \sum_{i: y_i = 0, d_i < t_-} \max(0, m - d_i)^2
 
     with distances d, labels y, margin m, :math:`t_+` the smallest distance of a negative pair and
-    :math:`t_-` the largest of a positive pair; where a class is absent, its threshold is the mean
+    :math:`t_-` the largest of a positive pair. If a class is absent, its threshold is the mean
     distance of the other class. A sum, not a mean: it grows with the batch. At least 0.
 
     Source: sentence-transformers' ``OnlineContrastiveLoss``, which it equals; after Hadsell, Chopra
@@ -50,7 +53,7 @@ class OnlineContrastiveLoss(Loss):
         Args:
             first_PD: (P, D) floating point.
             second_PD: (P, D).
-            labels_P: (P,) 1 or 0; pairs with any other label take no part.
+            labels_P: (P,) 1 or 0; pairs with any other label are ignored.
 
         Returns:
             Scalar, in the dtype of the inputs.

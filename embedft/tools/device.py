@@ -1,4 +1,4 @@
-"""What a device can do, and how its memory is kept."""
+"""The precision that a device supports, and faster memory allocation on a CPU."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from embedft.recipe import AUTO
 
 log = logging.getLogger(__name__)
 
-# malloc.h
+# Options of mallopt, from malloc.h.
 _M_TRIM_THRESHOLD = -1
-
-
 _M_MMAP_MAX = -4
 
 
 def keep_freed_memory() -> None:
-    """Lets a process keep what it frees, instead of giving it back and fetching it again.
+    """Lets the process keep freed memory for its next allocations.
 
     By default glibc returns large blocks to the system at once. A training step on a CPU frees and
-    fetches gigabytes of activations, and the system clears each page it hands out. Does nothing
-    where the C library is another one.
+    allocates gigabytes of activations, and the system has to clear each page again. Does nothing
+    with another C library.
     """
-    # oneDNN compiles a matrix product for each new shape, and would keep 1,024: a gigabyte.
+    # oneDNN compiles a matrix product for each new shape. By default it keeps 1,024: a gigabyte.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     if platform.libc_ver()[0] != "glibc":
         return
@@ -37,11 +35,11 @@ def keep_freed_memory() -> None:
 
 
 def choose_precision(precision: int | str | None, accelerator: str) -> int | str | None:
-    """The precision that a name means: ``auto`` is bf16 if the hardware has it, else float32.
+    """Resolves ``auto``: mixed bf16 if the hardware supports it, else float32.
 
     Args:
-        precision: Lightning's, or ``auto``.
-        accelerator: Lightning's: ``auto``, ``cpu``, ``gpu``, ...
+        precision: As for Lightning, or ``auto``.
+        accelerator: As for Lightning: ``auto``, ``cpu``, ``gpu``, ...
     """
     if precision != AUTO:
         return precision

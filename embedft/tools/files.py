@@ -1,4 +1,4 @@
-"""Writing that never leaves a half-made file or folder under its final name."""
+"""Atomic writing: no incomplete file or folder ever has its final name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; on leaving without error it takes its place, durably."""
+    """Yields a temporary path; if no error occurs, its file replaces ``path``, durably."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.writing-{os.getpid()}")
     try:
@@ -30,16 +30,16 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path``; on leaving without error it takes its place."""
-    path = path.resolve()  # of a link what it points to, of "." its name
+    """Yields a temporary folder; if no error occurs, it replaces ``path``, durably."""
+    path = path.resolve()  # follows a link, and gives "." a name
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.writing-"))
-    temporary.chmod(0o777 & ~_umask())  # mkdtemp's own is private
+    temporary.chmod(0o777 & ~_umask())  # mkdtemp makes it private
     try:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                file.chmod(0o666 & ~_umask())  # some writers make theirs private
+                file.chmod(0o666 & ~_umask())  # some writers make files private
                 with file.open("rb+") as stream:
                     os.fsync(stream.fileno())
         if path.exists():
@@ -55,14 +55,14 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes readable JSON in one piece."""
+    """Writes indented JSON, atomically."""
     with replacing_file(path) as temporary:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def numbered_files(folder: Path, stem: str, suffix: str) -> dict[int, Path]:
-    """The files of a folder named stem, number, suffix, by their number."""
+    """The files of a folder whose name is stem, number, suffix; by number."""
     name = re.compile(f"{re.escape(stem)}(\\d+){re.escape(suffix)}")
     return {
         int(match[1]): path
@@ -72,7 +72,7 @@ def numbered_files(folder: Path, stem: str, suffix: str) -> dict[int, Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes a rename in the folder last through a power failure, where the system can."""
+    """Makes a rename in the folder survive a power failure, if the system supports it."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows can't open folders

@@ -1,4 +1,4 @@
-"""What a run says: to standard output, and to a file as soon as there may be one."""
+"""The log of a command: on the console, and in a file once the run has a folder."""
 
 from __future__ import annotations
 
@@ -21,46 +21,47 @@ from embedft.tools.progress import set_quiet
 _log = logging.getLogger("embedft")
 
 RESULT = 25
-"""Level of what a command is run for: above INFO, below WARNING, shown with ``--quiet``."""
+"""Level of a command's results: above INFO, below WARNING, so that ``--quiet`` shows them."""
 logging.addLevelName(RESULT, "RESULT")
 
-# Lightning's notices about things that are decided here on purpose.
-_NOT_SHOWN = (
+# Lightning's warnings about things that are done on purpose.
+_HIDDEN_WARNINGS = (
     "LightningCLI's args parameter",
     ".*does not have many workers.*",
     ".*your dataloader is not resumable.*",
     ".*is smaller than the logging interval.*",
     ".*exists and is not empty.*",
     ".*LeafSpec.*",
-    ".*callbacks used to create the checkpoint need to be provided.*",  # not to measure
-    ".*sync_dist=True.*",  # each rank has the figures of all
-    ".*Couldn't infer the batch indices.*",  # a batch names its texts itself
+    ".*callbacks used to create the checkpoint need to be provided.*",  # not needed to evaluate
+    ".*sync_dist=True.*",  # each rank has the metrics of all ranks
+    ".*Couldn't infer the batch indices.*",  # a batch has the ids of its texts
 )
 
 
 def start_log(
     quiet: bool = False, *, warnings_only: bool = False, without_results: bool = False
 ) -> None:
-    """Reports to standard output; the first lines are also held for :func:`log_to_file`.
+    """Logs to the console, and keeps the records for :func:`log_to_file`.
 
     Args:
-        quiet: Show results, warnings and errors alone; the file still gets all.
-        warnings_only: For a command whose result is what it prints: reports to standard error.
-        without_results: Show warnings and errors alone, on standard error, as for a caller who gets
-            the results as objects; the file still gets all.
+        quiet: Show only results, warnings and errors; the file still gets all records.
+        warnings_only: Log only warnings and errors, to standard error, for a command whose standard
+            output is its result.
+        without_results: Show only warnings and errors, on standard error, for callers who get the
+            results as objects; the file still gets all records.
     """
     quiet = quiet or without_results
     set_quiet(quiet)
     if quiet:
-        disable_progress_bars()  # of downloads
+        disable_progress_bars()  # of downloads from the hub
     for name in ("lightning.fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # not seed, hardware and tips
+        logging.getLogger(name).setLevel(logging.WARNING)  # hides seed, hardware and tips
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    for message in _NOT_SHOWN:
+    for message in _HIDDEN_WARNINGS:
         warnings.filterwarnings("ignore", message)
-    usual = logging.WARNING if warnings_only else logging.INFO
-    _log.setLevel(logging.ERROR if rank_zero_only.rank else usual)
-    for handler in list(_log.handlers):  # of an earlier run in this process
+    level = logging.WARNING if warnings_only else logging.INFO
+    _log.setLevel(logging.ERROR if rank_zero_only.rank else level)
+    for handler in list(_log.handlers):  # from an earlier command in this process
         _log.removeHandler(handler)
         handler.close()
     to_stderr = warnings_only or without_results
@@ -73,17 +74,17 @@ def start_log(
 
 
 def discard_output(stream: TextIO) -> None:
-    """What is still to be written to a stream whose reader is gone, as ``head``, goes nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+    """Discards further output to a stream whose reader has ended, such as ``head``."""
+    null_device = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null_device, stream.fileno())
+    os.close(null_device)
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # takes none in Python 3.10
-    """Goes on without a word where nobody reads any more: a run need not end for it."""
+    """Ignores a broken pipe: a run does not end because nobody reads its output any more."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # its name in logging
-        """Says what is wrong, unless it is that."""
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Reports any other error."""
         if isinstance(sys.exc_info()[1], BrokenPipeError):
             discard_output(self.stream)
         else:
@@ -91,7 +92,7 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # takes none i
 
 
 class _Console(logging.Formatter):
-    """The message alone; a warning says that it is one."""
+    """Shows only the message, with a prefix if it is a warning."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -99,7 +100,7 @@ class _Console(logging.Formatter):
 
 
 def log_to_file(path: Path) -> None:
-    """Appends what was said so far, and what will be, to a file."""
+    """Appends the records so far, and all later ones, to a file."""
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for handler in list(_log.handlers):

@@ -413,4 +413,6 @@ def test_without_faiss(flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setitem(sys.modules, "faiss", None)
     assert "/no/where: not found" in fails(["search", *flags, "--model=/no/where", "q"], capsys)
     message = fails(["search", *flags, "q"], capsys)
-    assert message == "search: FAISS is not installed. Install it with: pip install 'embedft[search]'"
+    assert (
+        message == "search: FAISS is not installed. Install it with: pip install 'embedft[search]'"
+    )
