@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
@@ -18,7 +17,6 @@ from embedft.cli.main import main
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.base_model import find_base_model
 from embedft.encoder.encoder import Encoder
-from embedft.inference import hard_negatives as search
 from embedft.inference.embed import one_device_trainer
 from embedft.inference.embedding_file import EmbeddingFile
 from embedft.table.keys import Ints
@@ -113,42 +111,6 @@ def test_rows_stay_as_they_were(tmp_path: Path, tiny_model: Path) -> None:
     again = mined(pairs, *flags)
     assert again[number].pop("negatives") == [*own, known[0], known[2]]
     assert [row.get("negatives", known) for row in again] == negatives
-
-
-def test_search_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks change nothing; groups and margin hold; what is missing is -1."""
-    torch.manual_seed(0)
-    anchors, documents = torch.randn(50, 8), torch.randn(30, 8)
-    positive = np.arange(50) % 30
-    group = np.arange(30) % 4
-    settings = {"count": 30, "relative_margin": 0.1}
-
-    def run() -> tuple[np.ndarray, np.ndarray]:
-        return search.find_hard_negatives(
-            anchors,
-            documents,
-            positive,
-            group[positive],
-            group,
-            **settings,  # type: ignore[arg-type]
-        )
-
-    whole, scores = run()
-    monkeypatch.setattr(search, "BLOCK", 7)
-    np.testing.assert_array_equal(run()[0], whole)
-    cosine = torch.nn.functional.cosine_similarity(anchors[:, None], documents[None], dim=-1)
-    for row in range(50):
-        own = float(cosine[row, positive[row]])
-        allowed = [
-            other
-            for other in range(30)
-            if group[other] != group[positive[row]]
-            and float(cosine[row, other]) <= own - 0.1 * abs(own)
-        ]
-        allowed.sort(key=lambda other: -float(cosine[row, other]))
-        found = whole[row][whole[row] >= 0]
-        assert found.tolist() == allowed
-        assert np.isnan(scores[row]).sum() == 30 - len(allowed)
 
 
 def test_goes_on_where_it_was_stopped(

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from embedft.errors import InputError
-from embedft.losses import MultipleNegativesRankingLoss
-from embedft.tools.device import has_native_bf16
 from embedft.training.module import EmbeddingModule
 from embedft.training.optimizer import parameter_groups
 
@@ -28,7 +27,12 @@ def test_biases_and_norms_do_not_decay(tiny_model: Path) -> None:
 
 
 def test_the_default_loss(tiny_model: Path) -> None:
-    assert isinstance(EmbeddingModule(str(tiny_model)).loss, MultipleNegativesRankingLoss)
+    """Cross-entropy of 20 times the cosine, with the other positives of the batch as negatives."""
+    anchor, positive = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
+    scores = 20 * functional.cosine_similarity(anchor[:, None], positive[None], dim=-1)
+    expected = functional.cross_entropy(scores, torch.arange(6))
+    loss = EmbeddingModule(str(tiny_model)).loss
+    torch.testing.assert_close(loss(anchor, positive), expected)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
@@ -40,9 +44,3 @@ def test_wrong_rate(tiny_model: Path, rate: float) -> None:
 def test_wrong_warmup(tiny_model: Path) -> None:
     with pytest.raises(InputError, match="warmup_steps: is -1"):
         EmbeddingModule(str(tiny_model), warmup_steps=-1)
-
-
-def test_native_bf16_is_asked_of_the_chosen_device() -> None:
-    capabilities = torch.cpu.get_capabilities()
-    native = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    assert has_native_bf16("cpu") is native
