@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
-from tiny import FAMILIES, sample_rows
+from tiny import sample_rows
 
 from embedft.cli.main import main
 from embedft.encoder.checkpoint import read_checkpoint
@@ -22,7 +21,6 @@ from embedft.encoder.encoder import Encoder
 from embedft.evaluation.metrics import RetrievalMetrics, query_values
 from embedft.evaluation.retrieval import rank_documents
 from embedft.export.model_card import ModelCard
-from embedft.export.sentence_transformers import export_encoder
 
 Fit = Callable[..., Path]
 CARD = ModelCard(base_model="tiny", embedding_dim=32, max_seq_length=48)
@@ -149,19 +147,6 @@ def test_prompts_are_those_of_the_export(fit: Fit, pairs: Path, tmp_path: Path) 
 # Freezing.
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_frozen_parts(tmp_path: Path, family: str) -> None:
-    """The embeddings and the lowest layers, in each family; the rest is trained."""
-    encoder = Encoder(str(tiny.build(tmp_path / "base", family)))
-    encoder.freeze(1)
-    frozen = {name for name, weight in encoder.named_parameters() if not weight.requires_grad}
-    trained = {name for name, _ in encoder.named_parameters()} - frozen
-    assert any("embeddings" in name for name in frozen)
-    assert any(".0." in name for name in frozen)
-    assert all(".0." not in name and "embeddings." not in name for name in trained)
-    assert any(".1." in name for name in trained)
-
-
 def test_frozen_weights_stay_to_the_bit(fit: Fit, tiny_model: Path) -> None:
     folder = fit("--model.freeze_layers=1", "--model.weight_decay=0.1", "--model.chunk_size=3")
     before = load_file(tiny_model / "model.safetensors")
@@ -188,19 +173,6 @@ def test_too_many_layers(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
 # Dropout.
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_without_dropout(tmp_path: Path, family: str) -> None:
-    """In training as in evaluation, in each family; the exported model's config is the base's."""
-    base = tiny.build(tmp_path / "base", family)
-    encoder = Encoder(str(base), dropout=0.0)
-    expected = embed(encoder.eval(), TEXTS)
-    torch.testing.assert_close(embed(encoder.train(), TEXTS), expected)
-    assert not torch.allclose(embed(Encoder(str(base), dropout=0.5).train(), TEXTS), expected)
-    export_encoder(encoder, tmp_path / "out", CARD)
-    before, after = (json.loads((f / "config.json").read_text()) for f in (base, tmp_path / "out"))
-    assert {k: v for k, v in before.items() if "dropout" in k}.items() <= after.items()
-
-
 def test_as_a_base_model_without_dropout(
     fit: Fit, without_dropout: list[str], tmp_path: Path
 ) -> None:
@@ -222,38 +194,6 @@ def test_no_probability(fit: Fit, capsys: pytest.CaptureFixture[str], value: str
 
 
 # Adapters.
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_adapters_are_merged(tmp_path: Path, family: str) -> None:
-    """The plain folder embeds as the encoder with adapters, and half of them is half way."""
-    base = tiny.build(tmp_path / "base", family)
-    encoder = Encoder(str(base), lora={"r": 4, "lora_alpha": 8, "lora_dropout": 0.1}).eval()
-    torch.testing.assert_close(embed(encoder, TEXTS), embed(Encoder(str(base)).eval(), TEXTS))
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in encoder.parameters():
-            if weight.requires_grad:
-                weight.add_(torch.randn_like(weight), alpha=0.2)
-    expected = embed(encoder, TEXTS)
-    assert (expected - embed(Encoder(str(base)).eval(), TEXTS)).abs().max() > 1e-2
-    export_encoder(encoder, tmp_path / "out", CARD)
-    plain = Encoder(str(tmp_path / "out")).eval()
-    torch.testing.assert_close(embed(plain, TEXTS), expected, rtol=0, atol=1e-6)
-    model = SentenceTransformer(str(tmp_path / "out"), device="cpu")
-    torch.testing.assert_close(
-        model.encode(TEXTS, convert_to_tensor=True), expected, rtol=0, atol=2e-6
-    )
-
-    state = plain.state_dict()
-    untrained = Encoder(str(base)).state_dict()
-    plain.load_state_dict({k: w.lerp(untrained[k], 0.25) for k, w in state.items()})
-    tuned = encoder.weights()
-    zero = encoder.base_weights()
-    encoder.load_state_dict({k: w.lerp(zero[k], 0.25) for k, w in tuned.items()})
-    torch.testing.assert_close(embed(encoder, TEXTS), embed(plain, TEXTS), rtol=0, atol=1e-5)
-    encoder.restore_base_weights()
-    torch.testing.assert_close(embed(encoder, TEXTS), embed(Encoder(str(base)).eval(), TEXTS))
 
 
 LORA = ["--model.lora.r=4", "--model.lora.lora_dropout=0.1", "--learning_rate=1e-2"]

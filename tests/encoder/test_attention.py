@@ -9,14 +9,14 @@ from torch import Tensor
 from embedft.encoder import attention, block_attention
 from embedft.encoder.attention import packed_attention
 from embedft.encoder.dropout import DropoutMasks
-from embedft.encoder.packing import PackedBlock, PackedLayout
+from embedft.encoder.packing import PackedLayout
 
 LENGTHS = [5, 1, 12, 12, 3, 30, 11]
 HEADS, SIZE = 3, 4
 
 
 class Ones(DropoutMasks):
-    """Masks that keep all, so that an attention with dropout can be told exactly."""
+    """Masks that keep all elements, so that attention with dropout has an exact expectation."""
 
     def draw(self, shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
         return torch.full(shape, 1 / (1 - p), dtype=dtype)
@@ -42,7 +42,7 @@ def inputs(seed: int = 0) -> tuple[PackedLayout, Tables, Tensor]:
 def by_hand(
     layout: PackedLayout, tables: Tables, window: int | None, bias: Tensor | None
 ) -> Tensor:
-    """Each text alone, a head after the other, in the words of the formula."""
+    """The formula, one text and one head at a time."""
     outputs = []
     for query, key, value in zip(
         *(torch.split(table, layout.lengths.tolist()) for table in tables), strict=True
@@ -54,8 +54,8 @@ def by_hand(
             if bias is not None:
                 scores = scores + bias[head, :length, :length]
             if window is not None:
-                places = torch.arange(length)
-                far = (places[:, None] - places).abs() >= window
+                positions = torch.arange(length)
+                far = (positions[:, None] - positions).abs() >= window
                 scores = scores.masked_fill(far, -torch.inf)
             heads.append(scores.softmax(-1) @ value[:, head])
         outputs.append(torch.stack(heads, dim=1))
@@ -70,7 +70,7 @@ def test_values_and_gradients(
 ) -> None:
     layout, tables, bias = inputs()
     monkeypatch.setattr(block_attention, "_FUSED_LENGTH", 9 if way == "long texts" else 99)
-    if way == "other devices":  # which a CPU can walk too
+    if way == "other devices":  # their code also runs on a CPU
 
         def without_masks(*args: Any) -> Tensor:
             *inputs, _, window = args
@@ -110,7 +110,7 @@ def test_dropout_scales_what_it_keeps() -> None:
     torch.testing.assert_close(kept, 2 * plain)
 
 
-def test_dropout_zeroes_the_wanted_share() -> None:
+def test_dropout_zeroes_its_share_of_weights() -> None:
     layout, (query, key, _), _ = inputs()
     ones = torch.ones(sum(LENGTHS), HEADS, SIZE, dtype=torch.float64)
     masks = DropoutMasks()
@@ -152,19 +152,9 @@ def test_bf16_softmax_is_computed_in_float32(long: int, monkeypatch: pytest.Monk
 
 
 def test_dropout_reaches_long_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch's fused kernel knows none."""
+    """PyTorch's fused kernel has no dropout."""
     monkeypatch.setattr(block_attention, "_FUSED_LENGTH", 9)
     layout, tables, _ = inputs()
     plain = packed_attention(*tables, layout, scale=0.5)
     kept = packed_attention(*tables, layout, scale=0.5, dropout=0.5, masks=Ones())
     torch.testing.assert_close(kept, 2 * plain)
-
-
-def test_few_shapes_of_bf16_products() -> None:
-    """By powers of two, all heads of a text together; and the same as in one go."""
-    block = PackedBlock(texts=13, length=8, padding=None)
-    first, second = torch.randn(2, 13 * HEADS, 8, 8).bfloat16()
-    out = torch.empty_like(first)
-    assert block_attention._bmm(first, second, block, out) is out
-    torch.testing.assert_close(out, torch.bmm(first, second))
-    torch.testing.assert_close(block_attention._bmm(first, second, block), out)

@@ -16,6 +16,8 @@ from embedft.encoder.dropout import FastDropout
 from embedft.encoder.encoder import Encoder, _similar_lengths
 from embedft.encoder.pooling import pool
 from embedft.errors import InputError
+from embedft.export.model_card import ModelCard
+from embedft.export.sentence_transformers import export_encoder
 
 TEXTS = [
     "x",
@@ -152,7 +154,7 @@ def test_bf16_is_near_float32(folder: Path) -> None:
 
 
 def test_recomputation_gives_the_same_gradients(folder: Path) -> None:
-    """Dropout's masks are drawn again as they were, so activations can be recomputed."""
+    """The same dropout masks are drawn again, so activations can be recomputed."""
     encoder = Encoder(str(folder)).double().train()
     batch = pack(encoder, TEXTS)
     gradients = []
@@ -227,10 +229,28 @@ def test_groups_of_similar_length() -> None:
     assert _similar_lengths([5]) == [(0, 1)]
 
 
-def test_pooling_by_hand() -> None:
-    hidden = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [99.0, 99.0]]])
-    mask = torch.tensor([[True, True, False]])
-    assert pool(hidden, mask, "mean").tolist() == [[2.0, 3.0]]
-    assert pool(hidden, mask, "cls").tolist() == [[1.0, 2.0]]
-    assert pool(hidden.bfloat16(), mask, "mean").dtype == torch.float32
-    assert pool(hidden.double(), mask, "mean").dtype == torch.float64
+def test_freezing_leaves_the_upper_layers(folder: Path) -> None:
+    """The embeddings and the lowest layers, in each family; the rest is trained."""
+    encoder = Encoder(str(folder))
+    encoder.freeze(1)
+    frozen = {name for name, weight in encoder.named_parameters() if not weight.requires_grad}
+    trained = {name for name, _ in encoder.named_parameters()} - frozen
+    assert any("embeddings" in name for name in frozen)
+    assert any(".0." in name for name in frozen)
+    assert all(".0." not in name and "embeddings." not in name for name in trained)
+    assert any(".1." in name for name in trained)
+
+
+def test_dropout_is_a_setting(folder: Path, tmp_path: Path) -> None:
+    """In training as in evaluation, in each family; the exported model's config is the base's."""
+    encoder = Encoder(str(folder), dropout=0.0)
+    expected = embed(encoder.eval(), TEXTS)
+    torch.testing.assert_close(embed(encoder.train(), TEXTS), expected)
+    assert not torch.allclose(embed(Encoder(str(folder), dropout=0.5).train(), TEXTS), expected)
+    export_encoder(
+        encoder, tmp_path / "out", ModelCard(base_model="tiny", embedding_dim=32, max_seq_length=48)
+    )
+    before, after = (
+        json.loads((f / "config.json").read_text()) for f in (folder, tmp_path / "out")
+    )
+    assert {k: v for k, v in before.items() if "dropout" in k}.items() <= after.items()
