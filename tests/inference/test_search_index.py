@@ -10,7 +10,7 @@ from tiny import sample_rows, write_jsonl
 
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
-from embedft.inference.search_index import SearchIndex, check_top_k
+from embedft.inference.search_index import SearchIndex
 
 
 @pytest.fixture
@@ -68,7 +68,6 @@ def test_bad_questions(index: SearchIndex, question: Any, message: str) -> None:
         index.search(["good", question])
 
 
-def test_at_least_one_answer() -> None:
-    check_top_k(1)
+def test_at_least_one_answer(index: SearchIndex) -> None:
     with pytest.raises(InputError, match="top_k: is 0, must be at least 1"):
-        check_top_k(0)
+        index.search("anything", top_k=0)
