@@ -1,4 +1,4 @@
-"""Negatives of the file are trained on as a plain reference over texts says, and never leak."""
+"""Training on hard negatives of the file equals a plain reference over texts, without leaks."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Row = dict[str, Any]
 
 
 def untidy_rows() -> list[Row]:
-    """Rows whose negatives are few or none, right for some question, held out, or twice.
+    """Rows with few or no negatives, with relevant or held-out negatives, and with repeated ones.
 
-    One question has the answers of others, too, which meet it in a batch by rows of their own.
+    One question also has the answers of other rows, which may be in the same batch.
     """
     rows = with_negatives(sample_rows()[:60])
     for row in rows:
-        row["file_name"] = ""  # small groups: more batches hold what belongs together
+        row["file_name"] = ""  # small groups: related rows meet in more batches
     rows[3]["negatives"] += [rows[3]["answer"].upper() + "  "]
     rows[7]["question"] = rows[30]["question"]
     rows[7]["negatives"] = [rows[30]["answer"], rows[1]["answer"], rows[1]["answer"].lower()]
-    rows[8]["negatives"] = [rows[7]["answer"], rows[30]["answer"]]  # wrong here, right there
+    rows[8]["negatives"] = [rows[7]["answer"], rows[30]["answer"]]  # relevant to another question
     for row in rows[9:40]:
         row["negatives"] = [rows[30]["answer"], *row["negatives"], "nowhere else"]
     for row, other in zip(rows[40:48], rows[13:21], strict=True):
@@ -49,7 +49,7 @@ def untidy_rows() -> list[Row]:
 def epoch_losses(
     pairs: Path, tiny_model: Path, folder: Path, count: int, reference: Callable[..., Tensor]
 ) -> None:
-    """Each loss that three epochs log, at a rate of nearly 0, beside the reference's."""
+    """Compares each logged loss of three epochs, at a rate of nearly 0, with the reference."""
     lines = [
         json.loads(line)["train/loss"]
         for line in (folder / "training_metrics.jsonl").read_text().splitlines()
@@ -64,9 +64,11 @@ def epoch_losses(
     held_out = {
         normalize_text(records[row].answer) for row in data.fit_data.validation_pairs.source_row
     }
-    right: dict[str, set[str]] = {}
+    relevant: dict[str, set[str]] = {}
     for record in records:
-        right.setdefault(normalize_text(record.question), set()).add(normalize_text(record.answer))
+        relevant.setdefault(normalize_text(record.question), set()).add(
+            normalize_text(record.answer)
+        )
 
     written = [text for r in records for text in (r.question, r.answer, *r.negatives)]
     as_written = {normalize_text(text): text for text in reversed(written)}
@@ -84,7 +86,7 @@ def epoch_losses(
     def usable(row: int) -> list[str]:
         seen: list[str] = []
         for text in map(normalize_text, records[row].negatives):
-            own = right[normalize_text(records[row].question)]
+            own = relevant[normalize_text(records[row].question)]
             if text not in own and text not in held_out and text not in seen:
                 seen.append(text)
         return seen
@@ -101,8 +103,8 @@ def epoch_losses(
             taken = [own[(epoch * count + k) % len(own)] for k in range(min(count, len(own)))]
             negatives.append(taken)
             left_out += len(records[row].negatives) - len(own)
-        met += sum(len(right[q] & set(answers)) - 1 for q in questions)
-        expected = reference(embed, questions, answers, negatives, right)
+        met += sum(len(relevant[q] & set(answers)) - 1 for q in questions)
+        expected = reference(embed, questions, answers, negatives, relevant)
         assert logged == pytest.approx(float(expected), rel=1e-9)
     assert left_out > 0
     assert met > 0
@@ -113,12 +115,12 @@ def ranking(
     questions: list[str],
     answers: list[str],
     negatives: list[list[str]],
-    right: dict[str, set[str]],
+    relevant: dict[str, set[str]],
 ) -> Tensor:
     further = {text for own in negatives for text in own} - set(answers)
     terms = []
     for question, answer in zip(questions, answers, strict=True):
-        wrong = [text for text in [*answers, *sorted(further)] if text not in right[question]]
+        wrong = [text for text in [*answers, *sorted(further)] if text not in relevant[question]]
         scores = 20 * embed([answer, *wrong]) @ embed([question])[0]
         terms.append(scores.logsumexp(0) - scores[0])
     return torch.stack(terms).mean()
@@ -129,7 +131,7 @@ def contrastive(
     questions: list[str],
     answers: list[str],
     negatives: list[list[str]],
-    right: dict[str, set[str]],
+    relevant: dict[str, set[str]],
 ) -> Tensor:
     first = embed(questions + [q for q, own in zip(questions, negatives, strict=True) for _ in own])
     second = embed(answers + [text for own in negatives for text in own])
@@ -170,8 +172,10 @@ def test_against_a_plain_reference(
     epoch_losses(pairs, tiny_model, folder, count, reference)
 
 
-def test_batches_are_those_without(tmp_path: Path, tiny_model: Path) -> None:
-    """The option changes what is beside the pairs, not their order; 0 reads none."""
+def test_batches_have_the_pairs_of_a_run_without_negatives(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    """The option adds negatives to the batches; their pairs stay. 0 reads no negatives."""
     pairs = write_jsonl(tmp_path / "pairs.jsonl", untidy_rows())
     module = EmbeddingModule(str(tiny_model))
     sets = [EmbeddingDataModule(str(pairs), hard_negatives=count) for count in (0, 1, 3)]
@@ -190,7 +194,7 @@ def test_batches_are_those_without(tmp_path: Path, tiny_model: Path) -> None:
 def test_a_candidate_is_embedded_once(
     tmp_path: Path, tiny_model: Path, pairwise_negatives: bool
 ) -> None:
-    """However many rows name it, and if it is a positive of the batch, not again; else a pair each."""
+    """Also if several rows name it or it is a positive of the batch; for a pair loss once a row."""
     pairs = write_jsonl(tmp_path / "pairs.jsonl", untidy_rows())
     module = EmbeddingModule(str(tiny_model))
     data = EmbeddingDataModule(str(pairs), hard_negatives=3, negatives_per_pair=1)
@@ -204,7 +208,7 @@ def test_a_candidate_is_embedded_once(
 
 
 def test_no_held_out_text_is_trained_on(tmp_path: Path, tiny_model: Path) -> None:
-    """With a split and with a validation set of one's own."""
+    """With a split and with a separate validation file."""
     rows = [row | {"file_name": ""} for row in sample_rows()[:60]]
     for row in rows:
         row["negatives"] = [other["answer"] for other in rows if other["answer"] != row["answer"]]
@@ -246,10 +250,10 @@ def test_from_mine_to_fit(
 
 
 @pytest.mark.parametrize("named", [1, 60])
-def test_what_is_named_is_not_mined(
+def test_nothing_is_mined_if_the_file_names_negatives(
     fit: Callable[..., Path], pairs: Path, capsys: pytest.CaptureFixture[str], named: int
 ) -> None:
-    """It is said, and a warning where it leaves most pairs without negatives."""
+    """The log says so, as a warning if most pairs are left without negatives."""
     rows = sample_rows()[:60]
     for row in rows[:named]:
         row["negatives"] = ["nowhere else"]
@@ -266,7 +270,7 @@ def test_what_is_named_is_not_mined(
     )
 
 
-def test_no_usable_negative_is_no_negative(fit: Callable[..., Path], pairs: Path) -> None:
+def test_unusable_negatives_change_nothing(fit: Callable[..., Path], pairs: Path) -> None:
     plain = fit("--epochs=1")
     write_jsonl(pairs, [row | {"negatives": [row["answer"]]} for row in sample_rows()[:60]])
     same = fit("--epochs=1", output_dir=pairs.with_name("same"))

@@ -1,4 +1,4 @@
-"""Matryoshka, prompts, frozen layers, adapters and Lightning's averaging, as a user has them."""
+"""Runs with Matryoshka dimensions, prompts, frozen layers and adapters."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def metrics_of(folder: Path) -> dict[str, Any]:
 def test_first_dimensions_are_measured(
     fit: Fit, pairs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As sentence-transformers cuts the exported model."""
+    """With the metrics of the exported model as sentence-transformers truncates it."""
     folder = fit("--model.matryoshka_dims=[32,8]", "--model.matryoshka_weights=[1,0.5]")
     said = capsys.readouterr().out
     assert "| ndcg@10/dim_8 |" in said
@@ -76,8 +76,8 @@ def test_first_dimensions_are_measured(
     assert '"val/ndcg@10/dim_8": ' in lines
 
 
-def test_matryoshka_trains_otherwise(fit: Fit, tmp_path: Path) -> None:
-    """The whole alone is the loss itself; a cut beside it is not."""
+def test_matryoshka_changes_the_training(fit: Fit, tmp_path: Path) -> None:
+    """Only the full dimension is the plain loss; a second dimension changes the training."""
     plain = fit("--epochs=1", "--model.loss.scale=10")
     whole = fit(
         "--epochs=1",
@@ -103,7 +103,7 @@ def test_matryoshka_trains_otherwise(fit: Fit, tmp_path: Path) -> None:
 
 
 def test_prompts_are_those_of_the_export(fit: Fit, pairs: Path, tmp_path: Path) -> None:
-    """Measured, exported and predicted as sentence-transformers encodes with them."""
+    """Evaluation, export and prediction encode as sentence-transformers does with the prompts."""
     folder = fit("--model.query_prompt=query: ", "--model.document_prompt=passage: ")
     saved = json.loads((folder / "best_model" / "config_sentence_transformers.json").read_text())
     assert saved["prompts"] == {"query": "query: ", "document": "passage: "}
@@ -126,7 +126,7 @@ def test_prompts_are_those_of_the_export(fit: Fit, pairs: Path, tmp_path: Path) 
         texts["question"], prompt_name="query"
     )
     np.testing.assert_allclose(again, expected["question"], atol=1e-6)
-    # What was measured of the last weights is what that folder finds.
+    # The exported folder has the metrics of the last weights.
     main(
         [
             "test",
@@ -147,7 +147,7 @@ def test_prompts_are_those_of_the_export(fit: Fit, pairs: Path, tmp_path: Path) 
 # Freezing.
 
 
-def test_frozen_weights_stay_to_the_bit(fit: Fit, tiny_model: Path) -> None:
+def test_frozen_weights_do_not_change(fit: Fit, tiny_model: Path) -> None:
     folder = fit("--model.freeze_layers=1", "--model.weight_decay=0.1", "--model.chunk_size=3")
     before = load_file(tiny_model / "model.safetensors")
     after = load_file(folder / "final_model" / "model.safetensors")
@@ -157,10 +157,10 @@ def test_frozen_weights_stay_to_the_bit(fit: Fit, tiny_model: Path) -> None:
         if not name.startswith("pooler."):
             assert torch.equal(weight, after[name]) == (name in frozen), name
     state = read_checkpoint(folder / "checkpoints" / "last.ckpt")["optimizer_states"][0]["state"]
-    assert len(state) == 16  # those of the second layer alone
+    assert len(state) == 16  # only those of the second layer
 
 
-def test_too_many_layers(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_many_frozen_layers(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as error:
         fit("--model.freeze_layers=2")
     assert error.value.code == 2
@@ -173,7 +173,7 @@ def test_too_many_layers(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
 # Dropout.
 
 
-def test_as_a_base_model_without_dropout(
+def test_dropout_zero_equals_a_base_model_without_dropout(
     fit: Fit, without_dropout: list[str], tmp_path: Path
 ) -> None:
     folders = [
@@ -185,7 +185,7 @@ def test_as_a_base_model_without_dropout(
 
 
 @pytest.mark.parametrize("value", ["-0.1", "1"])
-def test_no_probability(fit: Fit, capsys: pytest.CaptureFixture[str], value: str) -> None:
+def test_dropout_out_of_range(fit: Fit, capsys: pytest.CaptureFixture[str], value: str) -> None:
     with pytest.raises(SystemExit):
         fit(f"--model.dropout={value}")
     said = capsys.readouterr().err

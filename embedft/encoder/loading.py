@@ -15,7 +15,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from embedft.encoder.base_model import OTHER_MODEL, BaseModel
-from embedft.errors import InputError
+from embedft.errors import InputError, check_at_least
 from embedft.tools.text import error_line
 
 
@@ -109,8 +109,7 @@ def resolve_max_seq_length(
         limits = [base.max_seq_length, tokenizer.model_max_length, positions]
         return min(limit for limit in limits if limit is not None)
     least = tokenizer.num_special_tokens_to_add() + 1
-    if max_seq_length < least:
-        raise InputError(f"max_seq_length: is {max_seq_length}, must be at least {least}")
+    check_at_least(least, max_seq_length=max_seq_length)
     if positions is not None and max_seq_length > positions:
         raise InputError(
             f"max_seq_length: is {max_seq_length}, but {base.name} has positions for {positions} "
