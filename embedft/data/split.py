@@ -103,7 +103,7 @@ def split_rows(hashes: RowHashes, train_split: float, seed: int) -> Split:
     rows = len(hashes)
     too_small = ". Add rows, or give a validation file with --data.validation_jsonl"
     if rows < 3:
-        raise InputError(f"{rows} rows are too few to train on and to hold out{too_small}")
+        raise InputError(f"too few rows to train on and to hold out: {rows}{too_small}")
     group = leak_groups(hashes)
     first_rows = np.flatnonzero(group == np.arange(rows))
     if len(first_rows) < 2:

@@ -123,7 +123,7 @@ def test_share_out_of_range(share: float) -> None:
 
 
 def test_too_small_sets() -> None:
-    with pytest.raises(InputError, match=r"1 row\(s\) are too few"):
+    with pytest.raises(InputError, match=r"too few rows to train on and to hold out: 1\."):
         split_records(numbered(1), 0.9, seed=0)
     one_file = [record(i, f"q{i}", f"a{i}", "x.pdf") for i in range(9)]
     with pytest.raises(InputError, match="all 9 rows share files, questions or answers"):
