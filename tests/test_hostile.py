@@ -139,7 +139,7 @@ DATA = {
     "label above 1": Case("{pairs}:2: label: is 2", changed(label=2)),
     "label on some rows": Case("{pairs}:", changed(label=1)),
     "text as label": Case("{pairs}:2: label: ", changed(label="yes")),
-    "one row": Case("1 row(s) are too few", content(ROWS[0])),
+    "one row": Case("too few rows to train on and to hold out: 1.", content(ROWS[0])),
     "all rows in one file": Case("all 9 rows share files, questions or answers", content(ONE_FILE)),
     "no contexts": Case(
         "{pairs}:1: context: ",
