@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+import torch
 import yaml
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tiny import sample_rows, with_negatives, write_jsonl
 
@@ -26,10 +31,20 @@ GUIDE = {
     "multi-qa": "sentence-transformers/multi-qa-MiniLM-L6-cos-v1",
     "multilingual": "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
 }
+OVERRIDDEN = {"model.base_model", "model.max_seq_length", "trainer.accelerator", "trainer.devices"}
 PRECISION = {"gpu-bf16": "bf16-mixed", "ddp": "bf16-mixed"}
 
 
-def test_there_is_one_for_each_base_model_of_the_guide() -> None:
+def settings(config: dict[str, Any], section: str = "") -> Iterator[tuple[str, Any]]:
+    """Each setting of a config by its dotted name."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from settings(value, f"{section}{key}.")
+        else:
+            yield f"{section}{key}", value
+
+
+def test_each_base_model_has_a_preset() -> None:
     models = {
         path.stem: yaml.safe_load(path.read_text())["model"]["base_model"] for path in CONFIGS
     }
@@ -37,15 +52,17 @@ def test_there_is_one_for_each_base_model_of_the_guide() -> None:
 
 
 @pytest.mark.docs
-def test_each_says_what_it_is_for_and_stands_in_the_table() -> None:
+def test_each_preset_says_what_it_is_for_and_is_in_the_table() -> None:
     table = (CONFIGS[0].parents[1] / "docs" / "presets.md").read_text()
     for path in CONFIGS:
         assert path.read_text().startswith("# ")
         assert f"`{path.name}`" in table, path.name
+        lines = path.read_text().splitlines()
+        assert [line for line in lines if len(line) > 100] == [], path.name
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_config(config: Path, pairs: Path, tmp_path: Path) -> None:
+def test_each_preset_trains_with_its_settings(config: Path, pairs: Path, tmp_path: Path) -> None:
     name = config.stem
     args = ["fit", f"--config={config}", f"--input_jsonl={pairs}", f"--output_dir={tmp_path}/out"]
     args += ["--trainer.max_steps=3", "--accelerator=cpu", "--trainer.enable_progress_bar=false"]
@@ -65,13 +82,17 @@ def test_config(config: Path, pairs: Path, tmp_path: Path) -> None:
         main(args)
     saved = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
     assert saved["trainer"]["precision"] == PRECISION.get(name, "auto")
-    first, last = (
-        SentenceTransformer(str(each), device="cpu")
-        for each in (folder, tmp_path / "out" / "final_model")
-    )
-    for key in ("question", "answer"):
-        texts = [row[key] for row in sample_rows()[:5]]
-        before, after = first.encode(texts), last.encode(texts)
-        assert before.shape == after.shape
-        assert np.isfinite(after).all()
-        assert np.linalg.norm(after - before, axis=1).min() > 1e-5, "nothing was trained"
+    used = dict(settings(saved))
+    for setting, value in settings(yaml.safe_load(config.read_text())):
+        if setting == "model.loss.class_path":
+            assert used[setting].endswith(f".{value}")
+        elif setting not in OVERRIDDEN:
+            assert used[setting] == value, setting
+    trained = tmp_path / "out" / "final_model"
+    embeddings = SentenceTransformer(str(trained), device="cpu").encode(sample_rows()[0]["answer"])
+    assert np.isfinite(embeddings).all()
+    before, after = (load_file(each / "model.safetensors") for each in (folder, trained))
+    queries = [key for key in before if re.search(r"attention.*\.(query|q)\.weight$", key)]
+    assert queries, "no weights of attention"
+    for key in queries:  # those that every preset trains, LoRA included
+        assert not torch.equal(before[key], after[key]), f"{key} was not trained"
