@@ -9,7 +9,7 @@ import pytest
 from check_output import Capture, Flags, check_output, row_of
 from tiny import sample_rows, write_jsonl
 
-from embedft.data import datamodule
+from embedft.data import load
 from embedft.table.table import Table, read_table
 
 RUNS = {
@@ -68,7 +68,7 @@ def test_the_file_is_read_once(
         read.append(path)
         return read_table(path, *rest)
 
-    monkeypatch.setattr(datamodule, "read_table", counted)
+    monkeypatch.setattr(load, "read_table", counted)
     check_output([*fit_flags, "--data.positive=context"], capsys)
     assert len(read) == 1
 
