@@ -38,6 +38,7 @@ BANNED = {
     r"dealt": "assigned",
     r"hung": "attached",
     r"(wide|every|no) letters?": "character",
+    r"(?<!first )places|place of|by (its |their )?place": "index, position",
     r"(both|two|held-out|training) sides?": "part of the split",
     r"in turn": "one after the other",
 }
@@ -166,3 +167,16 @@ def test_banned_words(words: str) -> None:
         for found in pattern.finditer(plain)
     ]
     assert not found, f"write {BANNED[words]}:\n" + "\n".join(found)
+
+
+def test_banned_names() -> None:
+    """Identifiers use the same words as prose; ``topic_place`` is a key of older checkpoints."""
+    banned = re.compile(r"(?:^|_)(places?|some|letters?|road|turns?|dealt|hung|anew)(?:_|$)")
+    names = {
+        f"{name}:{token.start[0]}: {token.string}"
+        for name, source in SOURCES.items()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.NAME and token.string != "topic_place"
+        if banned.search(token.string)
+    }
+    assert names == set()
