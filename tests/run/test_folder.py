@@ -95,7 +95,7 @@ def test_a_locked_folder(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     code = (
         "import sys; from pathlib import Path; from embedft.run.folder import RunFolder\n"
-        "RunFolder(Path(sys.argv[1])).lock(); print('locked', flush=True); sys.stdin.read()"
+        "folder = RunFolder(Path(sys.argv[1])); folder.lock(); print('locked', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -26,11 +26,11 @@ def test_a_value_that_is_not_finite(monkeypatch: pytest.MonkeyPatch, value: floa
     ids = [f"paper-{i}" for i in range(25)]
     seen = []
 
-    def ids_of(data: Any, batch: list[str]) -> list[str]:
+    def pair_ids(data: Any, batch: list[str]) -> list[str]:
         seen.append(batch)
         return ids
 
-    monkeypatch.setattr(divergence, "ids_of", ids_of)
+    monkeypatch.setattr(divergence, "pair_ids", pair_ids)
     watch = NonFiniteWatch()
     watch.check(torch.tensor(0.5), "loss", 9, BATCH, DATA)
     with pytest.raises(RunFailedError) as error:
@@ -48,7 +48,7 @@ def test_the_input_was_changed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> Non
     def fails(data: Any, batch: Any) -> list[str]:
         raise InputError("the file was changed")
 
-    monkeypatch.setattr(divergence, "ids_of", fails)
+    monkeypatch.setattr(divergence, "pair_ids", fails)
     with pytest.raises(RunFailedError, match="rows without known ids"):
         NonFiniteWatch().check(torch.tensor(torch.nan), "gradient norm", 1, BATCH, DATA)
 
