@@ -19,7 +19,7 @@ def test_pairs_of_a_package(tmp_path: Path) -> None:
     assert len({(row.question, row.answer) for row in rows}) == len(rows)
     losses = "embedft/losses/multiple_negatives_ranking.py"
     (ranking,) = (row for row in rows if row.file_name == losses and "L = " in row.answer)
-    assert ranking.question.startswith("Each anchor must find its positive")
+    assert ranking.question.startswith("Each anchor must rank its positive")
     assert not ranking.answer.startswith(ranking.question)
     assert max(len(row.answer) for row in rows) <= 2000
 
