@@ -45,7 +45,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from embedft.encoder.base_model import DEFAULT_BASE_MODEL
-from embedft.evaluation.bootstrap import paired_bootstrap
+from embedft.evaluation.significance import paired_interval
 from embedft.table.record import Record
 from embedft.tools.files import write_json
 from scripts.split_file import split_file
@@ -175,7 +175,7 @@ def line(name: str, recipe: str, results: list[dict[str, Any]]) -> str:
     base, tuned = (np.mean([result[key] for result in results], axis=0) for key in ("base", "ndcg"))
     spread = [float(np.mean(result["ndcg"])) for result in results]
     cells = [name, recipe, f"{base.mean():.4f}", f"{tuned.mean():.4f}"]
-    cells += [f"{min(spread):.4f}..{max(spread):.4f}", str(paired_bootstrap(base, tuned))]
+    cells += [f"{min(spread):.4f}..{max(spread):.4f}", str(paired_interval(base, tuned))]
     guard = ""
     if "guard_ndcg" in results[0]:
         drops = [np.mean(r["guard_ndcg"]) - np.mean(r["guard_base"]) for r in results]

@@ -124,6 +124,8 @@ def load_fit_data(source: Source, encoder: Encoder, *, needs_labels: bool, fits:
     pairs, validation_pairs = both.train, both.held_out
     if pairs.labels is None or not needs_labels:
         validation_pairs = validation_pairs.only(validation_pairs.relevant)
+    # The validation loss may draw negatives from the same file.
+    validation_pairs = replace(validation_pairs, file_id=np.full(len(validation_pairs), -1))
     if fits:
         if pairs.labels is not None and not needs_labels:
             pairs = pairs.only(require_relevant(pairs, source.input_jsonl))

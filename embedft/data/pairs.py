@@ -158,8 +158,7 @@ def encode_pairs(train: TableRows, held_out: TableRows, target: Target) -> tuple
     columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
     both = _Columns(*columns)
     count = len(parts[0].anchor)
-    file_id = np.full(len(both.anchor), -1)  # held-out pairs of one file may share a batch
-    file_id[:count] = dense_ids(both.file_hash[:count])
+    files = dense_ids(both.file_hash[:count]), dense_ids(both.file_hash[count:])
     pairs = Pairs(
         anchor=both.anchor,
         positive=both.positive,
@@ -167,7 +166,7 @@ def encode_pairs(train: TableRows, held_out: TableRows, target: Target) -> tuple
         positive_hash=both.positive_hash,
         anchor_id=dense_ids(both.anchor_hash),
         positive_id=dense_ids(both.positive_hash),
-        file_id=file_id,
+        file_id=np.concatenate(files),
         relevant=both.label >= RELEVANT,
         labels=None if train[0].label is None else both.label.astype(np.float32),
         source_row=both.source_row,

@@ -7,7 +7,7 @@ import numpy as np
 from embedft.data.pairs import Pairs
 from embedft.errors import InputError
 from embedft.evaluation.retrieval import Relevant, RetrievalTask
-from embedft.table.keys import first_equal
+from embedft.table.keys import connected, first_equal
 
 
 def retrieval_task(train: Pairs, held_out: Pairs) -> RetrievalTask:
@@ -44,4 +44,5 @@ def retrieval_task(train: Pairs, held_out: Pairs) -> RetrievalTask:
         corpus_ids=corpus_ids,
         relevant=Relevant(document, np.append(0, np.cumsum(np.bincount(query)))),
         source_rows=relevant.source_row[is_query],
+        groups=connected(relevant.anchor_id, relevant.positive_id, relevant.file_id)[is_query],
     )

@@ -64,6 +64,8 @@ class RetrievalTask:
             same id and are one document.
         relevant: For each query the corpus indices of its relevant answers, at least one.
         source_rows: (queries,) index, from 0, of the good row of the file that holds the query.
+        groups: (queries,) equal for queries that are not independent, because they are tied by a
+            file, a question or an answer.
     """
 
     queries: NDArray[np.int64]
@@ -71,6 +73,7 @@ class RetrievalTask:
     corpus_ids: NDArray[np.int64]
     relevant: Sequence[NDArray[np.int64]]
     source_rows: NDArray[np.int64]
+    groups: NDArray[np.int64]
 
     @property
     def texts(self) -> NDArray[np.int64]:

@@ -99,7 +99,9 @@ def mean_intervals(values_QM: Values, groups_Q: Groups | None = None) -> list[In
     residuals_GM = sums_GM - mean_M * sizes_G[:, np.newaxis]
     errors_M = np.sqrt(groups / (groups - 1) * np.square(residuals_GM).sum(0)) / len(values_QM)
     bound_M = _student_t(min(groups - 1, 1000)) * errors_M
-    bounds = zip(mean_M, (mean_M - bound_M).clip(-1, 1), (mean_M + bound_M).clip(-1, 1), strict=True)
+    bounds = zip(
+        mean_M, (mean_M - bound_M).clip(-1, 1), (mean_M + bound_M).clip(-1, 1), strict=True
+    )
     return [Interval(*map(float, values)) for values in bounds]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from embedft.evaluation.bootstrap import Interval
 from embedft.evaluation.metrics import LABELS, PRIMARY, shown_in
+from embedft.evaluation.significance import Gain
 from embedft.tools.text import plain_table
 
 
@@ -15,10 +15,10 @@ def is_worse(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> bool:
 
 
 def is_significantly_better(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> bool:
-    """Whether the 95% interval of the gain is above 0, on questions not used for training."""
+    """Whether the gain is significant, on questions that were not used for training."""
     if tuned is None or tuned.get("trained_on") or is_worse(base, tuned):
         return False
-    return tuned.get("gain") is not None and bool(tuned["gain"]["low"] > 0)
+    return tuned.get("gain") is not None and Gain(**tuned["gain"]).is_significant
 
 
 def verdict(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> str:
@@ -35,7 +35,7 @@ def verdict(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> str:
             "best_model is the unmodified base model: no checkpoint scored as well on the held-out "
             f"questions ({LABELS[PRIMARY]} {before:.4f})."
         )
-    gain = Interval(**tuned["gain"]) if tuned.get("gain") else None
+    gain = Gain(**tuned["gain"]) if tuned.get("gain") else None
     numbers = f"({LABELS[PRIMARY]} {before:.4f} before, {after:.4f} after)"
     if gain is not None:
         numbers = f"({LABELS[PRIMARY]} {before:.4f} before, {after:.4f} after: {gain})"
@@ -51,10 +51,10 @@ def verdict(base: dict[str, Any] | None, tuned: dict[str, Any] | None) -> str:
         )
     if after == before:
         return f"The tuned model is no better than the base model {numbers}."
-    if gain is not None and gain.low <= 0:
+    if gain is not None and not gain.is_significant:
         return (
-            "The tuned model is not significantly better than the base model (95% interval): there "
-            f"are too few held-out questions, or the gain is too small {numbers}."
+            "The tuned model is not significantly better than the base model: there are too few "
+            f"independent held-out questions, or the gain is too small {numbers}."
         )
     return f"The tuned model is better than the base model on the held-out questions {numbers}."
 

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from embedft.evaluation.bootstrap import Interval
+from embedft.evaluation.significance import Interval
 
 BASE_COLOUR, TUNED_COLOUR, BETTER, WORSE = "#8a94a3", "#2b86d9", "#2a9d5b", "#d95f3b"
 CURVES = ("#2b86d9", "#e08a3c", "#2a9d5b", "#9467bd")

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from embedft._version import __version__
-from embedft.evaluation.bootstrap import bootstrap
 from embedft.evaluation.metrics import LABELS, NAMES, PRIMARY, shown_in
+from embedft.evaluation.significance import mean_intervals
 from embedft.evaluation.similarity import pair_similarities, separation, two_dimensions
 from embedft.evaluation.verdict import is_significantly_better, verdict
 from embedft.report import charts
@@ -54,13 +54,13 @@ def _verdict(data: ReportData) -> Section:
     labels = [LABELS[name] for name in metrics]
     columns = [NAMES.index(name) for name in metrics]
     values = {name: results.values[:, columns].numpy() for name, results in data.results.items()}
-    gains = bootstrap(values[TUNED] - values[BASE]) if len(values) == 2 else []
+    gains = mean_intervals(values[TUNED] - values[BASE], data.groups) if len(values) == 2 else []
     if values:
-        means = {name: bootstrap(of_model) for name, of_model in values.items()}
+        means = {name: mean_intervals(of_model, data.groups) for name, of_model in values.items()}
         caption = (
             f"Retrieval quality on {len(data.rows)} held-out questions. Whiskers and lines are 95% "
-            "intervals by a bootstrap over the questions. If the line of a difference does not "
-            "cross 0, the difference is significant."
+            "intervals; questions that share a file or an answer count as one observation. If the "
+            "line of a difference does not cross 0, the difference is significant."
         )
         blocks.append(image(charts.bars(labels, means, gains), caption))
 

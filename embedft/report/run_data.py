@@ -33,6 +33,7 @@ class ReportData:
         tuned_results: Results of the tuned model by question; None as above.
         rows: (queries,) the row of each question.
         relevant: For each question the corpus indices of its relevant answers.
+        groups: (queries,) equal for questions that are not independent.
         documents: The texts that are shown, by corpus index.
         improved: Questions whose relevant answer rose in rank, the most improved first.
         worsened: Questions whose relevant answer fell in rank, the most worsened first.
@@ -48,6 +49,7 @@ class ReportData:
     tuned_results: QueryResults | None
     rows: Sequence[Record]
     relevant: Sequence[NDArray[np.int64]]
+    groups: NDArray[np.int64]
     documents: Mapping[int, Document]
     improved: Sequence[int]
     worsened: Sequence[int]
@@ -121,6 +123,7 @@ def collect(
         tuned_results=after,
         rows=rows,
         relevant=data.task.relevant,
+        groups=data.task.groups,
         documents=documents(data, sorted(shown)),
         improved=improved,
         worsened=worsened,

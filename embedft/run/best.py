@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embedft.evaluation.bootstrap import paired_bootstrap
+from embedft.evaluation.significance import Groups, paired_interval
 from embedft.evaluation.verdict import is_worse
 
 
@@ -26,7 +26,10 @@ def is_highest(highest_Q: NDArray[np.float64], latest_Q: NDArray[np.float64]) ->
 
 
 def not_significantly_worse(
-    highest_Q: NDArray[np.float64], later_Q: NDArray[np.float64], base_Q: NDArray[np.float64] | None
+    highest_Q: NDArray[np.float64],
+    later_Q: NDArray[np.float64],
+    base_Q: NDArray[np.float64] | None,
+    groups_Q: Groups | None = None,
 ) -> bool:
     """Whether the later weights are not significantly worse (95% interval) than the highest ones.
 
@@ -38,10 +41,11 @@ def not_significantly_worse(
         highest_Q: nDCG@10 of each question by the weights with the highest mean.
         later_Q: By later weights, or by an interpolation with the base model.
         base_Q: By the base model; None if it was not evaluated.
+        groups_Q: Equal for questions that are not independent; None if each one is.
     """
     if base_Q is not None and later_Q.mean() < base_Q.mean():
         return False
-    return bool(paired_bootstrap(highest_Q, later_Q).high >= 0)
+    return bool(paired_interval(highest_Q, later_Q, groups_Q).high >= 0)
 
 
 def choose_best_model(

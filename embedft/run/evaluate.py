@@ -10,8 +10,8 @@ from lightning.pytorch import Trainer
 
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.texts import query_rows
-from embedft.evaluation.bootstrap import paired_bootstrap
 from embedft.evaluation.query_results import QueryResults
+from embedft.evaluation.significance import paired_gain
 from embedft.evaluation.verdict import comparison, verdict
 from embedft.report.fit_report import write_report
 from embedft.report.run_data import collect
@@ -59,7 +59,7 @@ def evaluate_and_report(
         module.encoder.restore_base_weights()
         trainer.test(module, datamodule=data, verbose=False)
         record("base", 0)
-        gain = paired_bootstrap(results["base"].ndcg, results["best"].ndcg)
+        gain = paired_gain(results["base"].ndcg, results["best"].ndcg, data.task.groups)
         evaluations["best"] |= {"gain": gain._asdict(), "trained_on": data.n_trained_on}
     if trainer.is_global_zero:
         report_data = collect(data, evaluations, results, query_rows(data), settings=settings)

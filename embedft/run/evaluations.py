@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedft.evaluation.bootstrap import paired_bootstrap
 from embedft.evaluation.query_results import QueryResults
+from embedft.evaluation.significance import Groups, paired_gain
 from embedft.run.best import is_highest, not_significantly_worse
 
 
@@ -22,16 +22,23 @@ class RunEvaluations:
     Attributes:
         metrics: ``step``, ``epoch``, the metrics, and ``gain`` if the base model was evaluated.
         results: The results by question.
+        groups_Q: (Q,) equal for questions that are not independent; None if each one is. It is
+            set from the data before an evaluation is added, and not kept in checkpoints.
     """
 
     def __init__(self) -> None:
         self.metrics: dict[str, dict[str, Any]] = {}
         self.results: dict[str, QueryResults] = {}
+        self.groups_Q: Groups | None = None
         self._highest_Q: NDArray[np.float64] | None = None
         """nDCG@10 of each question by the weights with the highest mean so far."""
 
     def entry(
-        self, step: int, epoch: int, metrics: dict[str, float], results: QueryResults
+        self,
+        step: int,
+        epoch: int,
+        metrics: dict[str, float],
+        results: QueryResults,
     ) -> dict[str, Any]:
         """An evaluation as it is kept, with the gain over the base model if that is known.
 
@@ -43,7 +50,7 @@ class RunEvaluations:
         """
         entry: dict[str, Any] = {"step": step, "epoch": epoch, **metrics}
         if (base_Q := self.base_ndcg(results.task)) is not None:
-            entry["gain"] = paired_bootstrap(base_Q, results.ndcg)._asdict()
+            entry["gain"] = paired_gain(base_Q, results.ndcg, self.groups_Q)._asdict()
         return entry
 
     def base_ndcg(self, task: str) -> NDArray[np.float64] | None:
@@ -66,7 +73,9 @@ class RunEvaluations:
         if highest_Q is None or is_highest(highest_Q, results.ndcg):
             self._highest_Q = results.ndcg
             return True
-        return not_significantly_worse(highest_Q, results.ndcg, self.base_ndcg(results.task))
+        return not_significantly_worse(
+            highest_Q, results.ndcg, self.base_ndcg(results.task), self.groups_Q
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError
-from embedft.evaluation.bootstrap import Interval, paired_bootstrap
+from embedft.evaluation.significance import Interval, paired_interval
 from embedft.run.run import Run
 from embedft.run.signals import raise_if_sigterm
 
@@ -81,7 +81,7 @@ def evaluate_forgetting(run: Run) -> dict[str, Any]:
         "file": forgetting_set.input_jsonl,
         "before": float(before_Q.mean()),
         "after": float(after_Q.mean()),
-        "change": paired_bootstrap(before_Q, after_Q)._asdict(),
+        "change": paired_interval(before_Q, after_Q, forgetting_set.task.groups)._asdict(),
     }
 
 

@@ -86,7 +86,8 @@ def _replaces_best(run: Run, share: float) -> bool:
     best = evaluations.metrics["best"]
     log.info("base_share %g: nDCG@10 %.4f (%.4f without)", share, metrics[PRIMARY], best[PRIMARY])
     base_Q = evaluations.base_ndcg(results.task)
-    if not not_significantly_worse(evaluations.results["best"].ndcg, results.ndcg, base_Q):
+    best_Q, groups_Q = evaluations.results["best"].ndcg, run.data.task.groups
+    if not not_significantly_worse(best_Q, results.ndcg, base_Q, groups_Q):
         return False
     entry = evaluations.entry(best["step"], trainer.current_epoch, metrics, results)
     evaluations.metrics["best"] = entry | {"base_share": share}

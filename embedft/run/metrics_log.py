@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from embedft.data.batches import TrainBatch
+from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError
 from embedft.evaluation.metrics import PRIMARY
 from embedft.evaluation.query_results import QueryResults
@@ -126,6 +127,8 @@ class MetricsLog(Callback):
         metrics: dict[str, float] = pl_module.last_evaluation  # type: ignore[assignment]
         results: QueryResults = pl_module.last_query_results  # type: ignore[assignment]
         values = {f"val/{name}": value for name, value in metrics.items()}
+        data: EmbeddingDataModule = pl_module.data  # type: ignore[assignment]
+        self.evaluations.groups_Q = data.task.groups
         step, epoch = trainer.global_step, trainer.current_epoch
         if trainer.sanity_checking:
             # An earlier evaluation of the base model must not give it a gain over itself.

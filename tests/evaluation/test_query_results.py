@@ -19,7 +19,9 @@ def task(queries: int, documents: int) -> RetrievalTask:
     ]
     texts = rng.permutation(queries + documents)
     order = np.arange(documents)
-    return RetrievalTask(texts[:queries], texts[queries:], order, relevant, np.arange(queries))
+    return RetrievalTask(
+        texts[:queries], texts[queries:], order, relevant, np.arange(queries), np.arange(queries)
+    )
 
 
 def test_results_of_several_ranks_sum_to_those_of_one() -> None:

@@ -51,7 +51,12 @@ def test_top_answers() -> None:
 
 def test_texts_of_a_task_are_distinct() -> None:
     task = RetrievalTask(
-        np.array([4, 1]), np.array([2, 4]), np.array([0, 1]), [np.array([0])] * 2, np.arange(2)
+        np.array([4, 1]),
+        np.array([2, 4]),
+        np.array([0, 1]),
+        [np.array([0])] * 2,
+        np.arange(2),
+        np.arange(2),
     )
     assert task.texts.tolist() == [1, 2, 4]
 

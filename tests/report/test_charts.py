@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from embedft.evaluation.bootstrap import Interval
+from embedft.evaluation.significance import Interval
 from embedft.report import charts
 
 

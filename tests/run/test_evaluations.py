@@ -57,7 +57,7 @@ def test_best_is_compared_with_the_highest(
     """Not with the best: a small loss may not be followed by another one, and another one."""
     compared = []
 
-    def decide(highest_Q: Any, later_Q: Any, base_Q: Any) -> bool:
+    def decide(highest_Q: Any, later_Q: Any, base_Q: Any, groups_Q: Any) -> bool:
         compared.append((highest_Q.tolist(), later_Q.tolist()))
         return not worse
 
