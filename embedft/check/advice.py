@@ -19,6 +19,7 @@ from embedft.check.measures import LENGTH_LIMITS, DataMeasures
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.pairs import RELEVANT, target_names
 from embedft.encoder.loading import max_positions
+from embedft.evaluation.significance import detectable_gain
 from embedft.recipe import AUTO, LARGE_SET, LEARNING_RATE, warmup_length
 from embedft.table.tokens import describe_truncation
 from embedft.training.module import EmbeddingModule
@@ -144,16 +145,17 @@ def _large_group(run: CheckedRun) -> Iterator[str]:
 
 
 def _few_held_out(run: CheckedRun) -> Iterator[str]:
-    questions, settings = run.estimate.questions, run.settings
-    if questions >= 200:
+    questions, groups, settings = run.estimate.questions, run.estimate.groups, run.settings
+    if questions >= 200 and groups >= 50:
         return
     more = "to hold out more, use --train_split 0.8"
     can_hold_out_more = settings.validation_jsonl is None and settings.train_split > 0.8
     if not can_hold_out_more or len(run.data.used) < 20:
         more = "more questions are needed"
     yield (
-        f"only {questions} held-out questions: a gain in nDCG@10 below about "
-        f"{0.4 / math.sqrt(questions):.2f} will not be significant (95% interval); {more}"
+        f"only {questions} held-out questions from {groups} files or groups: a gain in nDCG@10 "
+        f"below about {detectable_gain(questions, groups):.2f} will not be significant (95% "
+        f"interval); {more}"
     )
 
 

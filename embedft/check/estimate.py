@@ -31,6 +31,7 @@ class RunEstimate:
         train: (rows,) rows of the file that are used for training.
         held_out: (rows,) rows that are held out; None if they are in a separate file.
         questions: Number of held-out questions.
+        groups: Number of groups (files, or rows tied by a text) that they come from.
         corpus: Number of distinct answers that they are searched in.
         batch_size: Pairs per step, over all devices and accumulated batches.
         devices: Number of devices.
@@ -45,6 +46,7 @@ class RunEstimate:
     train: Ints
     held_out: Ints | None
     questions: int
+    groups: int
     corpus: int
     batch_size: int
     devices: int
@@ -90,6 +92,7 @@ def estimate_run(
         if data.validation_jsonl is None
         else None,
         questions=len(data.task.queries),
+        groups=len(np.unique(data.task.groups)),
         corpus=len(data.task.corpus),
         batch_size=data.batch_size * trainer.world_size * accumulated,
         devices=trainer.world_size,

@@ -20,6 +20,8 @@ Groups = NDArray[np.int64]
 
 LEVEL = 0.05
 """Error probability of intervals and tests."""
+SPREAD = 0.2
+"""Usual standard deviation of the difference of two models' nDCG@10 on a question."""
 _EXACT = 14
 """Up to this many groups that changed, all assignments of signs are counted."""
 _FLIPS = 9_999
@@ -163,6 +165,18 @@ def sign_flip_p_value(differences_Q: Values, groups_Q: Groups | None = None) -> 
     signs = rng.integers(0, 2, size=(_FLIPS, len(sums_G)), dtype=np.int8) * 2 - 1
     reached = int((np.abs(signs @ sums_G) >= observed).sum())
     return (reached + 1) / (_FLIPS + 1)
+
+
+def detectable_gain(queries: int, groups: int) -> float:
+    """About the smallest gain of nDCG@10 that would be significant: half of its interval.
+
+    Args:
+        queries: Held-out queries.
+        groups: That they come from; with one, no gain is.
+    """
+    if groups < 2:
+        return 1.0
+    return min(1.0, _student_t(min(groups - 1, 1000)) * SPREAD / math.sqrt(queries))
 
 
 def _differences(before_Q: Values, after_Q: Values) -> Values:
