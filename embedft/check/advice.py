@@ -98,7 +98,8 @@ def _size(run: CheckedRun) -> Iterator[str]:
     size = "small" if pairs < SMALL else "large" if pairs >= LARGE_SET else "medium"
     epochs = run.trainer.max_epochs or 0
     changes = []
-    if pairs < SMALL and float(run.module.learning_rate) < 5e-5:
+    learning_rate = run.module.recipe.learning_rate
+    if pairs < SMALL and learning_rate is not None and learning_rate < 5e-5:
         changes.append(
             "--config configs/recommended.yaml, whose learning rate of "
             f"{LEARNING_RATE:g} suits few steps"
