@@ -186,7 +186,7 @@ def test_a_refused_resume_changes_nothing(fit: Callable[..., Path], capsys: Capt
     before = {name: (out / name).read_bytes() for name in ("config.yaml", "training_progress.json")}
     for flag, message in (
         ("--model.freeze_layers=0", "freeze_layers was None and is now 0"),
-        ("--batch_size=4", "inside an epoch and was made with batch_size 8, now 4"),
+        ("--batch_size=4", "cannot resume inside an epoch: batch_size was 8, is 4"),
     ):
         with pytest.raises(SystemExit) as stop:
             fit("--ckpt_path=last", flag)
@@ -271,7 +271,8 @@ def test_separate_validation_file(
         (fit("--epochs=1", f"--validation_jsonl={own}") / "metrics.json").read_text()
     )
     assert (metrics["data"]["train_examples"], metrics["data"]["eval_examples"]) == (55, 15)
-    assert "15 rows; 5 training rows left out" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "validation file: 15 rows. Training rows: 55; left out: 5, because" in said
 
 
 def test_multilingual_rows(fit: Callable[..., Path], pairs: Path) -> None:

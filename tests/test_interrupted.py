@@ -130,7 +130,8 @@ def test_after_the_last_step(fit_flags: list[str], tmp_path: Path) -> None:
     said = interrupted_at("validation:3", flags, tmp_path, signal.SIGTERM)
     assert said.returncode == 128 + signal.SIGTERM
     assert said.stderr == (
-        "embedft: stopped by SIGTERM; training is complete and saved; rerun with --ckpt_path last\n"
+        "embedft: stopped by SIGTERM; training is complete and saved; rerun with --ckpt_path last to "
+        "export models\n"
     )
     assert run([*flags, "--ckpt_path=last"]).returncode == 0
     assert (tmp_path / "out" / "best_model").is_dir()

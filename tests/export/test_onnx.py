@@ -86,7 +86,7 @@ def test_a_wrong_file_is_not_kept(
     with pytest.raises(SystemExit) as raised:
         main(["export", f"--model={model}", "--onnx"])
     assert raised.value.code == 1
-    assert "the ONNX file is differs from torch by" in capsys.readouterr().err
+    assert "the ONNX file differs from torch by" in capsys.readouterr().err
     assert list(model.glob("onnx/*")) == []
     (model / "onnx" / "model.onnx").write_text("the user's")
     with pytest.raises(SystemExit):
