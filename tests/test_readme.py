@@ -137,7 +137,9 @@ recipes:
     assert said.endswith(run(command, desk).split("\n\n")[-1])
     with (desk / "configs" / "recommended.yaml").open("a") as config:
         config.write("# another recipe\n")
-    with pytest.raises(AssertionError, match="1.json: is of other settings or data; give another"):
+    with pytest.raises(
+        AssertionError, match="1.json: was made with other settings or data; give another"
+    ):
         run(command, desk)
     records, _ = read_records(str(desk / "pairs.jsonl"))
     held_out = split_records(records, 0.9, seed=7).validation

@@ -32,7 +32,7 @@ from torchmetrics import Metric
 
 def recall(ranks_R: Tensor, k: int) -> Tensor:
     """Share of the relevant documents that are among the first k."""
-    return (ranks_R <= k).sum() / len(ranks_R)
+    return (ranks_R <= k).sum(dtype=ranks_R.dtype) / len(ranks_R)
 
 
 def reciprocal_rank(ranks_R: Tensor, k: int) -> Tensor:

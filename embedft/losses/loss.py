@@ -18,7 +18,7 @@ class Loss(nn.Module):
 
     - False, a ranking loss: ``loss(anchor_BD, positive_BD, negatives_BND=None, mask_BC=None)``.
       The C = B + B·N candidates are the positives, then the negatives. ``mask_BC`` is (B, C) bool:
-      [i, c] is True if candidate c counts for anchor i; an anchor's own positive always counts.
+      [i, c] is True if candidate c counts for anchor i. It is always True at [i, i].
     - True, a pair loss: ``loss(first_PD, second_PD, labels_P)``, with labels from 0 to 1.
     """
 
