@@ -18,22 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from sentence_transformers import (
-    SentenceTransformer,
-    SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
-)
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from embedft.data.pairs import RELEVANT
-from embedft.recipe import warmup_length
 from embedft.table.record import Record, normalize_text
 from scripts.benchmark_common import MINILM, model_root
+from scripts.peer import PeerSettings, is_relevant, train_peer
 from scripts.split_file import split_file
 
 METRICS = ("ndcg@10", "mrr@10", "accuracy@1", "recall@10", "map@100")
@@ -51,7 +43,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--train_split", type=float, default=0.9)
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="bf16-mixed")
     parser.add_argument("--seed", type=int, default=42)
-    parser.set_defaults(warmup="auto")
     return parser.parse_args()
 
 
@@ -73,65 +64,6 @@ def train_embedft(args: argparse.Namespace, folder: Path) -> Path:
     command += [f"--{name}={value}" for name, value in flags.items()]
     subprocess.run([*command, "--overwrite"], check=True)
     return folder / "final_model"
-
-
-def train_peer(args: argparse.Namespace, train: list[Record], base: Path, folder: Path) -> Path:
-    """Trains with sentence-transformers' trainer; returns the model's folder.
-
-    Args:
-        args: ``epochs``, ``batch_size``, ``learning_rate``, ``warmup`` (steps, or ``auto``),
-            ``precision`` and ``seed``.
-        train: Rows to train on; those with a label below 0.5 are left out, as embedft does.
-        base: Folder of the base model.
-        folder: The output folder.
-    """
-    train = [record for record in train if is_relevant(record)]
-    steps = -(-len(train) // args.batch_size) * args.epochs
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = SentenceTransformer(str(base), device=device, model_kwargs={"dtype": "float32"})
-    names = {"anchor": ("query",), "positive": ("document", "passage", "corpus")}  # as embedft's
-    default = model.prompts.get(model.default_prompt_name, "")
-    prompts = {
-        column: next(filter(None, map(model.prompts.get, keys)), default)
-        for column, keys in names.items()
-    }
-    settings = SentenceTransformerTrainingArguments(
-        output_dir=str(folder / "checkpoints"),
-        num_train_epochs=args.epochs,
-        per_device_train_batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        warmup_steps=warmup_length(args.warmup, steps),
-        weight_decay=0.01,
-        max_grad_norm=1.0,
-        bf16=args.precision == "bf16-mixed",
-        use_cpu=not torch.cuda.is_available(),
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
-        seed=args.seed,
-        prompts={column: prompt for column, prompt in prompts.items() if prompt} or None,
-        save_strategy="no",
-        logging_steps=100,
-        report_to="none",
-        dataloader_pin_memory=False,
-    )
-    trainer = SentenceTransformerTrainer(
-        model=model,
-        args=settings,
-        train_dataset=Dataset.from_dict(
-            {
-                "anchor": [record.question for record in train],
-                "positive": [record.answer for record in train],
-            }
-        ),
-        loss=MultipleNegativesRankingLoss(model),
-    )
-    trainer.train()
-    model.save_pretrained(str(folder / "model"))
-    return folder / "model"
-
-
-def is_relevant(record: Record) -> bool:
-    """Whether the answer is relevant to the question."""
-    return record.label is None or record.label >= RELEVANT
 
 
 def evaluator(records: list[Record], held_out: list[Record]) -> InformationRetrievalEvaluator:
@@ -169,7 +101,15 @@ def main() -> None:
     folders["embedft"] = train_embedft(args, out / "embedft")
     seconds["embedft"] = time.perf_counter() - began
     began = time.perf_counter()
-    folders["sentence-transformers"] = train_peer(args, train, root, out / "peer")
+    settings = PeerSettings(
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        no_duplicates=True,
+    )
+    folders["sentence-transformers"], _ = train_peer(
+        settings, train, root, out / "peer", precision=args.precision, seed=args.seed
+    )
     seconds["sentence-transformers"] = time.perf_counter() - began
 
     evaluate = evaluator(records, held_out)

@@ -12,8 +12,10 @@ with a YAML file of
     recipes:
       guide: {config: configs/minilm.yaml}
       faster: {config: configs/minilm.yaml, learning_rate: 1e-4, batch_size: 64}
-      peer: {peer: 500}              # sentence-transformers' trainer, usual settings
-      fitting: {peer: auto}          # the same, with a warm-up of a tenth of the run
+      documented: {peer: documented}  # sentence-transformers as its documentation uses it
+      expert: {peer: expert}          # batch 64, 1e-4, no duplicates, both directions
+      mined: {peer: expert+negatives} # the same with its own mined hard negatives
+      slow: {peer: documented, warmup: 500}    # any setting of scripts/peer.py
 
 A recipe is flags of `embedft fit`, or `peer` and its number of warm-up steps. The same split holds
 out a tenth of the groups of each set for all recipes; a group is a file, or rows that share a
@@ -35,9 +37,9 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import yaml
@@ -71,8 +73,8 @@ def write_rows(rows: list[Record], target: Path) -> Path:
     return target
 
 
-def measure(model: str | Path, data: Path, split_seed: int) -> list[float]:
-    """nDCG@10 of each held-out question of a file, for the model in a folder."""
+def measure(model: str | Path, data: Path, split_seed: int) -> dict[str, list[float]]:
+    """``ndcg``, nDCG@10 of each held-out question by a model, and the questions' ``groups``."""
     from embedft.data.datamodule import EmbeddingDataModule
     from embedft.training.module import EmbeddingModule
     from embedft.training.trainer import EmbedftTrainer
@@ -86,7 +88,10 @@ def measure(model: str | Path, data: Path, split_seed: int) -> list[float]:
         use_distributed_sampler=False,
     )
     trainer.test(module, datamodule=rows, verbose=False)
-    values = [float(value) for value in module.last_query_results.ndcg]
+    values = {
+        "ndcg": module.last_query_results.ndcg.tolist(),
+        "groups": rows.task.groups.tolist(),
+    }
     del module, trainer
     gc.collect()
     return values
@@ -103,18 +108,17 @@ def train(recipe: dict[str, Any], data: Path, seed: int, out: Path) -> Path:
     return out / "best_model"
 
 
-def train_peer(
-    rows: list[Record], seed: int, base: Path, out: Path, warmup: int | Literal["auto"]
-) -> Path:
-    """Trains with sentence-transformers' trainer and the settings of most guides."""
-    from embedft.tools.device import has_native_bf16
-    from scripts.compare_with_sentence_transformers import train_peer as peer
+def peer(
+    recipe: dict[str, Any], rows: list[Record], seed: int, base: Path, out: Path
+) -> tuple[Path, int]:
+    """Trains an arm of scripts/peer.py, with the settings that the recipe changes."""
+    from embedft.tools.device import choose_precision
+    from scripts.peer import ARMS, train_peer
 
-    precision = "bf16-mixed" if has_native_bf16("auto") else "32-true"  # as embedft chooses
-    settings: Any = SimpleNamespace(
-        epochs=3, batch_size=16, learning_rate=2e-5, precision=precision, seed=seed, warmup=warmup
-    )
-    return peer(settings, rows, base, out)
+    changes = {name: value for name, value in recipe.items() if name != "peer"}
+    settings = replace(ARMS[recipe["peer"]], **changes)
+    precision = str(choose_precision("auto", "auto"))  # as embedft's
+    return train_peer(settings, rows, base, out, precision=precision, seed=seed)
 
 
 def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> dict[str, Any]:
@@ -129,24 +133,28 @@ def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> 
     folder.mkdir(parents=True, exist_ok=True)
     data = write_rows(rows, folder / "train.jsonl")
     base = model_root(DEFAULT_BASE_MODEL)
+    result: dict[str, Any] = {}
     began = time.perf_counter()
     if "peer" in recipe:
-        model = train_peer(rows, seed, base, folder / "peer", recipe["peer"])
+        model, dropped = peer(recipe, rows, seed, base, folder / "peer")
+        result["rows_dropped"] = dropped
     else:
         model = train(recipe, data, seed, folder / "embedft")
         config = yaml.safe_load((model.parent / "config.yaml").read_text(encoding="utf-8"))
         base = model_root(config["model"]["base_model"])
-    seconds = time.perf_counter() - began
-    result: dict[str, Any] = {"seconds": seconds}
+    result["seconds"] = time.perf_counter() - began
     for key, file in (("", entry["file"]), ("guard_", entry.get("guard"))):
         if file:
             data = Path(study["data"]) / file
-            result[f"{key}ndcg"] = measure(model, data, split)
-            result[f"{key}base"] = cached(
+            measured = measure(model, data, split)
+            result[f"{key}ndcg"] = measured["ndcg"]
+            before = cached(
                 out / "results" / "base" / f"{base.name}-{file}-{split}.json",
                 {"base": str(base), "data": digest(data)},
                 lambda data=data: measure(base, data, split),
             )
+            result[f"{key}base"] = before["ndcg"]
+            result[f"{key}groups"] = measured["groups"]
     return result
 
 
@@ -171,11 +179,14 @@ def cached(file: Path, made_of: dict[str, Any], make: Any) -> Any:
 
 
 def line(name: str, recipe: str, results: list[dict[str, Any]]) -> str:
-    """A row of the table: means over seeds, and the gain with its interval over questions."""
+    """A row of the table: means over seeds, and the gain with its interval by groups."""
     base, tuned = (np.mean([result[key] for result in results], axis=0) for key in ("base", "ndcg"))
     spread = [float(np.mean(result["ndcg"])) for result in results]
     cells = [name, recipe, f"{base.mean():.4f}", f"{tuned.mean():.4f}"]
-    cells += [f"{min(spread):.4f}..{max(spread):.4f}", str(paired_interval(base, tuned))]
+    cells += [
+        f"{min(spread):.4f}..{max(spread):.4f}",
+        str(paired_interval(base, tuned, np.array(results[0]["groups"]))),
+    ]
     guard = ""
     if "guard_ndcg" in results[0]:
         drops = [np.mean(r["guard_ndcg"]) - np.mean(r["guard_base"]) for r in results]

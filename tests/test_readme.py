@@ -124,7 +124,7 @@ sets: {sample: {file: pairs.jsonl, pairs: 30, guard: pairs.jsonl, split_seed: 7}
 seeds: [1]
 recipes:
   recommended: {config: configs/recommended.yaml, trainer.max_steps: 2, report: null}
-  peer: {peer: auto}
+  peer: {peer: expert+negatives}
 """
     )
     said = run(command, desk)
@@ -148,7 +148,7 @@ recipes:
     assert len(ids) == 30
     assert not ids & {records[row].id for row in held_out}
     (base,) = desk.rglob("*-pairs.jsonl-7.json")
-    assert len(json.loads(base.read_text())["value"]) == len(
+    assert len(json.loads(base.read_text())["value"]["ndcg"]) == len(
         {records[row].question for row in held_out}
     )
 
