@@ -29,7 +29,7 @@ LOOSE = [
     (r"\b(32-true|bf16-mixed|16-mixed)\b", "PRECISION"),
     (r"[+-]?\b\d+\.\d+%?", "#"),
     (r"\b\d+%", "#"),
-    (r"\b\d+ (s|ms|min|h)\b", r"# \1"),
+    (r"\b\d+ (s|ms|min|h)\b", "# TIME"),
     (r"\bbest: step \d+", "best: step #"),
     (r"tokens/[\w-]+", "tokens/HASH"),
     (r"^(base_share #: .*\n)+", "base_share\n"),  # one line for each share that was tried

@@ -58,6 +58,7 @@ def report_data(**fields: Any) -> ReportData:
         "tuned_results": after,
         "rows": [record(index) for index in range(QUESTIONS)],
         "relevant": [np.array([index]) for index in range(QUESTIONS)],
+        "groups": np.arange(QUESTIONS),
         "documents": {
             index: Document(f"document {index}", "a.pdf" if index else "") for index in range(10)
         },

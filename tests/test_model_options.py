@@ -239,7 +239,7 @@ def test_adapters_from_fit_to_export(
             "matryoshka_dims: has 64, but the model has 32 dimensions",
         ),
         (["--model.matryoshka_dims=[]"], "matryoshka_dims: is [], must be distinct numbers"),
-        (["--model.matryoshka_weights=[1]"], "matryoshka_weights: need matryoshka_dims"),
+        (["--model.matryoshka_weights=[1]"], "matryoshka_weights: needs matryoshka_dims"),
     ],
 )
 def test_refused(

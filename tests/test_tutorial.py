@@ -101,7 +101,7 @@ def test_the_same_commands_on_another_file(tmp_path: Path, tiny_model: Path) -> 
     flags = ["--config=recommended", f"--base_model={tiny_model}", "--accelerator=cpu"]
     checked = said("check", "mine.jsonl", *flags, "--html=check.html")
     assert "mine.jsonl: 1,000 rows, 0 bad, 1,000 used" in checked
-    assert "1,000 rows name no file" in checked
+    assert "1,000 rows have no file_name" in checked
     assert "| ndcg@10 " in said("fit", "mine.jsonl", *flags, "--output_dir=out")
     assert (tmp_path / "out" / "report.html").exists()
     assert "| ndcg@10 " in said("test", "mine.jsonl", *flags, "--ckpt_path=best")

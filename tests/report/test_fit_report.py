@@ -87,7 +87,7 @@ def test_report_shows_what_was_measured(
         base, best = (metrics[name][metric] for name in ("base", "best"))
         _, *shown, interval = page.row(label)
         assert shown == [f"{base:.4f}", f"{best:.4f}", f"{best - base:+.4f}"]
-        assert re.fullmatch(r"[+-]0\.\d{4} to [+-]0\.\d{4}", interval)
+        assert re.fullmatch(r"[+-][01]\.\d{4} to [+-][01]\.\d{4}", interval)
     if gain := metrics["best"].get("gain"):
         assert page.row("nDCG@10")[4] == f"{gain['low']:+.4f} to {gain['high']:+.4f}"
     assert page.row("train examples")[1] == "50"
