@@ -19,8 +19,8 @@ from embedft.run.best import choose_best_model, is_highest, not_significantly_wo
     ("questions", "base", "top", "later", "best"),
     [
         (50, 0.70, 0.90, 0.88, True),  # less by chance
-        (5000, 0.70, 0.90, 0.88, False),  # surely less
-        (50, 0.70, 0.90, 0.66, False),  # surely less, and than the base model
+        (5000, 0.70, 0.90, 0.88, False),  # significantly less
+        (50, 0.70, 0.90, 0.66, False),  # significantly less, and less than the base model
         (50, 0.89, 0.90, 0.88, False),  # by chance, but less than the base model
         (50, None, 0.90, 0.88, True),  # the base model was not measured
         (5000, 0.80, 0.70, 0.81, True),  # training lost, a mixture with the base model did not
