@@ -7,6 +7,7 @@ D embedding.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from embedft.encoder.pooling import Pooling
 from embedft.losses import (
     Loss,
 )
-from embedft.recipe import AUTO, Asked, Auto, Recipe, WarmupSteps
+from embedft.recipe import AUTO, Auto, Recipe, WarmupSteps
 from embedft.training.divergence import NonFiniteWatch, require_finite_weights
 from embedft.training.evaluation_hooks import EvaluationHooks
 from embedft.training.gather import gather_rows
@@ -135,7 +136,8 @@ class EmbeddingModule(EvaluationHooks):
             data: Has loaded its data.
         """
         if self._recipe is None or self._recipe is not data.training.recipe:
-            asked = Asked(
+            asked = replace(
+                data.training.asked,
                 learning_rate=self.learning_rate,
                 warmup_steps=self.warmup_steps,
                 base_share=self.base_share,

@@ -26,22 +26,14 @@ def settle_recipe(trainer: Trainer, data: EmbeddingDataModule, loss: Loss, asked
         trainer: Gets the epochs.
         data: Has loaded its data; gets the kind of batches.
         loss: Gets margin and label smoothing.
-        asked: What was asked for of learning rate, warm-up and base share; the rest is read from
-            the other arguments.
+        asked: What was asked for; epochs, margin and label smoothing are read from the trainer and
+            the loss.
 
     Returns:
         The recipe.
     """
     epochs = trainer.asked_epochs if isinstance(trainer, EmbedftTrainer) else trainer.max_epochs
-    of_data = data.training.asked
-    asked = replace(
-        asked,
-        max_epochs=epochs,
-        topic_batches=of_data.topic_batches,
-        file_batches=of_data.file_batches,
-        mine_negatives=of_data.mine_negatives,
-        hard_negatives=of_data.hard_negatives,
-    )
+    asked = replace(asked, max_epochs=epochs)
     if isinstance(loss, MultipleNegativesRankingLoss):
         asked = replace(
             asked, additive_margin=loss.additive_margin, label_smoothing=loss.label_smoothing
