@@ -14,7 +14,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from embedft.encoder.base_model import OTHER_MODEL, BaseModel
+from embedft.encoder.base_model import OTHER_MODEL
+from embedft.encoder.model_folder import BaseModel
 from embedft.errors import InputError, check_at_least
 from embedft.tools.text import error_line
 
