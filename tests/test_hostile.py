@@ -479,9 +479,18 @@ def nan_model(workspace: Workspace) -> list[str]:
 
 
 def another_run(workspace: Workspace) -> list[str]:
-    (workspace.folder / "out").mkdir()
-    (workspace.folder / "out" / "metrics.json").touch()
+    out = workspace.folder / "out"
+    out.mkdir()
+    (out / "metrics.json").touch()
+    (out / "training_progress.json").write_text('{"training_completed": true}')
     return []
+
+
+def own_files(workspace: Workspace) -> list[str]:
+    """A folder of the user with a file that a run would replace."""
+    (workspace.folder / "out").mkdir()
+    (workspace.folder / "out" / "config.yaml").write_text("data: {batch_size: 8}  # by hand")
+    return ["--overwrite"]
 
 
 ENVIRONMENT = {
@@ -492,6 +501,11 @@ ENVIRONMENT = {
     ),
     "two runs into one folder": Case("{folder}/out: another run is writing into it", in_use),
     "a folder with another run": Case("{folder}/out: holds another run", another_run),
+    "a folder with files of the user": Case(
+        "{folder}/out: has files that no run of embedft wrote, and a run would replace them "
+        "(config.yaml); move them,",
+        own_files,
+    ),
     "weights become NaN": Case(
         "the loss is NaN or infinite at step 3 (epoch 0, batch 2), rows with id: ",
         lambda workspace: [

@@ -23,6 +23,7 @@ from embedft.cli.preflight import check_command, check_run, check_seed, check_tr
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError, StoppedError
 from embedft.run.checkpoints import AtomicCheckpointIO, RunCheckpoints
+from embedft.run.claim import Claim
 from embedft.run.early_stopping import ResumableEarlyStopping
 from embedft.run.evaluate import evaluate_and_report
 from embedft.run.finish import finish_run
@@ -47,6 +48,8 @@ class EmbedftCLI(LightningCLI):
     settings: Namespace
     """Settings of the subcommand."""
     folder: RunFolder
+    claim: Claim
+    """Of a fit, on its folder."""
     checkpoint: dict[str, Any] | None = None
     """The checkpoint that is resumed or evaluated."""
 
@@ -78,6 +81,7 @@ class EmbedftCLI(LightningCLI):
         self.settings = self.config[self.config.subcommand]
         check_seed(self.settings.get("seed_everything"))
         self.folder = RunFolder(Path(self.settings.output_dir))
+        self.claim = Claim(self.folder)
         if self.config.subcommand == "fit" and (saved := self.folder.requeued()):
             self.settings.ckpt_path = str(saved)  # Lightning would resume from it in any case
         if self.config.subcommand == "check":
@@ -90,7 +94,7 @@ class EmbedftCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Checks settings, files and folder, and prints which weights are evaluated."""
-        check_command(self.subcommand, self.settings, self.folder)
+        check_command(self.subcommand, self.settings, self.claim)
         if self.subcommand not in {"check", "fit"}:
             log.log(RESULT, "%s: %s", self.subcommand, self._weights_in_words())
 
@@ -161,19 +165,19 @@ class EmbedftCLI(LightningCLI):
         check_run(self.trainer, self.model, self.datamodule, self.checkpoint)
         if not self.trainer.is_global_zero:
             return
-        self.folder.lock()
-        if self.checkpoint is None:
-            self.folder.clear(self.settings.overwrite)
-        self.folder.make()
-        log_to_file(self.folder.log_file)
-        self.metrics_log.begin(
-            {
-                "base_model": self.settings.model.base_model,
-                "num_epochs": self.trainer.max_epochs,
-                "train_examples": self.datamodule.fit_data.counts["train_examples"],
-                "eval_examples": self.datamodule.fit_data.counts["eval_examples"],
-            }
-        )
+        self.claim.take()
+        with self._left_clean():
+            # First of all: it tells that the folder is a run's.
+            self.metrics_log.begin(
+                {
+                    "base_model": self.settings.model.base_model,
+                    "num_epochs": self.trainer.max_epochs,
+                    "train_examples": self.datamodule.fit_data.counts["train_examples"],
+                    "eval_examples": self.datamodule.fit_data.counts["eval_examples"],
+                }
+            )
+            self.claim.prepare()
+            log_to_file(self.folder.log_file)
 
     # Run: what LightningCLI calls instead of the Trainer's own methods.
 
@@ -191,7 +195,7 @@ class EmbedftCLI(LightningCLI):
             yield
         except BaseException:
             self.model.forget_cast_weights()
-            self.folder.unlock()
+            self.claim.release()
             raise
 
     def after_fit(self) -> None:
@@ -222,7 +226,7 @@ class EmbedftCLI(LightningCLI):
                 raise StoppedError(signal.SIGTERM, message) from None
             raise
         finally:
-            self.folder.unlock()
+            self.claim.release()
 
     def test(self, **settings: Any) -> None:
         """Evaluates, prints one table, and writes a page."""

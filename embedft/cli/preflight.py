@@ -17,9 +17,11 @@ from lightning.pytorch import Trainer
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.resume import ResumeState
 from embedft.data.split import check_train_split
+from embedft.encoder.base_model import best_model_of_run
 from embedft.encoder.checkpoint import changed_settings, load_weights
 from embedft.errors import InputError, check_at_least
-from embedft.run.folder import RunFolder, check_writable
+from embedft.run.claim import Claim
+from embedft.run.folder import check_writable
 from embedft.run.forgetting import check_forgetting
 from embedft.table.jsonl import unreadable_error
 from embedft.training.limits import check_end, check_interval, check_numbers
@@ -48,7 +50,7 @@ def check_seed(seed: int | None) -> None:
         raise InputError(f"seed: is {seed}, must lie between 0 and {2**32 - 1}")
 
 
-def check_command(subcommand: str, settings: Namespace, folder: RunFolder) -> None:
+def check_command(subcommand: str, settings: Namespace, claim: Claim) -> None:
     """Refuses what can be refused before a model is loaded.
 
     Wrong settings come before a used folder: whoever mistypes a flag is not told to delete a run.
@@ -57,7 +59,7 @@ def check_command(subcommand: str, settings: Namespace, folder: RunFolder) -> No
     Args:
         subcommand: ``check``, ``fit``, ``validate``, ``test`` or ``predict``.
         settings: Those of the subcommand.
-        folder: The output folder.
+        claim: On the output folder.
 
     Raises:
         InputError: A setting is out of range, a file is missing, or an output may not be written.
@@ -68,11 +70,11 @@ def check_command(subcommand: str, settings: Namespace, folder: RunFolder) -> No
     resumes = subcommand == "fit" and settings.ckpt_path
     _check_page(settings.report, "--report", settings.overwrite or resumes)
     if subcommand == "fit":
-        folder.check_free(settings.ckpt_path, settings.overwrite, settings.model.base_model)
+        claim.check(settings.ckpt_path, settings.overwrite, _inputs(settings))
     elif subcommand == "check":
         _check_page(settings.html, "--html", settings.overwrite)
     elif subcommand == "predict":
-        check_writable(folder.path, "--output_dir")
+        check_writable(claim.folder.path, "--output_dir")
 
 
 def _check_ranges(subcommand: str, settings: Namespace) -> None:
@@ -107,6 +109,19 @@ def _check_files(data: Namespace) -> None:
     ):
         if path is not None and not Path(path).exists():
             raise unreadable_error(Path(path), FileNotFoundError(), flag)
+
+
+def _inputs(settings: Namespace) -> dict[str, list[str]]:
+    """What a fit reads, by flag."""
+    data, model = settings.data, settings.model.base_model
+    inputs = {
+        "--input_jsonl": [data.input_jsonl],
+        "--validation_jsonl": [data.validation_jsonl],
+        "--data.guard_jsonl": [data.guard_jsonl],
+        "--config": settings.get("config") or [],
+        "--base_model": [best_model_of_run(Path(model)) or model],
+    }
+    return {flag: [str(path) for path in paths if path] for flag, paths in inputs.items()}
 
 
 def _check_page(page: str | None, flag: str, may_replace: bool) -> None:

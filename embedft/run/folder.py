@@ -1,15 +1,14 @@
-"""The output folder of a run: the path of each file, and who may write into it."""
+"""The output folder of a run: the path of each of its files."""
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -21,7 +20,7 @@ DEFAULT_OUTPUT_DIR = "out"
 
 
 class RunFolder:
-    """Paths and rules of one output folder.
+    """Paths of one output folder.
 
     Args:
         path: The folder.
@@ -43,7 +42,7 @@ class RunFolder:
         self.training_progress = path / "training_progress.json"
         self.report = path / "report.html"
         self.test_report = path / "test_report.html"
-        self._lock = FileLock(path / ".lock")
+        self.lock_file = path / ".lock"
 
     def step_checkpoint(self, step: int) -> Path:
         """The path of an earlier checkpoint, the former ``last.ckpt``."""
@@ -57,11 +56,28 @@ class RunFolder:
         """What Lightning saved before SLURM requeued the job."""
         return numbered_files(self.path, "hpc_ckpt_", ".ckpt")
 
-    def _run_files(self) -> list[Path]:
-        """The files of a run that exist: ``--overwrite`` deletes these and nothing else."""
+    def files(self) -> list[Path]:
+        """The files of a run that exist, each known by its name: ``--overwrite`` deletes no others.
+
+        ``training_progress.json`` is not among them: a new run replaces it, so that the folder is
+        known for a run's at any moment.
+        """
         paths = [
-            self.checkpoints,
-            self.logs,
+            *self._named(),
+            *self.step_checkpoints().values(),
+            *self.logs.glob("events.out.tfevents.*"),
+            *self._requeue_checkpoints().values(),
+        ]
+        return [path for path in paths if os.path.lexists(path)]
+
+    def _named(self) -> list[Path]:
+        """The files whose names do not depend on the run, in the order of their importance."""
+        logs = self.logs
+        return [
+            self.last_checkpoint,
+            self.best_checkpoint,
+            self.log_file,
+            *(logs / name for name in ("projector_config.pbtxt", "hparams.yaml", "00000")),
             self.final_model,
             self.best_model,
             self.config,
@@ -70,10 +86,27 @@ class RunFolder:
             self.report,
             self.test_report,
             self.training_metrics,
-            self.training_progress,
-            *self._requeue_checkpoints().values(),
         ]
-        return [path for path in paths if os.path.lexists(path)]
+
+    def half_written(self) -> list[Path]:
+        """What a killed run left under a temporary name.
+
+        Not recursive: the folder may contain other runs.
+        """
+        files = [*self._named(), self.training_progress]
+        return [left for file in files for left in file.parent.glob(f".{file.name}.writing-*")]
+
+    def earlier_models(self, model: Path) -> list[Path]:
+        """What is left of an exported model if the run was killed while it replaced it."""
+        return list(self.path.glob(f".{model.name}.earlier-*"))
+
+    def holds_run(self) -> bool:
+        """Whether a run of embedft began to write into this folder: it says so first of all."""
+        try:
+            progress = json.loads(self.training_progress.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return False
+        return isinstance(progress, dict) and "training_completed" in progress
 
     def read_checkpoint(self, name: str) -> tuple[Path, dict[str, Any]]:
         """Reads ``best``, ``last`` or a path; if ``last`` is damaged, the newest good checkpoint.
@@ -101,74 +134,6 @@ class RunFolder:
         """Deletes what was saved for a requeued job: Lightning would load it in evaluations."""
         for path in self._requeue_checkpoints().values():
             path.unlink(missing_ok=True)
-
-    def check_free(self, ckpt_path: str | None, overwrite: bool, base_model: str) -> None:
-        """Refuses a folder that holds another run, or that can't be written.
-
-        Args:
-            ckpt_path: The checkpoint to resume from; None for a new run.
-            overwrite: Whether the files of an earlier run will be deleted.
-            base_model: Must not be among these files.
-
-        Raises:
-            InputError: The folder may not be used.
-        """
-        if rank_zero_only.rank:  # the first rank has decided, and may have begun to write
-            return
-        if self.path.is_file():
-            raise InputError(f"{self.path}: is a file; give a folder as --output_dir")
-        used = [path.name for path in self._run_files()]
-        if used and ckpt_path is None and not overwrite:
-            raise InputError(
-                f"{self.path}: holds another run ({', '.join(used[:3])}); resume it with "
-                "--ckpt_path last, replace it with --overwrite, or give another --output_dir"
-            )
-        for path in self._run_files() if ckpt_path is None else ():
-            if Path(base_model).resolve().is_relative_to(path.resolve()):
-                raise InputError(
-                    f"base_model {base_model}: is in {path}, which --overwrite deletes; give "
-                    "another --output_dir"
-                )
-        check_writable(self.path, "--output_dir")
-
-    def clear(self, overwrite: bool) -> None:
-        """Deletes the files of an earlier run if ``overwrite`` says so."""
-        for path in self._run_files() if overwrite else ():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-
-    def lock(self) -> None:
-        """Keeps other runs out until :meth:`unlock` or the end of this process.
-
-        Raises:
-            InputError: Another run is writing into the folder.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            raise InputError(
-                f"{self.path}: another run is writing into it; wait until it ends, or give another "
-                "--output_dir"
-            ) from None
-
-    def unlock(self) -> None:
-        """Lets other runs in."""
-        self._lock.release()
-
-    def make(self) -> None:
-        """Makes the folders of a run; deletes what a killed run left half-written."""
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        self.logs.mkdir(exist_ok=True)
-        # Not recursive: the output folder may contain other runs.
-        for folder in (self.path, self.checkpoints, self.logs):
-            for leftover in folder.glob(".*.writing-*"):
-                if leftover.is_dir():
-                    shutil.rmtree(leftover)
-                else:
-                    leftover.unlink(missing_ok=True)
 
 
 def check_writable(path: Path, flag: str) -> None:

@@ -84,6 +84,7 @@ def test_a_wrong_flag_is_reported_before_a_used_folder(
     out = tmp_path / "out"
     out.mkdir()
     (out / "metrics.json").touch()
+    (out / "training_progress.json").write_text('{"training_completed": true}')
     said = fails(["fit", f"--output_dir={out}", *fit_flags, flag], capsys)
     assert said.startswith(message.format(out=out))
     assert "--overwrite true" not in said

@@ -96,7 +96,7 @@ def test_reason_of_a_failure(
     metrics_log.on_exception(trainer, None, error)  # type: ignore[arg-type]
     assert progress_of(tmp_path)["failure"] == reason
     assert caplog.messages == []  # there is no checkpoint to resume from
-    metrics_log.folder.make()
+    metrics_log.folder.checkpoints.mkdir()
     metrics_log.folder.last_checkpoint.touch()
     metrics_log.on_exception(trainer, None, error)  # type: ignore[arg-type]
     assert caplog.messages == [f"stopped: {reason}; resume with --ckpt_path last"]
