@@ -19,7 +19,7 @@ import pytest
 import torch
 from recorder import recorded
 from runs import FinishedRun, finish
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import Command, sample_rows, with_negatives, write_jsonl
 
 from embedft import recipe
@@ -100,6 +100,8 @@ CASES = {
         ("batch:5", "validation:1", "batch:2"),  # the last at an epoch's end
         (*AVERAGED, "--model.lora.r=4", "--model.lora.lora_dropout=0.1"),
     ),
+    "weights in float64": Case(("batch:5",), ("--precision=64-true",)),
+    "clipped by value": Case(("batch:5",), ("--trainer.gradient_clip_algorithm=value",)),
     "in chunks, by file": Case(("batch:5",), ("--model.chunk_size=3", "--data.file_batches=true")),
     "batches by topic, mined negatives, mixed with the base": Case(
         ("batch:9", "batch:3"),
@@ -605,6 +607,64 @@ def test_no_good_checkpoint(fit: Callable[..., Path], capsys: pytest.CaptureFixt
         fit("--ckpt_path=last")
     assert error.value.code == 2
     assert "there is no good checkpoint to resume from" in capsys.readouterr().err
+
+
+def other_base(folder: Path) -> None:
+    """Retrains the base model in its folder: other values of the same weights."""
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    weights["embeddings.word_embeddings.weight"] += 0.1
+    save_file(weights, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_another_base_model(
+    when: str,
+    fit: Callable[..., Path],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its weights are replaced between stop and resume, or while the run trains."""
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    flags = [f"--base_model={base}", "--model.base_share=0.4"]
+    if when == "while":
+        monkeypatch.setattr("embedft.run.finish._save_last", lambda run: other_base(base))
+    else:
+        fit(*flags, "--trainer.max_steps=5")
+        other_base(base)
+    with pytest.raises(SystemExit) as error:
+        fit(*flags, *(["--ckpt_path=last"] if when == "before" else []))
+    said = capsys.readouterr().err
+    if when == "before":
+        assert error.value.code == 2
+        assert "cannot resume: the weights of the base model are not those that the run" in said
+    else:
+        assert error.value.code == 1
+        assert f"base_model {base}: its weights were changed or removed while the run trai" in said
+    moved = shutil.copytree(tiny_model, tmp_path / "moved")  # the same weights elsewhere
+    fit(*flags[1:], f"--base_model={moved}", "--ckpt_path=last")
+
+
+def test_back_to_an_earlier_checkpoint(fit: Callable[..., Path]) -> None:
+    """``best_model`` has the weights of the evaluation that is called the best."""
+    often = ["--save_steps=3", "--evaluation_steps=3", "--save_total_limit=9"]
+    folder = fit(*often, "--epochs=1")
+    checkpoints = folder / "checkpoints"
+    best = read_checkpoint(checkpoints / "best.ckpt")
+    assert best["global_step"] > 3
+    fit(
+        *often,
+        f"--ckpt_path={checkpoints}/step-3.ckpt",
+        "--epochs=1",
+        "--learning_rate=0.5",
+        "--warmup_steps=0",
+    )
+    metrics = json.loads((folder / "metrics.json").read_text())
+    best = read_checkpoint(checkpoints / "best.ckpt")
+    assert best["global_step"] == metrics["best"]["step"]
+    assert best["callbacks"]["RunFiles"]["evaluations"]["best"] == metrics["best"]
 
 
 def test_a_missing_last_is_an_error(

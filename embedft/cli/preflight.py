@@ -26,6 +26,7 @@ from embedft.run.forgetting import check_forgetting
 from embedft.table.jsonl import unreadable_error
 from embedft.training.limits import check_end, check_interval, check_numbers
 from embedft.training.module import EmbeddingModule
+from embedft.training.resume import base_weights_changed, refuse_other_weights
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,10 @@ def check_weights(
     load_weights(module.encoder, checkpoint, path)
     if subcommand == "fit":
         return
-    if changed := changed_settings(module.encoder, module.hparams, checkpoint):
+    changed = changed_settings(module.encoder, module.hparams, checkpoint)
+    if subcommand == "test" and base_weights_changed(checkpoint, module.base_digest):
+        changed.append("the weights of the base model, with which test compares")
+    if changed:
         log.warning(
             "%s: settings differ from the training of the checkpoint: %s; the config.yaml of its "
             "run has the settings of the training",
@@ -194,5 +198,5 @@ def check_run(
             raise InputError(f"epochs: is {epochs}, but the run has done {done}; give more")
         saved = ResumeState.of(checkpoint.get(type(data).__qualname__, {}))
         saved.refuse_other_run(data.made_with())
-        module.refuse_other_layers(checkpoint)
+        refuse_other_weights(checkpoint, module.hparams["freeze_layers"], module.base_digest)
     check_forgetting(data, module.encoder)

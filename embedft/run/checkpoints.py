@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,11 +15,14 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from embedft.errors import RunFailedError
-from embedft.run.evaluations import RunEvaluations
+from embedft.encoder.checkpoint import read_checkpoint
+from embedft.errors import InputError, RunFailedError
+from embedft.run.evaluations import EVALUATIONS_KEY, RunEvaluations
 from embedft.run.folder import RunFolder
 from embedft.tools.files import replacing_file
 from embedft.tools.text import error_line
+
+log = logging.getLogger(__name__)
 
 
 class RunCheckpoints(Checkpoint):
@@ -53,6 +57,22 @@ class RunCheckpoints(Checkpoint):
         self._due = False
         self.saved_step: int | None = None
         """The step of the ``last`` that this process has written; None before the first."""
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Makes ``best.ckpt`` what a run that goes back to an earlier checkpoint calls its best."""
+        best = _best_of(checkpoint)
+        path = self.folder.best_checkpoint
+        if best is None or is_best_checkpoint(path, best) or trainer.ckpt_path is None:
+            return
+        if trainer.is_global_zero:
+            for source in (Path(trainer.ckpt_path), self.folder.step_checkpoint(best["step"])):
+                if is_best_checkpoint(source, best):
+                    copy_checkpoint(source, path)
+                    log.warning("%s: was of another step; now of step %d", path, best["step"])
+                    break
+        trainer.strategy.barrier()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Counts steps from the current one."""
@@ -111,15 +131,44 @@ class RunCheckpoints(Checkpoint):
 
     def _keep_earlier(self, step: int) -> None:
         if self.saved_step is not None and self.saved_step != step and self.save_total_limit > 1:
-            kept = self.folder.step_checkpoint(self.saved_step)
-            kept.unlink(missing_ok=True)
+            earlier = self.folder.step_checkpoint(self.saved_step)
+            earlier.unlink(missing_ok=True)
             try:
-                os.link(self.folder.last_checkpoint, kept)  # last.ckpt exists at all times
+                os.link(self.folder.last_checkpoint, earlier)  # last.ckpt exists at all times
             except OSError:  # a file system without links
-                shutil.copyfile(self.folder.last_checkpoint, kept)
-        steps = self.folder.step_checkpoints()
-        for old in sorted(steps)[: max(0, len(steps) - self.save_total_limit + 1)]:
-            steps[old].unlink()
+                shutil.copyfile(self.folder.last_checkpoint, earlier)
+        # By age: a run that went back to an earlier checkpoint has older ones of later steps.
+        kept = sorted(self.folder.step_checkpoints().values(), key=_age)
+        for old in kept[: max(0, len(kept) - self.save_total_limit + 1)]:
+            old.unlink()
+
+
+def is_best_checkpoint(path: Path, best: dict[str, Any]) -> bool:
+    """Whether a file is the checkpoint of an evaluation that is the best of its run.
+
+    Args:
+        path: Of a checkpoint; it may be missing or damaged.
+        best: The evaluation.
+    """
+    try:
+        checkpoint = read_checkpoint(path)
+    except InputError:
+        return False
+    saved = _best_of(checkpoint)
+    # The gain depends on the base model, and has an interval, so it is not compared.
+    return checkpoint["global_step"] == best["step"] and (
+        saved is None or {**saved, "gain": None} == {**best, "gain": None}
+    )
+
+
+def _best_of(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    evaluations = checkpoint.get("callbacks", {}).get(EVALUATIONS_KEY, {}).get("evaluations", {})
+    best: dict[str, Any] | None = evaluations.get("best")
+    return best
+
+
+def _age(path: Path) -> tuple[int, str]:
+    return path.stat().st_mtime_ns, path.name
 
 
 def evaluation_follows(trainer: Trainer, batch_idx: int) -> bool:

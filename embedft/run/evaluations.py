@@ -15,6 +15,9 @@ from embedft.evaluation.query_results import QueryResults
 from embedft.evaluation.significance import Groups, paired_gain
 from embedft.run.best import is_highest, not_significantly_worse
 
+EVALUATIONS_KEY = "RunFiles"
+"""Key of the evaluations in checkpoints: an earlier name of the callback that keeps them."""
+
 
 class RunEvaluations:
     """Metrics and results by question of ``base``, ``last`` and ``best``, as checkpoints keep them.
@@ -90,7 +93,7 @@ class RunEvaluations:
 
         Args:
             state: By :meth:`state_dict`.
-            has_best: Whether the checkpoint of the best weights still exists; else ``best`` is
+            has_best: Whether ``best.ckpt`` is the checkpoint of the best weights; else ``best`` is
                 forgotten.
         """
         self.metrics = dict(state["evaluations"])

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from embedft.data.texts import query_rows
 from embedft.encoder.checkpoint import load_weights, read_checkpoint
+from embedft.encoder.digest import weights_digest
+from embedft.errors import RunFailedError
 from embedft.evaluation.verdict import comparison, is_worse, verdict
 from embedft.export.model_card import ModelCard
 from embedft.export.sentence_transformers import export_encoder
@@ -42,6 +44,7 @@ def finish_run(run: Run) -> None:
     """
     first = run.trainer.is_global_zero
     _save_last(run)
+    _check_base_model(run)
     _keep_averaged_weights(run)
     _evaluate_last(run)
     interpolated = interpolate_with_base(run) if run.module.recipe.base_share else None
@@ -79,6 +82,21 @@ def _save_last(run: Run) -> None:
     if trainer.is_global_zero:
         run.folder.delete_requeue_checkpoints()
     trainer.strategy.barrier()
+
+
+def _check_base_model(run: Run) -> None:
+    """Refuses to read the base model again if it is not the one that the run began with.
+
+    Raises:
+        RunFailedError: Its weights were changed or removed while the run trained.
+    """
+    base = run.module.encoder.base
+    if weights_digest(base) != run.module.base_digest:
+        raise RunFailedError(
+            f"base_model {base.name}: its weights were changed or removed while the run trained; "
+            "training is complete and saved. Restore them, and rerun with --ckpt_path last to "
+            "export models"
+        )
 
 
 def _keep_averaged_weights(run: Run) -> None:

@@ -18,7 +18,8 @@ from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError
 from embedft.evaluation.metrics import PRIMARY
 from embedft.evaluation.query_results import QueryResults
-from embedft.run.evaluations import RunEvaluations
+from embedft.run.checkpoints import is_best_checkpoint
+from embedft.run.evaluations import EVALUATIONS_KEY, RunEvaluations
 from embedft.run.folder import RunFolder
 from embedft.run.tensorboard import add_layout
 from embedft.tools.files import replacing_file, write_json
@@ -46,16 +47,18 @@ class MetricsLog(Callback):
 
     @property
     def state_key(self) -> str:
-        """Key in checkpoints: an earlier name of this class, which old checkpoints have."""
-        return "RunFiles"
+        """Key in checkpoints."""
+        return EVALUATIONS_KEY
 
     def state_dict(self) -> dict[str, Any]:
         """The evaluations so far."""
         return self.evaluations.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores a resumed run's evaluations; the best only if ``best.ckpt`` still exists."""
-        self.evaluations.load_state_dict(state_dict, self.folder.best_checkpoint.is_file())
+        """Restores a resumed run's evaluations; the best only if ``best.ckpt`` is of it."""
+        best = state_dict["evaluations"].get("best")
+        has_best = best is not None and is_best_checkpoint(self.folder.best_checkpoint, best)
+        self.evaluations.load_state_dict(state_dict, has_best)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,11 +19,10 @@ from torch import Tensor
 from embedft.data.batches import TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.base_model import DEFAULT_BASE_MODEL
+from embedft.encoder.digest import weights_digest
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.pooling import Pooling
-from embedft.losses import (
-    Loss,
-)
+from embedft.losses import Loss
 from embedft.recipe import AUTO, Auto, Recipe, WarmupSteps
 from embedft.training.divergence import NonFiniteWatch, require_finite_weights
 from embedft.training.evaluation_hooks import EvaluationHooks
@@ -32,7 +32,13 @@ from embedft.training.limits import check_loss_fits_data, check_numbers
 from embedft.training.objective import batch_loss, by_pair, in_batch_accuracy, training_objective
 from embedft.training.optimizer import adamw, set_rate, steps_of_run
 from embedft.training.prepare import prepare_batches, settle_recipe
-from embedft.training.resume import SETTINGS, differences, refuse_other_layers, run_settings
+from embedft.training.resume import (
+    BASE_WEIGHTS,
+    SETTINGS,
+    differences,
+    refuse_other_weights,
+    run_settings,
+)
 from embedft.training.sparse_gradients import exclude_from_ddp
 
 log = logging.getLogger(__name__)
@@ -126,6 +132,7 @@ class EmbeddingModule(EvaluationHooks):
         """Takes the token table's gradient from DDP before DDP wraps this; settles ``auto``."""
         if stage == "fit":
             exclude_from_ddp(self, self.encoder)
+            _ = self.base_digest  # now: the folder may change while the run trains
             self.settle_recipe(self.trainer, self.data)
 
     def settle_recipe(self, trainer: Trainer, data: EmbeddingDataModule) -> None:
@@ -216,11 +223,8 @@ class EmbeddingModule(EvaluationHooks):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Lightning's clipping; the norm is computed once, for clipping and for the log."""
-        limit = max(0.0, gradient_clip_val or 0.0)
-        if limit and gradient_clip_algorithm not in (None, "norm"):
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-            return
+        """Lightning's clipping, which takes no fused optimiser; the norm is computed once."""
+        limit = gradient_clip_val or 0.0
         if not (limit or self._logs_this_step()):
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -231,7 +235,9 @@ class EmbeddingModule(EvaluationHooks):
         if self._logs_this_step():
             self.log("train/grad_norm", norm)
         # On a CPU, reading the norm is free and scaling by 1 is not.
-        if limit and (norm.device.type != "cpu" or not norm < limit):
+        if limit and gradient_clip_algorithm == "value":
+            torch.nn.utils.clip_grad_value_(trained, limit)
+        elif limit and (norm.device.type != "cpu" or not norm < limit):
             torch.nn.utils.clip_grads_with_norm_(trained, limit, norm)
 
     def optimizer_zero_grad(
@@ -263,22 +269,26 @@ class EmbeddingModule(EvaluationHooks):
         checkpoint[SETTINGS] = self._run_settings()
 
     def _run_settings(self) -> dict[str, Any]:
-        settings = {**self.hparams, **self.recipe.settings()}
+        settings = {**self.hparams, **self.recipe.settings(), BASE_WEIGHTS: self.base_digest}
         return run_settings(self.trainer, self.data, self.loss, settings)
 
-    def refuse_other_layers(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to resume with other layers frozen; see :func:`refuse_other_layers`."""
-        refuse_other_layers(checkpoint, self.hparams["freeze_layers"])
+    @cached_property
+    def base_digest(self) -> str:
+        """Digest of the base model's weights when the run began."""
+        return weights_digest(self.encoder.base)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Logs which settings differ from the interrupted run.
 
         Raises:
-            InputError: The checkpoint was made with other layers frozen.
+            InputError: The checkpoint was made with other layers frozen, or from another base
+                model.
         """
         if self.trainer.state.fn != "fit":
             return
-        self.refuse_other_layers(checkpoint)
+        refuse_other_weights(checkpoint, self.hparams["freeze_layers"], self.base_digest)
+        # Lightning converts after it restores, which would round 64-true's weights to float32.
+        self.trainer.precision_plugin.convert_module(self)
         before = checkpoint.get(SETTINGS, {})
         changed = differences(before, self._run_settings())
         if changed:

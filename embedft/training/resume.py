@@ -18,6 +18,9 @@ from embedft.losses import Loss
 SETTINGS = "embedft_run_settings"
 """Key of the settings in a checkpoint."""
 
+BASE_WEIGHTS = "base_weights"
+"""Key of the digest of the base model's weights, in these settings."""
+
 _PACKAGES = ("embedft", "torch", "lightning", "transformers", "numpy")
 
 
@@ -75,20 +78,40 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def refuse_other_layers(checkpoint: dict[str, Any], freeze_layers: int | None) -> None:
-    """Refuses to resume an optimiser of other weights.
+def refuse_other_weights(
+    checkpoint: dict[str, Any], freeze_layers: int | None, base_weights: str
+) -> None:
+    """Refuses to resume a run that began with other weights, or trains others.
 
     Args:
-        checkpoint: The checkpoint to resume from.
+        checkpoint: The checkpoint to resume from; one without a digest is accepted.
         freeze_layers: The module's setting.
+        base_weights: Digest of the base model's weights.
 
     Raises:
-        InputError: The checkpoint was made with other layers frozen.
+        InputError: The checkpoint was made with other layers frozen, or from another base model.
     """
-    was = checkpoint.get(SETTINGS, {}).get("freeze_layers")
+    saved = checkpoint.get(SETTINGS, {})
+    was = saved.get("freeze_layers")
     if was != freeze_layers:
         raise InputError(
             f"cannot resume: freeze_layers was {was} and is now {freeze_layers}, so the "
             "optimiser's state fits other weights. Restore the old value, or start a new run "
             "without --ckpt_path last"
         )
+    if base_weights_changed(checkpoint, base_weights):
+        raise InputError(
+            f"cannot resume: the weights of the base model are not those that the run began with "
+            f"(base_model was {saved.get('base_model')}), so metrics would not be comparable. "
+            "Restore them, or start a new run without --ckpt_path last"
+        )
+
+
+def base_weights_changed(checkpoint: dict[str, Any], base_weights: str) -> bool:
+    """Whether a checkpoint knows the base model's weights, and they were others.
+
+    Args:
+        checkpoint: Of a run.
+        base_weights: Digest of the base model's weights now.
+    """
+    return bool(checkpoint.get(SETTINGS, {}).get(BASE_WEIGHTS, base_weights) != base_weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embedft.errors import InputError
-from embedft.training.resume import SETTINGS, differences, refuse_other_layers
+from embedft.training.resume import SETTINGS, differences, refuse_other_weights
 
 
 def test_settings_that_differ() -> None:
@@ -20,6 +20,14 @@ def test_settings_that_differ() -> None:
 
 @pytest.mark.parametrize(("was", "now"), [(None, 0), (0, None), (1, 2)])
 def test_other_frozen_layers_are_refused(was: int | None, now: int | None) -> None:
-    refuse_other_layers({SETTINGS: {"freeze_layers": was}}, was)
+    refuse_other_weights({SETTINGS: {"freeze_layers": was}}, was, "a")
     with pytest.raises(InputError, match=f"freeze_layers was {was} and is now {now}"):
-        refuse_other_layers({SETTINGS: {"freeze_layers": was}}, now)
+        refuse_other_weights({SETTINGS: {"freeze_layers": was}}, now, "a")
+
+
+def test_another_base_model_is_refused() -> None:
+    """An older checkpoint does not know the weights that its run began with."""
+    refuse_other_weights({}, None, "a")
+    refuse_other_weights({SETTINGS: {"base_weights": "a"}}, None, "a")
+    with pytest.raises(InputError, match="the weights of the base model are not those"):
+        refuse_other_weights({SETTINGS: {"base_weights": "a"}}, None, "b")
