@@ -1,4 +1,4 @@
-"""The benchmark scripts keep working: the README's commands, one round, hardly any steps."""
+"""The benchmark scripts keep working: docs/performance.md's commands, one round, hardly any steps."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ pytestmark = pytest.mark.docs
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
 
 
 def run(script: str, tmp_path: Path, *flags: str) -> tuple[dict[str, Any], str]:
-    """What the README's command of a script writes and prints, with these flags after it."""
-    (command,) = re.findall(rf"^python (scripts/{script} .*)$", README, re.MULTILINE)
+    """What docs/performance.md's command of a script writes and prints, with these flags after it."""
+    (command,) = re.findall(rf"^python (scripts/{script} .*)$", PAGE, re.MULTILINE)
     name, *given = shlex.split(command)
     shutil.copyfile(tiny.SAMPLE, tmp_path / "pairs.jsonl")
     results = tmp_path / "results.json"

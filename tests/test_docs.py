@@ -22,7 +22,12 @@ from scripts.site_docstrings import markdown
 
 pytestmark = pytest.mark.docs
 
-HOW_TO = (ROOT / "docs" / "how-to.md").read_text(encoding="utf-8")
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+PAGES_OF_DOCS = [
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+]
 LOSSES_PAGE = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
 LOSSES = re.findall(r"^## (\w+Loss)$", LOSSES_PAGE, re.MULTILINE)
 
@@ -109,25 +114,41 @@ def test_the_readme_is_the_first_page(site: Path) -> None:
     assert all(heading in page for heading in headings)
 
 
-def test_commands_of_the_how_tos_are_accepted(
+def test_commands_of_the_training_guide_are_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
-    commands = [line for block in blocks(HOW_TO, "bash") for line in block.splitlines()]
-    fits = [command for command in commands if " fit " in command]
+    commands = [line for block in blocks(TRAINING, "bash") for line in block.splitlines()]
+    fits = [command for command in commands if " fit " in command and "out/config" not in command]
     assert len(fits) >= 6
     for command in fits:
+        given = command.replace("--print_config=skip_default", "")
         with pytest.raises(SystemExit):
-            main([*shlex.split(command)[3:], "--print_config"])
+            main([*shlex.split(given)[3:], "--print_config"])
         assert "base_model: " in capsys.readouterr().out, command
-    known = []
-    for arguments in (["fit", "--help_all"], ["mine", "--help"]):
+
+
+def test_flags_and_presets_named_in_the_docs_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    known = {"--config", "--version", "--print_completion", "--test_only", "--logdir"}
+    for arguments in ([], ["fit", "--help_all"], *([name, "--help"] for name in PAGES)):
         with pytest.raises(SystemExit):
-            main(arguments)
-        known += re.findall(r"--[\w.]+", capsys.readouterr().out)
-    named = re.findall(r"--[\w.]+", re.sub(r"```text.*?```", "", HOW_TO, flags=re.DOTALL))
-    assert set(named) <= {*known, "--config"}
+            main(arguments or ["--help"])
+        known |= set(re.findall(r"--[\w.]+", capsys.readouterr().out))
+    for page in PAGES_OF_DOCS:
+        if page.name == "performance.md":  # flags of the benchmarks
+            continue
+        code = "\n".join(
+            re.findall(r"`[^`\n]+`|^.*python -m embedft .*$", page.read_text("utf-8"), re.M)
+        )
+        code = re.sub(
+            r"(python scripts/|mkdocs|torchrun|srun|docker|pytest|tensorboard|nox|pip|hf) .*",
+            "",
+            code,
+        )
+        unknown = set(re.findall(r"(?<![\w-])--(?!model\.loss\.)[a-z_][\w.]*", code)) - known
+        assert not unknown, page.name
+        for preset in re.findall(r"--config ([a-z][\w-]*)(?![\w./-])", code):
+            assert (ROOT / "configs" / f"{preset}.yaml").exists(), f"{page.name}: {preset}"
 
 
 def test_the_losses_of_the_first_release_are_explained() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -14,21 +15,17 @@ from pathlib import Path
 import programs
 import pytest
 from oracle import read_records, split_records
-from tiny import sample_rows, write_jsonl
+from tiny import read_jsonl, sample_rows, write_jsonl
 
 pytestmark = pytest.mark.docs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-PERFORMANCE = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+MIGRATION = (ROOT / "docs/migration.md").read_text(encoding="utf-8")
 
-# Changes that make the commands short, or let them run on a machine without four GPUs.
 SHORT = "--trainer.max_steps=3 --trainer.enable_progress_bar=false --max_seq_length=48"
-INSTEAD = {
-    "--devices 4": "--accelerator cpu --devices 2",
-    "tensorboard --logdir": "tensorboard --inspect --logdir",
-}
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -36,12 +33,10 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 COMMANDS = [line for block in blocks(README, "bash") for line in block.splitlines()]
-SET_UP = [command for command in COMMANDS if command.startswith("bash scripts/")]
-COMPARISON = [command for command in COMMANDS if "compare_with" in command]
-BENCHMARKS = [command for command in COMMANDS if "scripts/benchmark" in command]  # test_benchmark
-STUDY = [command for command in COMMANDS if "scripts/study" in command]
-APART = SET_UP + COMPARISON + BENCHMARKS + STUDY
-TO_RUN = [command for command in COMMANDS if command not in APART]
+APART = ("bash scripts/", "source ", "pip install ")
+TO_RUN = [command for command in COMMANDS if not command.startswith(APART)]
+COMPARISON = "python scripts/compare_with_sentence_transformers.py --input_jsonl pairs.jsonl"
+STUDY = "python scripts/study.py --study study.yaml"
 
 
 def run(command: str, folder: Path) -> str:
@@ -66,47 +61,46 @@ def run(command: str, folder: Path) -> str:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
-    """A folder as a reader has it: files of the repository and a pairs.jsonl."""
+    """A folder as a reader has it: files of the repository, a CSV file, and the same pairs as JSONL."""
     for name in ("configs", "scripts"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    write_jsonl(tmp_path / "pairs.jsonl", sample_rows()[:100])
+    rows = sample_rows()[:100]
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    with (tmp_path / "faq.csv").open("w", encoding="utf-8-sig", newline="") as stream:
+        table = csv.DictWriter(stream, ["question", "answer", "file_name"], extrasaction="ignore")
+        table.writeheader()
+        table.writerows(rows)
     return tmp_path
 
 
 @pytest.mark.slow
 def test_commands_and_python_in_their_order(desk: Path) -> None:
-    assert len(TO_RUN) >= 10
+    """From a CSV file to a verdict, a search and an export, in fewer than ten commands."""
+    assert 5 <= len(TO_RUN) < 10
+    given = [row["question"] for row in read_jsonl(desk / "pairs.jsonl")]
     for command in TO_RUN:
         shorter = command
-        for there, here in INSTEAD.items():
-            shorter = shorter.replace(there, here)
-        if command.startswith("python -m embedft fit") and "--print_config" not in command:
-            resumed = "--ckpt_path" in command
-            shorter += f" {SHORT}".replace(
-                "max_steps=3", "max_steps=5" if resumed else "max_steps=3"
-            )
+        if command.startswith("python -m embedft fit"):
+            shorter += f" {SHORT}"
+            if "--ckpt_path" in command:
+                shorter = shorter.replace("max_steps=3", "max_steps=5")
         said = run(shorter, desk)
-        if "--print_config" in command:
-            assert "learning_rate: 2.0e-05" in said
+        if command.startswith("python -c"):
+            assert [row["question"] for row in read_jsonl(desk / "pairs.jsonl")] == given
         if command.startswith("python -m embedft test"):
             assert said.startswith("test: the weights of ")
-    # One after the other in one process: sentence-transformers takes seconds to import.
     codes = blocks(README, "python")
-    (desk / "blocks.py").write_text(
-        f"for code in {codes!r}:\n    exec(code, {{}})\n    print('<end>')\n", encoding="utf-8"
-    )
-    *printed, nothing = run("python blocks.py", desk).split("<end>\n")
-    assert len(printed) == len(codes) >= 3
-    assert all(text.strip() for text in printed)
-    assert not nothing
+    assert codes
+    for code in codes:
+        (desk / "block.py").write_text(code, encoding="utf-8")
+        assert run("python block.py", desk).strip()
 
 
 @pytest.mark.slow
 def test_comparison_script(desk: Path) -> None:
-    (command,) = COMPARISON
     write_jsonl(desk / "few.jsonl", sample_rows()[:40])
     said = run(
-        command.replace("pairs.jsonl", "few.jsonl") + " --epochs 1 --output_dir compared", desk
+        COMPARISON.replace("pairs.jsonl", "few.jsonl") + " --epochs 1 --output_dir compared", desk
     )
     table = said[said.index("| model |") :].splitlines()
     rows = [line.split("|")[1].strip() for line in table]
@@ -116,7 +110,6 @@ def test_comparison_script(desk: Path) -> None:
 @pytest.mark.slow
 def test_study_script(desk: Path) -> None:
     """sentence-transformers and a recipe, compared with the base model; a second run only prints."""
-    (command,) = STUDY
     (desk / "study.yaml").write_text(
         """
 data: .
@@ -127,20 +120,20 @@ recipes:
   peer: {peer: expert+negatives}
 """
     )
-    said = run(command, desk)
+    said = run(STUDY, desk)
     rows = [line.split(" | ") for line in said[said.index("| set |") :].splitlines()]
     assert [row[1] for row in rows[:1] + rows[2:]] == ["recipe", "recommended", "peer"]
     assert rows[2][2] == rows[3][2]  # one base model
     assert all(0 < float(row[3]) < 1 for row in rows[2:])
     for row in rows[2:]:  # here the other set is the same file, so both changes are equal
         assert float(row[6]) == pytest.approx(float(row[3]) - float(row[2]), abs=2e-4)
-    assert said.endswith(run(command, desk).split("\n\n")[-1])
+    assert said.endswith(run(STUDY, desk).split("\n\n")[-1])
     with (desk / "configs" / "recommended.yaml").open("a") as config:
         config.write("# another recipe\n")
     with pytest.raises(
         AssertionError, match="1.json: was made with other settings or data; give another"
     ):
-        run(command, desk)
+        run(STUDY, desk)
     records, _ = read_records(str(desk / "pairs.jsonl"))
     held_out = split_records(records, 0.9, seed=7).validation
     (trained,) = desk.rglob("sample-1/train.jsonl")
@@ -155,8 +148,8 @@ recipes:
 
 def test_set_up_commands_exist() -> None:
     """They run in a bare clone, not inside the tests that they start."""
-    assert SET_UP == ["bash scripts/quickstart", "bash scripts/test"]
-    for command in SET_UP:
+    for command in ("bash scripts/quickstart", "bash scripts/test"):
+        assert command in README
         script = ROOT / command.split()[1]
         assert os.access(script, os.X_OK)
         subprocess.run(["bash", "-n", str(script)], check=True)
@@ -164,7 +157,16 @@ def test_set_up_commands_exist() -> None:
         r"source scripts/environment (\S+)", (ROOT / "scripts/quickstart").read_text()
     )
     assert extras is not None
-    assert set(extras[1].split(",")) == {"offline", "search"}  # the next section searches
+    assert set(extras[1].split(",")) == {"offline", "search"}  # the README searches
+
+
+def test_the_readme_is_short_and_shows_the_tutorials_run() -> None:
+    """One run of the sample: each line of the README's output is also in the tutorial."""
+    assert README.count("\n") < 200
+    (shown,) = blocks(README, "text")
+    lines = [line for line in shown.replace("quickstart_out", "out").splitlines() if line]
+    assert len(lines) >= 10
+    assert not [line for line in lines if line not in TUTORIAL.splitlines()]
 
 
 @pytest.mark.slow
@@ -178,16 +180,12 @@ def test_a_loss_in_one_file(tmp_path: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for text in (README, CONTRIBUTING, PERFORMANCE):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-            assert (ROOT / target).exists(), target
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_flags_named_in_the_readme_exist() -> None:
-    from embedft.cli.flags import FLAT_CONFIG_KEYS, SHORT_FLAGS
+def test_settings_of_the_older_tool_are_explained() -> None:
+    from embedft.cli.flags import FLAT_CONFIG_KEYS
 
-    assert all(key in README for key in FLAT_CONFIG_KEYS)
-    short = re.search(r"The short ones are\n`(.*?)`", README, re.DOTALL)
-    assert short is not None
-    named = set(short[1].replace("--", "").split())
-    assert named == (set(SHORT_FLAGS) | {"output_dir"}) - {"num_epochs", "train_batch_size"}
+    assert not [key for key in FLAT_CONFIG_KEYS if key not in MIGRATION]

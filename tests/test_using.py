@@ -21,7 +21,7 @@ from embedft.encoder.base_model import find_base_model
 
 pytestmark = pytest.mark.docs
 
-PAGE = (ROOT / "docs/using.md").read_text(encoding="utf-8")
+PAGE, PUBLISHING = (ROOT / "docs/using.md").read_text("utf-8").split("\n## Publish ")
 COMMANDS = [line for block in blocks(PAGE, "bash") for line in block.splitlines()]
 PYTHON = {
     title: code
@@ -29,7 +29,7 @@ PYTHON = {
     for title, code in [(section.splitlines()[0], "".join(blocks(section, "python")))]
     if code
 }
-OWN = "Python, without anything else"
+OWN = "Use it from Python"
 
 Found = list[tuple[float, str]]
 
@@ -119,19 +119,10 @@ def test_fit_evaluate_search(printed: dict[str, dict[str, str]]) -> None:
     assert len(found_in("\n".join(lines))) == 5
 
 
-def test_the_readmes_lines_are_those_of_the_programs() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = readme.partition("| with | the line that matters |\n")[2].partition("\n\n")[0]
-    lines = dict(re.findall(r"^\| ([^|]+) \| `([^`]+)`", table, re.MULTILINE))
-    assert list(lines) == [
-        "LangChain",
-        "LlamaIndex",
-        "Qdrant",
-        "PostgreSQL with pgvector",
-        "FAISS",
-    ]
-    for title, line in lines.items():
-        assert line in PYTHON[title]
+def test_the_list_of_an_upload_is_what_is_printed(desk: Path) -> None:
+    command = blocks(f"## {PUBLISHING}", "bash")[0].strip()
+    first = run_here(command, desk).splitlines()[0]
+    assert first in blocks(f"## {PUBLISHING}", "text")[0]
 
 
 def test_the_page_covers_what_it_should() -> None:

@@ -266,7 +266,7 @@ def test_a_test_of_a_run_writes_its_page_there(
 
 
 def test_another_logger(fit: Callable[..., Path], tmp_path: Path) -> None:
-    """Lightning's CSVLogger in YAML, as docs/tracking.md has it: its file, and all of the report."""
+    """Lightning's CSVLogger in YAML, as docs/training.md has it: its file, and all of the report."""
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path), "name": "csv"}}
     config = tmp_path / "csv.yaml"
     config.write_text(yaml.safe_dump({"trainer": {"logger": [logger]}}))
