@@ -30,7 +30,7 @@ LOOSE = [
     (r"[+-]?\b\d+\.\d+%?", "#"),
     (r"\b\d+%", "#"),
     (r"\b\d+ (s|ms|min|h)\b", "# TIME"),
-    (r"\bbest: step \d+", "best: step #"),
+    (r"\bbest_model: step \d+", "best_model: step #"),
     (r"tokens/[\w-]+", "tokens/HASH"),
     (r"^(base_share #: .*\n)+", "base_share\n"),  # one line for each share that was tried
     (r"^(  \d  ).*$", r"\1hit"),  # hits with close scores may swap

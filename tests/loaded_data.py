@@ -26,12 +26,3 @@ def labelled(tmp_path: Path) -> Path:
         for name, label in (("", 1), ("not", 0), ("nor", 0.4))
     ]
     return write_jsonl(tmp_path / "labelled.jsonl", rows)
-
-
-def some_rows(tmp_path: Path, several: bool, whole_files: bool) -> Path:
-    rows = sample_rows()[:60]
-    if not whole_files:
-        rows = [row | {"file_name": f"{row['id']}.pdf"} for row in rows]
-    if several:
-        rows[1]["question"] = rows[0]["question"].upper()
-    return write_jsonl(tmp_path / "rows.jsonl", rows)

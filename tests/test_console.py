@@ -77,11 +77,11 @@ def test_a_fit_has_bars(
     flags = [flag for flag in fit_flags if "enable_progress_bar" not in flag]
     args = ["fit", *flags, f"--output_dir={tmp_path}/out", f"--data.cache_dir={tmp_path}/cache"]
     drawn = on_a_terminal(
-        [*args, "--data.topic_batches=true", "--trainer.max_steps=2"], monkeypatch
+        [*args, "--data.mine_negatives=true", "--trainer.max_steps=2"], monkeypatch
     )
     for step in (
         "reading and tokenising",
-        "embedding for topics:",
+        "embedding for mining:",
         "Evaluating the base model",
         "Epoch 0/1",
     ):

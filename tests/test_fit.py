@@ -81,7 +81,12 @@ def test_metrics_by_question_and_file(finished_run: FinishedRun) -> None:
 
 def test_files_of_a_run(finished_run: FinishedRun, tiny_model: Path) -> None:
     out, said = finished_run.folder, finished_run.printed
-    for line in ("60 rows read", "split: 50 rows to train on", "schedule: 14 steps", "best - base"):
+    for line in (
+        "60 rows read",
+        "split: 50 rows to train on",
+        "schedule: 14 steps",
+        "best_model - base",
+    ):
         assert line in said
 
     progress = json.loads((out / "training_progress.json").read_text())
@@ -124,7 +129,7 @@ def test_files_of_a_run(finished_run: FinishedRun, tiny_model: Path) -> None:
 
     log = (out / "logs" / "embedding_finetuning.log").read_text()
     assert "60 rows read" in log
-    assert "best - base" in log
+    assert "best_model - base" in log
     events = EventAccumulator(str(out / "logs")).Reload()
     tags = set(events.Tags()["scalars"])
     assert tags >= {f"val/{name}" for name in (*METRICS, "loss", "cosine_pair_loss")}

@@ -15,16 +15,18 @@ from embedft.encoder.checkpoint import read_checkpoint
 # The names of the keys, a state a text.
 RESULTS = "task values ranks places scores top_places top_scores sample questions answers"
 DATA = """
-    epoch batch topic_place mined trained_keys files data_fingerprint batch_size world_size seed
-    train_split split_seed positive topic_batches file_batches mine_negatives
+    epoch batch mined trained_keys files data_fingerprint batch_size world_size seed
+    train_split split_seed positive mine_negatives
 """
 SETTINGS = """
     base_model learning_rate weight_decay warmup_steps max_seq_length pooling normalize dropout
     chunk_size base_share query_prompt document_prompt freeze_layers lora matryoshka_dims
     matryoshka_weights loss max_epochs max_steps limit_train_batches accumulate_grad_batches
     gradient_clip_val precision data_fingerprint batch_size world_size seed train_split split_seed
-    positive topic_batches file_batches mine_negatives negatives_per_pair hard_negatives device
+    positive mine_negatives negatives_per_pair hard_negatives device
 """
+# What was stored then, and is no longer.
+REMOVED = {"topic_place": None, "topic_batches": False, "file_batches": False}
 PACKAGES = ("embedft", "torch", "lightning", "transformers", "numpy")
 
 
@@ -46,7 +48,7 @@ def as_it_was(checkpoint: dict[str, Any]) -> dict[str, Any]:
     versions = {f"{name} version": settings[f"{name} version"] for name in PACKAGES}
     return checkpoint | {
         "callbacks": checkpoint["callbacks"] | {"RunFiles": old},
-        "EmbeddingDataModule": only(checkpoint["EmbeddingDataModule"], DATA),
+        "EmbeddingDataModule": only(checkpoint["EmbeddingDataModule"], DATA) | REMOVED,
         "embedft_run_settings": only(settings, SETTINGS) | versions,
     }
 
@@ -55,7 +57,7 @@ def test_an_old_checkpoint_resumes(
     fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """To the weights and the evaluations of a run that was never stopped, without a warning."""
-    flags = ["--save_steps=1", "--data.topic_batches=true", "--model.base_share=0.4"]
+    flags = ["--save_steps=1", "--data.mine_negatives=true", "--model.base_share=0.4"]
     whole = fit(*flags, output_dir=tmp_path / "whole")
     fails = ["--trainer.callbacks+=recorder.Recorder", f"--trainer.callbacks.path={tmp_path}/note"]
     with pytest.raises(RuntimeError):

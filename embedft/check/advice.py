@@ -20,12 +20,12 @@ from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.pairs import RELEVANT, target_names
 from embedft.encoder.loading import max_positions
 from embedft.evaluation.significance import detectable_gain
-from embedft.recipe import AUTO, LARGE_SET, LEARNING_RATE, warmup_length
+from embedft.recipe import AUTO, LEARNING_RATE, warmup_length
 from embedft.table.tokens import describe_truncation
 from embedft.training.module import EmbeddingModule
 
-TINY, SMALL = 300, 1_000
-"""Training pairs below which a set is tiny or small."""
+TINY, SMALL, LARGE = 300, 1_000, 10_000
+"""Training pairs below which a set is tiny or small, and from which on it is large."""
 _ONE_LANGUAGE = 100_000  # pieces: English vocabularies have 30,000 to 50,000, multilingual more
 
 
@@ -95,22 +95,18 @@ DATA_RULES: tuple[Callable[[DataMeasures], Iterator[str]], ...] = (
 
 def _size(run: CheckedRun) -> Iterator[str]:
     pairs, batch_size = len(run.estimate.train), run.estimate.batch_size
-    size = "small" if pairs < SMALL else "large" if pairs >= LARGE_SET else "medium"
+    size = "small" if pairs < SMALL else "large" if pairs >= LARGE else "medium"
     epochs = run.trainer.max_epochs or 0
     changes = []
-    learning_rate = run.module.recipe.learning_rate
-    if pairs < SMALL and learning_rate is not None and learning_rate < 5e-5:
-        changes.append(
-            "--config configs/recommended.yaml, whose learning rate of "
-            f"{LEARNING_RATE:g} suits few steps"
-        )
-    if pairs < LARGE_SET and epochs > 4:
+    if pairs < SMALL and run.module.learning_rate < 5e-5:
+        changes.append(f"--learning_rate {LEARNING_RATE:g}, because so few steps need a high rate")
+    if pairs < LARGE and epochs > 4:
         changes.append("--epochs 3, because more epochs did not improve nDCG@10")
     if pairs < TINY and 32 < batch_size <= pairs:
         changes.append("--batch_size 32, for more steps")
     if pairs >= SMALL and batch_size < 32:
         changes.append("--batch_size 64, for more in-batch negatives")
-    if pairs >= LARGE_SET and epochs > 1 and run.trainer.check_val_every_n_epoch is not None:
+    if pairs >= LARGE and epochs > 1 and run.trainer.check_val_every_n_epoch is not None:
         changes.append("--evaluation_steps 500, to see whether one epoch is enough")
     advice = "; ".join(changes) or "the settings suit this size"
     yield f"{size} set ({pairs:,} training rows): {advice}"
@@ -228,15 +224,6 @@ def _labels(run: CheckedRun) -> Iterator[str]:
         )
 
 
-def _topics(run: CheckedRun) -> Iterator[str]:
-    several = run.data.issues["several_answers"]
-    if run.settings.topic_batches is True and several.share > 0.02:
-        yield (
-            f"{several.share:.0%} of the questions have several answers: use --data.topic_batches "
-            "false, or these answers often count as wrong for each other"
-        )
-
-
 def _time(run: CheckedRun) -> Iterator[str]:
     hours = (run.estimate.train_seconds + run.estimate.eval_seconds) / 3600
     if hours > 1 and run.estimate.device.startswith("cpu"):
@@ -256,7 +243,6 @@ RUN_RULES: tuple[Callable[[CheckedRun], Iterator[str]], ...] = (
     _lengths,
     _languages,
     _labels,
-    _topics,
     _time,
 )
 """The rules about the file and the settings together, in the order of their lines."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from embedft.data.batches import EvalBatch, TextBatches, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.recipe import warmup_length
 from embedft.run.forgetting import check_forgetting
 from embedft.table.keys import Ints
 from embedft.training.module import EmbeddingModule
@@ -70,7 +71,6 @@ def estimate_run(
     """
     data.load(module.encoder, module.loss.needs_labels)
     check_forgetting(data, module.encoder)
-    module.settle_recipe(trainer, data)
     data.trainer = trainer  # as in a fit: it knows how many devices share a batch
     steps = steps_of_run(trainer, data)
     plan = data.train_batches(0).plan
@@ -97,7 +97,7 @@ def estimate_run(
         batch_size=data.batch_size * trainer.world_size * accumulated,
         devices=trainer.world_size,
         steps=steps,
-        warmup=module.recipe.warmup(steps),
+        warmup=warmup_length(module.warmup_steps, steps),
         train_seconds=steps * accumulated * share / train_speed,
         eval_seconds=evaluations * to_embed / eval_speed,
         evaluations=evaluations,
@@ -117,7 +117,7 @@ def _evaluations(trainer: Any, module: EmbeddingModule, batches: int, steps: int
     within = batches_in_all // every
     if trainer.check_val_every_n_epoch is not None:
         within //= trainer.check_val_every_n_epoch
-    return 1 + max(1, int(within)) + int(module.recipe.base_share != 0)
+    return 1 + max(1, int(within)) + int(module.base_share != 0)
 
 
 def _speeds(
@@ -142,11 +142,9 @@ def _speeds(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    recipe = module.recipe
-    # Mining and topics would embed all texts first.
-    module.use_recipe(replace(recipe, topic_batches=False, mine_negatives=False), data)
+    mines, data.training.mines = data.training.mines, False  # it would embed all texts first
     timing_trainer.fit(module, datamodule=data)
-    module.use_recipe(recipe, data)
+    data.training.mines = mines
     train_speed = clock.tokens_per_second()
     texts = data.task.texts
     few = int(_SECONDS * train_speed / data.tokens.lengths(texts).mean())  # embedding is faster

@@ -22,6 +22,7 @@ from embedft.cli.messages import root_cause
 from embedft.cli.preflight import check_command, check_run, check_seed, check_trainer, check_weights
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError, StoppedError
+from embedft.run.best import how_best_model_differs
 from embedft.run.checkpoints import AtomicCheckpointIO, RunCheckpoints
 from embedft.run.claim import Claim
 from embedft.run.early_stopping import ResumableEarlyStopping
@@ -101,10 +102,18 @@ class EmbedftCLI(LightningCLI):
     def _weights_in_words(self) -> str:
         if self.checkpoint is None:
             return f"the weights of base model {self.settings.model.base_model}, no checkpoint"
-        return (
+        words = (
             f"the weights of checkpoint {self.settings.ckpt_path} "
             f"(step {self.checkpoint['global_step']}, epoch {self.checkpoint['epoch']})"
         )
+        folder = RunFolder(Path(self.settings.ckpt_path).parent.parent)
+        differs = how_best_model_differs(folder.metrics)
+        if differs and Path(self.settings.ckpt_path) == folder.best_checkpoint.resolve():
+            words += (
+                f". best_model {differs}: evaluate it with --base_model {folder.best_model} and "
+                "without --ckpt_path"
+            )
+        return words
 
     def instantiate_classes(self) -> None:
         """Makes model, data and Trainer; a setting that one of them refuses is wrong input."""
@@ -160,7 +169,6 @@ class EmbedftCLI(LightningCLI):
     def before_fit(self) -> None:
         """Reads the data and checks the run; then makes the folder."""
         self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
-        self.model.settle_recipe(self.trainer, self.datamodule)
         self.datamodule.trainer = self.trainer  # it knows how many devices share a batch
         check_run(self.trainer, self.model, self.datamodule, self.checkpoint)
         if not self.trainer.is_global_zero:
@@ -269,7 +277,11 @@ class EmbedftCLI(LightningCLI):
         return {
             "loss": f"{type(self.model.loss).__name__} "
             f"{dict(self.settings.model.loss.get('init_args') or {})}",
-            **self.model.recipe.settings(),
+            "max_epochs": trainer.max_epochs,
+            "learning_rate": self.model.learning_rate,
+            "warmup_steps": self.model.warmup_steps,
+            "base_share": self.model.base_share,
+            "mine_negatives": self.datamodule.training.mines,
             "batch_size": self.datamodule.batch_size * trainer.world_size,
             "accumulate_grad_batches": trainer.accumulate_grad_batches,
             "weight_decay": self.model.weight_decay,

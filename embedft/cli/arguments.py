@@ -48,7 +48,7 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
                 raise InputError(f"{flag}: needs a value")
             value = rest.pop(0)
         if is_config:
-            configs += [flag, _config(value)]
+            configs += [part for config in _configs(value) for part in (flag, config)]
         else:
             for target, setting in _settings(name, value):
                 expanded.append(f"--{target}={setting}")
@@ -124,22 +124,26 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "").removesuffix("loss")
 
 
-def _config(value: str) -> str:
-    """A config as the parser takes it: a preset as its file, a flat JSON file as nested JSON."""
+def _configs(value: str) -> list[str]:
+    """A config as the parser takes it.
+
+    A preset is its file. A flat JSON file is nested JSON, after the preset with the older tool's
+    defaults.
+    """
     if value == "-" or any(sign in value for sign in ("{", ": ", "\n", "://")):
-        return value  # standard input, settings themselves, an address
+        return [value]  # standard input, settings themselves, an address
     path = Path(value)
     if not path.is_file():
-        return str(preset(value))
+        return [str(preset(value))]
     if path.suffix != ".json":
-        return value
+        return [value]
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, OSError) as error:
         raise InputError(f"{path}: not a JSON config: {error}") from None
     if not isinstance(content, dict) or _SECTIONS & content.keys():
-        return value
-    return json.dumps(nest_flat_config(content, str(path)))
+        return [value]
+    return [str(preset("baseline")), json.dumps(nest_flat_config(content, str(path)))]
 
 
 def nest_flat_config(flat: dict[str, Any], path: str) -> dict[str, Any]:

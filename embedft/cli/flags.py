@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from embedft.losses import LOSSES
-from embedft.recipe import RULES
 from embedft.run.folder import DEFAULT_OUTPUT_DIR
 
 
@@ -99,7 +98,7 @@ FLAGS = (
         "epochs",
         "trainer.max_epochs",
         _TRAIN,
-        f"Passes over the pairs, or auto: {RULES['max_epochs']}.",
+        "Passes over the pairs.",
     ),
     Flag("num_epochs", "trainer.max_epochs", older=True),
     Flag(
@@ -120,7 +119,7 @@ FLAGS = (
         "learning_rate",
         "model.learning_rate",
         ("fit",),
-        f"Peak learning rate, or auto: {RULES['learning_rate']}.",
+        "Peak learning rate.",
         older=True,
     ),
     Flag("warmup_steps", "model.warmup_steps", older=True),

@@ -8,12 +8,13 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import SaveConfigCallback
 
+from embedft.recipe import EPOCHS
 from embedft.run.folder import RunFolder
 from embedft.tools.files import replacing_file
 from embedft.training.trainer import EmbedftTrainer
 
 TRAINER_DEFAULTS = {
-    "max_epochs": 3,
+    "max_epochs": EPOCHS,
     "gradient_clip_val": 1.0,
     "log_every_n_steps": 10,
     "num_sanity_val_steps": -1,  # all batches: this evaluates the base model

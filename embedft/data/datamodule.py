@@ -18,7 +18,7 @@ from embedft.data.split import check_train_split
 from embedft.data.training_batches import TrainingBatches
 from embedft.errors import check_at_least
 from embedft.evaluation.retrieval import RetrievalTask
-from embedft.recipe import Auto
+from embedft.recipe import BATCH_SIZE
 from embedft.table.jsonl import OnBadRows
 from embedft.table.keys import Ints
 from embedft.table.settings import Target, default_cache_dir
@@ -56,14 +56,6 @@ class EmbeddingDataModule(LightningDataModule):
             training: the most similar positives of pairs that share no text and no file with a
             pair, directly or through others. Their similarity to the question is at most 95% of
             that of its own positive.
-        topic_batches: Put similar pairs (by base-model embeddings) into the same batch, for harder
-            in-batch negatives. ``auto``: on from 1,000 training pairs on, if fewer than 0.2% of the
-            questions have several answers and file_batches is not true. Several answers would be
-            negatives of each other.
-        file_batches: Keep rows of a file together, in pieces of at most an eighth of a batch. Other
-            answers of a file are hard negatives, and less often relevant than similar answers of
-            other files. ``auto``: on if more than 50% of the pairs share their file with another
-            pair and topic_batches is off. If both are true, topics decide.
         num_workers: Processes that prepare batches; 0 is fast, because texts are tokenised already.
         cache_dir: Folder of tokenised texts; default ``$XDG_CACHE_HOME/embedft`` or
             ``~/.cache/embedft``.
@@ -80,13 +72,11 @@ class EmbeddingDataModule(LightningDataModule):
         on_bad_rows: OnBadRows = "error",
         train_split: float = 0.9,
         split_seed: int = 42,
-        batch_size: int = 16,
+        batch_size: int = BATCH_SIZE,
         eval_batch_size: int = 64,
         negatives_per_pair: int = 1,
         hard_negatives: int = 1,
         mine_negatives: bool = False,
-        topic_batches: bool | Auto = False,
-        file_batches: bool | Auto = False,
         num_workers: int = 0,
         cache_dir: str | None = None,
         seed: int = 42,
@@ -108,7 +98,6 @@ class EmbeddingDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.negatives_per_pair, self.hard_negatives = negatives_per_pair, hard_negatives
         self.mine_negatives = mine_negatives
-        self.topic_batches, self.file_batches = topic_batches, file_batches
         self.num_workers, self.seed = num_workers, seed
         self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
         self.digests: dict[str, str] = {}
@@ -262,7 +251,6 @@ class EmbeddingDataModule(LightningDataModule):
         training = self.training
         return ResumeState(
             *self._position.next(self.train_batches),
-            topic_position=training.topic_position,
             mined=training.mined,
             trained_hashes=training.pairs.text_hashes,
             made_with=self.made_with(),
@@ -279,7 +267,7 @@ class EmbeddingDataModule(LightningDataModule):
         if stage == "fit":
             saved.refuse_other_run(self.made_with())
             self._position.start = saved.epoch, saved.batch
-            self.training.resume(saved.topic_position, saved.mined)
+            self.training.resume(saved.mined)
         elif stage != "predict" and saved.trained_hashes is not None:
             held_out = self.fit_data.searched_pairs[1]
             self.n_trained_on = count_trained_on(held_out, saved.trained_hashes)
@@ -292,4 +280,4 @@ class EmbeddingDataModule(LightningDataModule):
     def plan_settings(self) -> dict[str, Any]:
         """Everything that decides which rows make which batch, by its name in checkpoints."""
         fingerprint, world_size = self.fit_data.tokens.fingerprint, self._ranks()[1]
-        return plan_settings(self, self.training.recipe, fingerprint, world_size)
+        return plan_settings(self, fingerprint, world_size, mines=self.training.mines)

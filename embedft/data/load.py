@@ -21,7 +21,6 @@ from embedft.data.train_validation import (
 )
 from embedft.evaluation.query_results import task_name
 from embedft.evaluation.retrieval import RetrievalTask
-from embedft.recipe import Facts
 from embedft.table.jsonl import OnBadRows, refuse_pipe
 from embedft.table.read_report import ReadCounts
 from embedft.table.settings import ReadSettings, Target
@@ -57,7 +56,7 @@ class FitData:
         validation_pairs: Held-out pairs of the validation loss.
         searched_pairs: All training pairs and all held-out pairs: their positives are the corpus.
         task: Held-out questions against that corpus.
-        facts: What the training pairs are, as the recipe needs it.
+        needs_labels: The loss compares labelled pairs, so a batch has no in-batch negatives.
         counts: What reading and splitting counted, for the report of the run.
         digests: The digest of each file, by its path.
     """
@@ -67,7 +66,7 @@ class FitData:
     validation_pairs: Pairs
     searched_pairs: tuple[Pairs, Pairs]
     task: RetrievalTask
-    facts: Facts
+    needs_labels: bool
     counts: dict[str, Any]
     digests: Mapping[str, str]
 
@@ -142,7 +141,7 @@ def load_fit_data(source: Source, encoder: Encoder, *, needs_labels: bool, fits:
         validation_pairs=validation_pairs,
         searched_pairs=(both.train, both.held_out),
         task=task,
-        facts=_facts(pairs, needs_labels),
+        needs_labels=needs_labels,
         counts=counts,
         digests=digests,
     )
@@ -202,17 +201,6 @@ def _counts(read: ReadCounts, both: TrainValidation) -> dict[str, Any]:
         "train_examples": train,
         "eval_examples": held_out,
     }
-
-
-def _facts(pairs: Pairs, needs_labels: bool) -> Facts:
-    named = 0 if pairs.negatives is None else np.count_nonzero(pairs.negatives.counts)
-    return Facts(
-        pairs=len(pairs),
-        several_answers=pairs.several_answers,
-        share_a_file=pairs.share_a_file,
-        pairs_with_negatives=int(named),
-        needs_labels=needs_labels,
-    )
 
 
 def _shares_cut(tokens: TokenStore, target: Target, *used: Pairs) -> dict[str, float]:

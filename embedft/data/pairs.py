@@ -88,23 +88,6 @@ class Pairs:
         return int(self.positive_id.max(initial=0)) + 1
 
     @cached_property
-    def several_answers(self) -> float:
-        """The share of distinct questions that have more than one answer, from 0 to 1."""
-        _, first = np.unique(self.source_row, return_index=True)  # a row may give two pairs
-        distinct = np.unique(self.pair_id(self.anchor_id[first], self.positive_id[first]))
-        _, answers = np.unique(distinct // self._width, return_counts=True)
-        return float((answers > 1).sum() / max(1, len(answers)))
-
-    @cached_property
-    def share_a_file(self) -> float:
-        """The share of rows that share their ``file_name`` with another row, from 0 to 1."""
-        _, first = np.unique(self.source_row, return_index=True)  # a row may give two pairs
-        files = self.file_id[first]
-        named = files[files >= 0]
-        together = int((np.bincount(named)[named] > 1).sum()) if len(named) else 0
-        return together / max(1, len(files))
-
-    @cached_property
     def text_hashes(self) -> Hashes:
         """The distinct hashes of all anchors and positives, ascending."""
         return np.unique(np.append(self.anchor_hash, self.positive_hash))

@@ -36,24 +36,16 @@ def plan_epoch(
     batch_size: int,
     seed: int,
     epoch: int,
-    topic_position: Ints | None = None,
-    file: Ints | None = None,
     max_left_out: float = 0.0,
 ) -> BatchPlan:
     """Plans one epoch: each pair once, no batch with the same anchor or positive text twice.
 
     A text may occur in more pairs than there are full batches. It then needs more and smaller
     batches, or, as far as ``max_left_out`` allows, pairs of it are left out of this epoch. They
-    rotate over the epochs. In batches by topic or file, a pair that finds no batch without its
-    text is left out by chance.
+    rotate over the epochs.
 
-    In random batches, pairs that share texts are spread over consecutive batches, which keeps them
+    Pairs that share texts are spread over consecutive batches, which keeps them
     apart without search. Only if there are more of them than batches is a repair needed.
-
-    With an order of topics, a batch is a section of it instead, and pairs that share texts move to
-    other batches. Each epoch draws where sections begin, and to which section a piece near an end
-    belongs. A piece has an eighth of a batch; only the end of a batch cuts it. With files, the
-    order is a random one of pieces of files, each at most an eighth of a batch.
 
     Args:
         anchor_id: (pairs,) equal numbers for equal anchors, from 0.
@@ -61,19 +53,11 @@ def plan_epoch(
         batch_size: Pairs per batch, of all ranks together.
         seed: Seed of the run.
         epoch: Epoch, from 0.
-        topic_position: (pairs,) position of each pair in an order of topics, or None.
-        file: (pairs,) equal for pairs of one file, -1 if a pair names none; None if files don't
-            matter. Topics take precedence over files.
         max_left_out: Share of the pairs that may be left out, from 0 to below 1.
     """
     n_pairs, size = len(anchor_id), batch_size
     rng = np.random.default_rng([seed, epoch])
-    if topic_position is not None:
-        order = _by_topic(topic_position, max(1, size // _PIECES), size, rng)
-    elif file is not None:
-        order = _by_file(file, max(1, size // _PIECES), rng)
-    else:
-        order = _order(anchor_id, positive_id, rng)
+    order = _order(anchor_id, positive_id, rng)
 
     full = -(-n_pairs // size)
     count = _batches((anchor_id, positive_id), full, max_left_out * n_pairs)
@@ -89,13 +73,8 @@ def plan_epoch(
         sizes = len(order) // count + (np.arange(count) < len(order) % count)
     shuffled = np.append(rng.permutation(count - 1), count - 1)  # a short batch stays the last
     batch_of = np.zeros(n_pairs, dtype=np.int64)
-    in_sections = topic_position is not None or file is not None
-    by_position = np.repeat(np.arange(count), sizes) if in_sections else _spread(sizes)
-    batch_of[order] = shuffled[by_position]
-    more = max_left_out * n_pairs - (n_pairs - len(order)) if in_sections else 0.0
-    left_out = _repair(batch_of, order, (anchor_id, positive_id), size, more, rng)
-    if len(left_out):
-        order = order[np.isin(order, left_out, invert=True)]
+    batch_of[order] = shuffled[_spread(sizes)]
+    _repair(batch_of, order, (anchor_id, positive_id), size, rng)
 
     by_batch = order[np.argsort(batch_of[order], kind="stable")]
     counts = np.bincount(batch_of[order])
@@ -153,28 +132,6 @@ def _order(anchor_id: Ints, positive_id: Ints, rng: np.random.Generator) -> Ints
     return shuffled[np.argsort(sort_by[shuffled], kind="stable")]
 
 
-_PIECES = 8
-"""Pieces of files or topics that a full batch holds: a large file must not fill it."""
-
-
-def _by_topic(position: Ints, most: int, size: int, rng: np.random.Generator) -> Ints:
-    """The order of topics in pieces of ``most`` neighbours, each moved on by up to a batch."""
-    piece = position // most
-    moved = piece * most + size * rng.random(piece.max() + 1)[piece]
-    return np.roll(np.lexsort((position, moved)), rng.integers(len(position)))
-
-
-def _by_file(file: Ints, most: int, rng: np.random.Generator) -> Ints:
-    """A random order in which up to ``most`` pairs of one file follow each other."""
-    shuffled = rng.permutation(len(file))
-    by_file = shuffled[np.argsort(file[shuffled], kind="stable")]
-    file = file[by_file]
-    number = np.arange(len(file)) - np.searchsorted(file, file)
-    piece = np.cumsum((number % most == 0) | (file < 0)) - 1
-    sort_by = rng.permutation(len(file))[piece]
-    return by_file[np.argsort(sort_by, kind="stable")]
-
-
 _ROUNDS = 12
 """Rounds in which refused pairs try free slots before they get new batches."""
 
@@ -184,17 +141,13 @@ def _repair(
     order: Ints,
     ids: tuple[Ints, Ints],
     size: int,
-    max_left_out: float,
     rng: np.random.Generator,
-) -> Ints:
+) -> None:
     """Moves each pair whose text is already in its batch to a batch with room; edits ``batch_of``.
 
     In each round, all refused pairs draw free slots at once, and keep those of batches without
-    their texts. Pairs that find none in ``_ROUNDS`` rounds are left out, if they are few enough, or
-    get new batches. The cost of a round grows with its pairs.
-
-    Returns:
-        The pairs that are left out.
+    their texts. Pairs that find none in ``_ROUNDS`` rounds get new batches. The cost of a round
+    grows with its pairs.
     """
 
     def in_batch(text_id: Ints, pairs: Ints) -> Ints:
@@ -207,14 +160,12 @@ def _repair(
     clash = clashes(order)
     refused, kept = order[clash], order[~clash]
     if not len(refused):
-        return refused
+        return
     taken = [GrowingSet(in_batch(i, kept[np.isin(i[kept], i[refused])])) for i in ids]
     room = size - np.bincount(batch_of[kept], minlength=int(batch_of.max()) + 1)
     tries = 0
     while len(refused):
         if tries == _ROUNDS or not room.any():
-            if len(refused) <= max_left_out:
-                break
             most_repeated = max(int(np.bincount(i[refused]).max()) for i in ids)
             new = max(-(-len(refused) // size), most_repeated)
             room = np.append(np.zeros_like(room), np.full(new, size))  # the old ones were tried
@@ -232,7 +183,6 @@ def _repair(
             known.add(in_batch(text_id, settled))
         room -= np.bincount(batch_of[settled], minlength=len(room))
         refused = np.append(without_slot, moving[clash])
-    return refused
 
 
 class GrowingSet:

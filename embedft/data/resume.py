@@ -19,14 +19,16 @@ from torch import Tensor
 from embedft.data.batches import TrainBatch
 from embedft.data.pairs import Pairs
 from embedft.errors import InputError
-from embedft.recipe import Recipe
 from embedft.table.keys import Hashes, Ints
 from embedft.table.settings import Target
 
 log = logging.getLogger(__name__)
 
 # Settings of a plan that older checkpoints don't name, and what their runs did.
-_ADDED_LATER = {"topic_batches": False, "file_batches": False, "mine_negatives": False}
+_ADDED_LATER = {"mine_negatives": False}
+
+# Ways to make batches that older versions had.
+_REMOVED = ("topic_batches", "file_batches")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,6 @@ class ResumeState:
     Attributes:
         epoch: Epoch of the first batch that was not consumed yet, from 0.
         batch: Index of that batch in its epoch, from 0.
-        topic_position: (pairs,) position of each training pair in an order of topics, or None.
         mined: (pairs, N) pairs whose positives are hard negatives of each, -1 for none, or None.
         trained_hashes: Hashes of all texts that were trained on; None in old checkpoints.
         made_with: The files and the settings of the plan.
@@ -44,7 +45,6 @@ class ResumeState:
 
     epoch: int
     batch: int
-    topic_position: Ints | None
     mined: Ints | None
     trained_hashes: Hashes | None
     made_with: dict[str, Any]
@@ -55,7 +55,6 @@ class ResumeState:
         return {
             "epoch": self.epoch,
             "batch": self.batch,
-            "topic_place": None if self.topic_position is None else _tensor(self.topic_position),
             "mined": None if self.mined is None else _tensor(self.mined),
             "trained_keys": _tensor(self.trained_hashes.view(np.int64)),
             **self.made_with,
@@ -65,13 +64,10 @@ class ResumeState:
     def of(cls, state_dict: dict[str, Any]) -> ResumeState:
         """The state that a checkpoint holds."""
         rest = dict(state_dict)
-        topic_place, mined, trained = (
-            rest.pop(name, None) for name in ("topic_place", "mined", "trained_keys")
-        )
+        mined, trained = (rest.pop(name, None) for name in ("mined", "trained_keys"))
         return cls(
             epoch=rest.pop("epoch", 0),
             batch=rest.pop("batch", 0),
-            topic_position=None if topic_place is None else topic_place.numpy(),
             mined=None if mined is None else mined.numpy(),
             trained_hashes=None if trained is None else trained.numpy().view(np.uint64),
             made_with=rest,
@@ -152,7 +148,7 @@ class Planned(Protocol):
 
 
 def plan_settings(
-    data: Planned, recipe: Recipe, fingerprint: str, world_size: int
+    data: Planned, fingerprint: str, world_size: int, *, mines: bool
 ) -> dict[str, Any]:
     """Everything that decides which rows make which batch, by its name in checkpoints."""
     return {
@@ -163,9 +159,7 @@ def plan_settings(
         "train_split": data.train_split,
         "split_seed": data.split_seed,
         "positive": data.positive,
-        "topic_batches": recipe.topic_batches,
-        "file_batches": recipe.file_batches,
-        "mine_negatives": recipe.mine_negatives,
+        "mine_negatives": mines,
     }
 
 
@@ -249,6 +243,13 @@ def refuse_other_batches(saved: dict[str, Any], settings: dict[str, Any]) -> Non
     Raises:
         InputError: A setting has changed.
     """
+    for name in _REMOVED:
+        if saved.get(name):
+            raise InputError(
+                f"cannot resume inside an epoch: its batches were made with {name}, which this "
+                "version does not have. Finish the run with the version that began it, or start a "
+                "new run without --ckpt_path last"
+            )
     for name, now in settings.items():
         if (before := saved.get(name, _ADDED_LATER.get(name))) != now:
             raise InputError(

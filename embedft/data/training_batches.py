@@ -6,10 +6,11 @@ import logging
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+
 from embedft.data.batches import EpochBatches
 from embedft.data.load import FitData
 from embedft.data.plan import MAX_LEFT_OUT, BatchPlan, plan_epoch
-from embedft.recipe import Asked, Auto, Recipe, choose
 from embedft.table.keys import Ints
 from embedft.table.negatives import N_MINED, Negatives
 
@@ -19,8 +20,6 @@ log = logging.getLogger(__name__)
 class BatchSettings(Protocol):
     """The settings of a datamodule that decide its training batches."""
 
-    topic_batches: bool | Auto
-    file_batches: bool | Auto
     mine_negatives: bool
     hard_negatives: int
     negatives_per_pair: int
@@ -36,34 +35,26 @@ class TrainingBatches:
 
     Attributes:
         pairs: The training pairs, with hard negatives of the file or mined ones.
-        asked: What the user asked for, as the recipe needs it.
-        recipe: What decides the batches; a fit replaces it by the recipe of the whole run.
+        mines: Whether a fit mines hard negatives before the first step.
         pairwise_negatives: Whether a negative is compared only with its own anchor, instead of all
             anchors of the batch.
         n_drawn_negatives: Negatives of a pair in a step that are drawn from other pairs.
-        topic_position: (pairs,) position of each pair in an order of topics; None until found.
         mined: (pairs, N) pairs whose positives are hard negatives of each, -1 for none; None until
             mined.
     """
 
     def __init__(self, data: FitData, settings: BatchSettings) -> None:
         self.pairs, self.tokens, self.seed = data.pairs, data.tokens, settings.seed
-        self.asked = Asked(
-            topic_batches=settings.topic_batches,
-            file_batches=settings.file_batches,
-            mine_negatives=settings.mine_negatives,
-            hard_negatives=settings.hard_negatives,
-        )
-        self.recipe = choose(self.asked, data.facts)
-        self.pairwise_negatives = data.facts.needs_labels
-        draws = data.facts.needs_labels and data.pairs.labels is None
+        self.pairwise_negatives = data.needs_labels
+        draws = data.needs_labels and data.pairs.labels is None
         self.n_drawn_negatives = settings.negatives_per_pair if draws else 0
-        self.topic_position: Ints | None = None
         self.mined: Ints | None = None
         named = data.pairs.negatives
         self._most_named = 0 if named is None else int(named.counts.max())
+        self._hard_negatives = settings.hard_negatives
         self._plan: tuple[tuple[int, int], BatchPlan] | None = None
-        n_named = data.facts.pairs_with_negatives
+        n_named = 0 if named is None else int(np.count_nonzero(named.counts))
+        self.mines = settings.mine_negatives and settings.hard_negatives > 0 and not n_named
         if settings.mine_negatives and n_named:
             log.log(
                 logging.WARNING if n_named < len(data.pairs) / 2 else logging.INFO,
@@ -76,16 +67,8 @@ class TrainingBatches:
     @property
     def n_hard_negatives(self) -> int:
         """Hard negatives of a pair in a step."""
-        most = N_MINED if self.recipe.mine_negatives else self._most_named
-        return min(self.asked.hard_negatives, most)
-
-    def use_recipe(self, recipe: Recipe) -> None:
-        """Makes the batches of a recipe."""
-        self.recipe, self._plan = recipe, None
-
-    def order_by_topic(self, position: Ints) -> None:
-        """Makes the batches of a :attr:`topic_position`."""
-        self.topic_position, self._plan = position, None
+        most = N_MINED if self.mines else self._most_named
+        return min(self._hard_negatives, most)
 
     def take_mined(self, mined: Ints) -> None:
         """Makes hard negatives of :attr:`mined`."""
@@ -95,16 +78,9 @@ class TrainingBatches:
             negatives = Negatives.of_pairs(mined, pairs.positive, pairs.positive_id)
             self.pairs = replace(pairs, negatives=negatives)
 
-    def resume(self, topic_position: Ints | None, mined: Ints | None) -> None:
-        """Takes over what the run before a resume had found, if this run needs it."""
-        n_pairs = len(self.pairs)
-        if (
-            self.recipe.topic_batches
-            and topic_position is not None
-            and len(topic_position) == n_pairs
-        ):
-            self.order_by_topic(topic_position)
-        if self.recipe.mine_negatives and mined is not None and len(mined) == n_pairs:
+    def resume(self, mined: Ints | None) -> None:
+        """Takes over what the run before a resume had mined, if this run needs it."""
+        if self.mines and mined is not None and len(mined) == len(self.pairs):
             self.take_mined(mined)
 
     def of_epoch(self, epoch: int, batch_size: int, rank: int, world_size: int) -> EpochBatches:
@@ -116,8 +92,6 @@ class TrainingBatches:
                 batch_size=batch_size * world_size,
                 seed=self.seed,
                 epoch=epoch,
-                topic_position=self.topic_position,
-                file=self.pairs.file_id if self.recipe.file_batches else None,
                 # With in-batch negatives a small batch costs more than a pair that is left out.
                 max_left_out=0.0 if self.pairwise_negatives else MAX_LEFT_OUT,
             )

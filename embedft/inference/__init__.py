@@ -1,1 +1,1 @@
-"""Texts to vectors outside a training loop: embedding, mining, topics, search."""
+"""Texts to vectors outside a training loop: embedding, mining, search."""

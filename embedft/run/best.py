@@ -5,7 +5,9 @@ Shape suffix: Q held-out questions.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -46,6 +48,23 @@ def not_significantly_worse(
     if base_Q is not None and later_Q.mean() < base_Q.mean():
         return False
     return bool(paired_interval(highest_Q, later_Q, groups_Q).high >= 0)
+
+
+def how_best_model_differs(metrics_file: Path) -> str:
+    """How ``best_model`` of a finished run differs from ``best.ckpt``; empty if it does not.
+
+    Args:
+        metrics_file: ``metrics.json`` of the run.
+    """
+    try:
+        chosen = json.loads(metrics_file.read_text(encoding="utf-8"))["best_model"]
+    except (OSError, ValueError, KeyError):  # the run is not finished
+        return ""
+    if chosen.get("step") == 0:
+        return "is the base model"
+    if share := chosen.get("base_share"):
+        return f"is a mean of these weights and {share:.0%} of the base model's"
+    return ""
 
 
 def choose_best_model(

@@ -47,7 +47,7 @@ def finish_run(run: Run) -> None:
     _check_base_model(run)
     _keep_averaged_weights(run)
     _evaluate_last(run)
-    interpolated = interpolate_with_base(run) if run.module.recipe.base_share else None
+    interpolated = interpolate_with_base(run) if run.module.base_share else None
     run.module.cpu()
     if first:
         _export(run, run.folder.final_model, run.evaluations["last"])
@@ -207,7 +207,8 @@ def outcome_text(run: Run, forgetting: str) -> str:
     """The final table, a plain sentence on the gain, and the path of each file."""
     folder = run.folder
     base, best, last = (run.evaluations.get(name) for name in ("base", "best", "last"))
-    columns = {"base": base, "best": best, "last": last}
+    best_model = base if is_worse(base, best) else best
+    columns = {"base": base, "best_model": best_model, "last step": last}
     steps = {name: values["step"] for name, values in columns.items() if values is not None}
     made_of = ""
     if is_worse(base, best):

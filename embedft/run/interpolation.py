@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def interpolate_with_base(run: Run) -> dict[str, Tensor] | None:
     """Interpolates the best weights with the base model's, as far as nDCG@10 allows.
 
-    The shares of the base model are the recipe's ``base_share``, its half and its quarter. The
+    The shares of the base model are the module's ``base_share``, its half and its quarter. The
     first is taken whose nDCG@10 is not significantly worse; its evaluation replaces the best one.
     Runs on all ranks.
 
@@ -36,7 +36,7 @@ def interpolate_with_base(run: Run) -> dict[str, Tensor] | None:
     last = encoder.weights()
     tuned = _best_weights(run)
     base = encoder.base_weights()
-    largest = run.module.recipe.base_share
+    largest = run.module.base_share
     chosen = None
     loggers, trainer.loggers = trainer.loggers, []  # their curves are of the weights in training
     for share in (largest, largest / 2, largest / 4):

@@ -9,15 +9,15 @@ from lightning.pytorch import Trainer
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError
 from embedft.losses import Loss, OnlineContrastiveLoss
-from embedft.recipe import AUTO, Auto, WarmupSteps
+from embedft.recipe import WarmupSteps
 
 log = logging.getLogger(__name__)
 
 
 def check_numbers(
     chunk_size: int | None,
-    base_share: float | Auto,
-    learning_rate: float | Auto,
+    base_share: float,
+    learning_rate: float,
     warmup_steps: WarmupSteps,
     dropout: float | None,
     weight_decay: float,
@@ -29,12 +29,12 @@ def check_numbers(
     """
     if chunk_size is not None and chunk_size < 1:
         raise InputError(f"chunk_size: is {chunk_size}, must be at least 1 (usual: 32)")
-    if base_share != AUTO and not 0 <= base_share < 1:
-        raise InputError(f"base_share: is {base_share}, must be from 0 to below 1, or auto")
+    if not 0 <= base_share < 1:
+        raise InputError(f"base_share: is {base_share}, must be from 0 to below 1 (usual: 0.3)")
     if dropout is not None and not 0 <= dropout < 1:
         raise InputError(f"dropout: is {dropout}, must be from 0 to below 1 (usual: 0.1)")
-    if learning_rate != AUTO and not learning_rate > 0:
-        raise InputError(f"learning_rate: is {learning_rate}, must be above 0, or auto")
+    if not learning_rate > 0:
+        raise InputError(f"learning_rate: is {learning_rate}, must be above 0 (usual: 1e-4)")
     if not weight_decay >= 0:
         raise InputError(f"weight_decay: is {weight_decay}, must be 0 or more (usual: 0.01)")
     if isinstance(warmup_steps, int) and warmup_steps < 0:
@@ -63,7 +63,7 @@ def check_interval(trainer: Trainer, data: EmbeddingDataModule) -> None:
         )
 
 
-def check_end(max_epochs: int | Auto | None, max_steps: int) -> None:
+def check_end(max_epochs: int | None, max_steps: int) -> None:
     """Refuses a run without an end, or without a step.
 
     Raises:

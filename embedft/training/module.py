@@ -7,23 +7,20 @@ D embedding.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from embedft.data.batches import TrainBatch
-from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.base_model import DEFAULT_BASE_MODEL
 from embedft.encoder.digest import weights_digest
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.pooling import Pooling
 from embedft.losses import Loss
-from embedft.recipe import AUTO, Auto, Recipe, WarmupSteps
+from embedft.recipe import AUTO, LEARNING_RATE, WarmupSteps
 from embedft.training.divergence import NonFiniteWatch, require_finite_weights
 from embedft.training.evaluation_hooks import EvaluationHooks
 from embedft.training.gather import gather_rows
@@ -31,7 +28,7 @@ from embedft.training.grad_cache import embed_with_grad_cache
 from embedft.training.limits import check_loss_fits_data, check_numbers
 from embedft.training.objective import batch_loss, by_pair, in_batch_accuracy, training_objective
 from embedft.training.optimizer import adamw, set_rate, steps_of_run
-from embedft.training.prepare import prepare_batches, settle_recipe
+from embedft.training.prepare import prepare_batches
 from embedft.training.resume import (
     BASE_WEIGHTS,
     SETTINGS,
@@ -51,8 +48,7 @@ class EmbeddingModule(EvaluationHooks):
         base_model: Hub id or folder of the model to start from; ``sentence-transformers/`` may be
             left out.
         loss: The loss; default: :class:`~embedft.losses.MultipleNegativesRankingLoss`.
-        learning_rate: Peak learning rate of AdamW. ``auto``: 0.0001, or 0.000125 from 10,000
-            training pairs on.
+        learning_rate: Peak learning rate of AdamW.
         weight_decay: Weight decay of matrices and embeddings; biases and norms have none.
         warmup_steps: Warm-up steps. ``auto``: 1 step in 10 of the run, at most 500.
         max_seq_length: Maximum tokens per text; default: the base model's own limit.
@@ -63,10 +59,9 @@ class EmbeddingModule(EvaluationHooks):
         chunk_size: Texts that are embedded at a time (GradCache): a batch of any size then needs
             the memory of this many texts. Each embedding is computed twice; gradients are equal.
         base_share: Share of the base model's weights in ``best_model``, from 0 to below 1: a mean
-            of both models keeps more of what the base model knew. ``auto``: 0.4 if fewer than 0.2%
-            of the questions have several answers; else 0.3, or 0.35 from 10,000 training pairs on.
-            If nDCG@10 on the held-out questions is significantly lower with it (95% interval), half
-            of the share is tried, then a quarter, then none.
+            of both models keeps more of what the base model knew. If nDCG@10 on the held-out
+            questions is significantly lower with it (95% interval), half of the share is tried,
+            then a quarter, then none.
         query_prompt: Text before each question, in training, evaluation and the exported model,
             for example ``query: ``; default: the base model's own.
         document_prompt: Text before each answer or context; default: the base model's own.
@@ -86,7 +81,7 @@ class EmbeddingModule(EvaluationHooks):
         self,
         base_model: str = DEFAULT_BASE_MODEL,
         loss: Loss | None = None,
-        learning_rate: float | Auto = 2e-5,
+        learning_rate: float = LEARNING_RATE,
         weight_decay: float = 0.01,
         warmup_steps: WarmupSteps = AUTO,
         max_seq_length: int | None = None,
@@ -94,7 +89,7 @@ class EmbeddingModule(EvaluationHooks):
         normalize: bool | None = None,
         dropout: float | None = None,
         chunk_size: int | None = None,
-        base_share: float | Auto = 0.0,
+        base_share: float = 0.0,
         query_prompt: str | None = None,
         document_prompt: str | None = None,
         freeze_layers: int | None = None,
@@ -117,50 +112,21 @@ class EmbeddingModule(EvaluationHooks):
             encoder.freeze(freeze_layers)
         super().__init__(encoder, loss, matryoshka_dims)
         self.save_hyperparameters(ignore=["loss"])
-        self.learning_rate: float | Auto = learning_rate
+        self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self.chunk_size = chunk_size
-        self.base_share: float | Auto = base_share
+        self.base_share = base_share
         self.objective = training_objective(
             self.loss, encoder.embedding_dim, matryoshka_dims, matryoshka_weights
         )
-        self._recipe: Recipe | None = None
         self._watch = NonFiniteWatch()
 
     def setup(self, stage: str) -> None:
-        """Takes the token table's gradient from DDP before DDP wraps this; settles ``auto``."""
+        """Takes the token table's gradient from DDP before DDP wraps this."""
         if stage == "fit":
             exclude_from_ddp(self, self.encoder)
             _ = self.base_digest  # now: the folder may change while the run trains
-            self.settle_recipe(self.trainer, self.data)
-
-    def settle_recipe(self, trainer: Trainer, data: EmbeddingDataModule) -> None:
-        """Settles every ``auto`` of a run, once; see :mod:`embedft.recipe`.
-
-        Args:
-            trainer: Of the run.
-            data: Has loaded its data.
-        """
-        if self._recipe is None or self._recipe is not data.training.recipe:
-            asked = replace(
-                data.training.asked,
-                learning_rate=self.learning_rate,
-                warmup_steps=self.warmup_steps,
-                base_share=self.base_share,
-            )
-            self._recipe = settle_recipe(trainer, data, self.loss, asked)
-
-    def use_recipe(self, recipe: Recipe, data: EmbeddingDataModule) -> None:
-        """Takes a recipe instead of the one that :meth:`settle_recipe` would choose."""
-        self._recipe = recipe
-        data.training.use_recipe(recipe)
-
-    @property
-    def recipe(self) -> Recipe:
-        """What the run takes, once its data is read."""
-        assert self._recipe is not None, "settle_recipe has not been called"
-        return self._recipe
 
     def on_fit_start(self) -> None:
         """Refuses hard negatives that the loss can't take; warns of labels that it leaves out.
@@ -172,12 +138,10 @@ class EmbeddingModule(EvaluationHooks):
 
     def on_train_start(self) -> None:
         """Gives the optimiser of a resumed run the new learning rate and weight decay."""
-        learning_rate = self.recipe.learning_rate
-        assert learning_rate is not None
         for optimizer, scheduler in zip(
             self.trainer.optimizers, self.trainer.lr_scheduler_configs, strict=True
         ):
-            set_rate(optimizer, scheduler.scheduler, learning_rate, self.weight_decay)
+            set_rate(optimizer, scheduler.scheduler, self.learning_rate, self.weight_decay)
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> Tensor:
         """The loss of a batch; reseeded, so a step does not depend on what ran before it."""
@@ -253,7 +217,8 @@ class EmbeddingModule(EvaluationHooks):
         self._of_base = prepare_batches(self.encoder, data, trainer)
         return adamw(
             self.encoder,
-            self.recipe,
+            self.learning_rate,
+            self.warmup_steps,
             self.weight_decay,
             steps_of_run(trainer, data),
             fused=trainer.precision != "16-mixed",  # fused would unscale after clipping
@@ -269,7 +234,7 @@ class EmbeddingModule(EvaluationHooks):
         checkpoint[SETTINGS] = self._run_settings()
 
     def _run_settings(self) -> dict[str, Any]:
-        settings = {**self.hparams, **self.recipe.settings(), BASE_WEIGHTS: self.base_digest}
+        settings = {**self.hparams, BASE_WEIGHTS: self.base_digest}
         return run_settings(self.trainer, self.data, self.loss, settings)
 
     @cached_property

@@ -14,14 +14,15 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.recipe import AUTO, Recipe, warmup_length
+from embedft.recipe import AUTO, WarmupSteps, warmup_length
 
 log = logging.getLogger(__name__)
 
 
 def adamw(
     encoder: nn.Module,
-    recipe: Recipe,
+    learning_rate: float,
+    warmup_steps: WarmupSteps,
     weight_decay: float,
     total: int,
     fused: bool,
@@ -30,14 +31,13 @@ def adamw(
 
     Args:
         encoder: Weights that need no gradient are left out.
-        recipe: Gives the peak learning rate, and the warm-up: a warning is logged if it is longer
-            than half of the run.
+        learning_rate: The peak.
+        warmup_steps: A warning is logged if they are more than half of the run.
         weight_decay: Weight decay of matrices.
         total: Optimiser steps of the run.
         fused: Updates all weights in one pass.
     """
-    assert recipe.learning_rate is not None
-    learning_rate, warmup = recipe.learning_rate, recipe.warmup(total)
+    warmup = warmup_length(warmup_steps, total)
     log.info("schedule: %d steps, %d of them warm-up to %g", total, warmup, learning_rate)
     if warmup > total / 2:
         log.warning(

@@ -1,4 +1,4 @@
-"""Lightning's Trainer, with ``precision: auto`` and ``max_epochs: auto``."""
+"""Lightning's Trainer, with ``precision: auto``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgre
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from embedft.errors import InputError
-from embedft.recipe import AUTO, Auto
+from embedft.recipe import AUTO
 from embedft.tools.device import choose_precision, chooses_cuda, keep_freed_memory
 from embedft.tools.progress import shows_bars
 from embedft.training.limits import check_end
@@ -22,7 +22,6 @@ class EmbedftTrainer(Trainer):
     """A Trainer that chooses its precision, and shows progress bars only on a terminal.
 
     Args:
-        max_epochs: Lightning's, or ``auto``: 3, or 2 from 10,000 training pairs on.
         enable_progress_bar: None shows bars only if standard error is a terminal.
         precision: Any precision of Lightning's, or ``auto``: ``bf16-mixed`` if the hardware
             computes bf16 natively, else ``32-true``.
@@ -31,7 +30,6 @@ class EmbedftTrainer(Trainer):
     def __init__(
         self,
         *args: Any,
-        max_epochs: int | Auto | None = None,
         precision: int | str | None = AUTO,
         enable_progress_bar: bool | None = None,
         **kwargs: Any,
@@ -46,11 +44,8 @@ class EmbedftTrainer(Trainer):
                 on_gpu = chooses_cuda(accelerator)
                 bar = GpuProgressBar(refresh_rate=10) if on_gpu else RichBar()
                 kwargs["callbacks"] = [*callbacks, bar]
-        self.asked_epochs = max_epochs
-        """What the user asked for; the recipe settles ``auto`` once the pairs are known."""
         super().__init__(
             *args,
-            max_epochs=1 if max_epochs == AUTO else max_epochs,
             precision=choose_precision(precision, accelerator),  # type: ignore[arg-type]
             enable_progress_bar=enable_progress_bar,
             **kwargs,

@@ -35,7 +35,7 @@ ADVICE = {
     "warm-up": (ROWS, ["--warmup_steps=500"], "--warmup_steps auto", "--warmup_steps=auto"),
     "cut": (padded(20), [], "--max_seq_length 64", "--max_seq_length=64"),
     "hopeless": (padded(900), [], "split them into passages", None),
-    "rate": (ROWS, [], "--config configs/recommended.yaml", "--learning_rate=1e-4"),
+    "rate": (ROWS, ["--learning_rate=2e-5"], "--learning_rate 0.0001", "--learning_rate=1e-4"),
     "epochs": (ROWS, ["--epochs=8", "--learning_rate=1e-4"], "--epochs 3", "--epochs=3"),
     "few held out": (ROWS, ["--train_split=0.9"], "--train_split 0.8", "--train_split=0.8"),
     "one answer": (same_answers(), [], "7 rows have the answer of line 54", None),
@@ -70,12 +70,6 @@ ADVICE = {
         [],
         "--config configs/multilingual.yaml",
         None,
-    ),
-    "by topic": (
-        [*ROWS, *[row | {"answer": f"No. {i}"} for i, row in enumerate(ROWS[:15])]],
-        ["--data.topic_batches=true"],
-        "--data.topic_batches false",
-        "--data.topic_batches=false",
     ),
 }
 

@@ -17,7 +17,7 @@ RUNS = {
     "accumulated": ["--trainer.accumulate_grad_batches=3"],
     "cut short": ["--trainer.max_steps=5", "--warmup_steps=4"],
     "drawn negatives": ["--loss_function=contrastive"],
-    "contexts": ["--data.positive=both", "--data.topic_batches=true"],
+    "contexts": ["--data.positive=both", "--data.mine_negatives=true"],
     "another split": ["--train_split=0.5", "--data.split_seed=3", "--epochs=3"],
 }
 

@@ -65,13 +65,10 @@ def test_wrong_command_lines(args: list[str], message: str, capsys: Capture) -> 
         ("mine --output_jsonl b", "--input_jsonl: missing; for example: python -m embedft mine "),
         ("test", "--input_jsonl: missing; for example: python -m embedft test --input_jsonl "),
         ("fit --data.positive all", "data.positive: is all, expected answer or context or both"),
-        ("fit --data.topic_batches 2", "data.topic_batches: is 2, expected true or false"),
+        ("fit --data.mine_negatives 2", "data.mine_negatives: is 2, expected true or false"),
         ("fit --model.loss.scal 3", "model.loss.scal: there is no such setting; python -m embedft"),
         ("fit --model.loss.scale abc", "model.loss.scale: is abc, expected a number"),
-        (
-            "fit --model.loss.additive_margin high",
-            "model.loss.additive_margin: is high, expected a number or auto",
-        ),
+        ("fit --warmup_steps high", "warmup_steps: is high, expected a whole number or auto"),
         (
             "fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.patience=few",
             "trainer.callbacks.patience: is few, expected a whole number",

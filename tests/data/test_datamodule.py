@@ -47,7 +47,7 @@ def test_what_has_been_loaded_for_a_fit_can_be_predicted(pairs: Path, encoder: E
 def test_a_state_of_the_same_run_is_resumed(pairs: Path, encoder: Encoder) -> None:
     data = loaded(pairs, encoder)
     state = data.state_dict()
-    assert (state["epoch"], state["batch"], state["batch_size"]) == (0, 0, 16)
+    assert (state["epoch"], state["batch"], state["batch_size"]) == (0, 0, 64)
     again = loaded(pairs, encoder)
     again.load_state_dict(state | {"epoch": 2, "batch": 1})
     assert (again.state_dict()["epoch"], again.state_dict()["batch"]) == (2, 1)

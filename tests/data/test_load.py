@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from loaded_data import labelled, loaded, some_rows
+from loaded_data import labelled, loaded
 from tiny import sample_rows, write_jsonl
 
 from embedft.data.texts import documents
@@ -62,21 +62,3 @@ def test_a_file_name_is_one_in_either_unicode_form(tmp_path: Path, encoder: Enco
     rows = [row | {"file_name": forms[i % 2]} for i, row in enumerate(sample_rows()[:30])]
     with pytest.raises(InputError, match="all 30 rows share files"):
         loaded(write_jsonl(tmp_path / "p.jsonl", rows), encoder)
-
-
-@pytest.mark.parametrize("several", [False, True])
-@pytest.mark.parametrize("whole_files", [False, True])
-def test_facts_of_the_training_pairs(
-    tmp_path: Path, encoder: Encoder, several: bool, whole_files: bool
-) -> None:
-    """What the recipe is chosen by; test_recipe.py has its rules."""
-    path = some_rows(tmp_path, several, whole_files)
-    data = loaded(path, encoder, file_batches="auto", split_seed=1)
-    facts = data.fit_data.facts
-    assert facts.pairs == len(data.pairs)
-    assert facts.one_answer is not several
-    assert facts.share_a_file == whole_files
-    assert data.training.recipe.file_batches is whole_files
-    assert not loaded(
-        path, encoder, file_batches="auto", needs_labels=True
-    ).training.recipe.file_batches

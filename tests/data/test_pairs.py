@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from loaded_data import loaded, some_rows
+from loaded_data import loaded
 from tiny import sample_rows, write_jsonl
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
@@ -111,25 +111,6 @@ def test_held_out_labels_follow_the_training_labels(tmp_path: Path, tokenizer: s
     assert held_out.labels is not None
     assert held_out.labels.tolist() == [1, 1, 1]
     assert held_out.relevant.all()
-
-
-def test_one_answer_of_two_files_is_one(tmp_path: Path, encoder: Encoder) -> None:
-    rows = sample_rows()[:60]
-    again = [row | {"file_name": f"{row['id']}.pdf"} for row in rows]
-    path = write_jsonl(tmp_path / "p.jsonl", [*rows, *again])
-    assert loaded(path, encoder).pairs.several_answers == 0
-    again = [row | {"answer": row["answer"] + " Yes."} for row in rows]
-    path = write_jsonl(tmp_path / "q.jsonl", [*rows, *again])
-    assert loaded(path, encoder).pairs.several_answers == 1
-    assert loaded(path, encoder, positive="both").pairs.several_answers == 1
-
-
-def test_two_pairs_of_a_row_share_no_file(tmp_path: Path, encoder: Encoder) -> None:
-    """An answer and a context of one row are not a file's two rows."""
-    for whole_files in (False, True):
-        path = some_rows(tmp_path, several=False, whole_files=whole_files)
-        for positive in ("answer", "both"):
-            assert loaded(path, encoder, positive=positive).fit_data.facts.by_file is whole_files
 
 
 @pytest.mark.parametrize(("answers", "can"), [(1, False), (2, False), (3, True)])

@@ -21,22 +21,20 @@ MADE_WITH: dict[str, Any] = {
     "train_split": 0.9,
     "split_seed": 42,
     "positive": "answer",
-    "topic_batches": False,
+    "mine_negatives": False,
 }
 
 
 def test_a_state_is_stored_under_the_names_of_older_checkpoints() -> None:
     hashes = np.array([3, 2**64 - 1], dtype=np.uint64)
-    state = ResumeState(1, 5, np.array([1, 0]), None, hashes, MADE_WITH)
+    state = ResumeState(1, 5, np.array([[1, 0]]), hashes, MADE_WITH)
     stored = state.state_dict()
-    assert {"epoch", "batch", "topic_place", "mined", "trained_keys"} | set(MADE_WITH) == set(
-        stored
-    )
+    assert {"epoch", "batch", "mined", "trained_keys"} | set(MADE_WITH) == set(stored)
     again = ResumeState.of(stored)
-    assert (again.epoch, again.batch, again.mined) == (1, 5, None)
+    assert (again.epoch, again.batch) == (1, 5)
     assert again.made_with == MADE_WITH
-    assert again.topic_position is not None
-    assert again.topic_position.tolist() == [1, 0]
+    assert again.mined is not None
+    assert again.mined.tolist() == [[1, 0]]
     assert again.trained_hashes is not None
     assert again.trained_hashes.tolist() == hashes.tolist()
 
@@ -46,7 +44,7 @@ def test_a_state_is_stored_under_the_names_of_older_checkpoints() -> None:
     [
         (0, {"batch_size": 4}, ""),
         (3, {"batch_size": 4}, "inside an epoch: batch_size was 8, is 4"),
-        (3, {"topic_batches": True}, "inside an epoch: topic_batches was False, is True"),
+        (3, {"mine_negatives": True}, "inside an epoch: mine_negatives was False, is True"),
         (0, {"train_split": 0.8}, "train_split: was 0.9, is 0.8"),
         (0, {"data_fingerprint": "settings-12-other"}, "p.jsonl: its rows have changed"),
         (0, {"data_fingerprint": "others-12-content"}, "now tokenised differently"),
@@ -55,7 +53,7 @@ def test_a_state_is_stored_under_the_names_of_older_checkpoints() -> None:
 def test_a_changed_setting_is_refused_if_it_matters(
     batch: int, change: dict[str, Any], message: str
 ) -> None:
-    saved = ResumeState(0, batch, None, None, None, MADE_WITH)
+    saved = ResumeState(0, batch, None, None, MADE_WITH)
     if message:
         with pytest.raises(InputError, match=f"cannot resume.*{message}"):
             saved.refuse_other_run(MADE_WITH | change)
@@ -63,14 +61,22 @@ def test_a_changed_setting_is_refused_if_it_matters(
         saved.refuse_other_run(MADE_WITH | change)
 
 
-def test_an_older_checkpoint_made_no_batches_by_topic() -> None:
+def test_an_older_checkpoint_mined_no_negatives() -> None:
     stored = {"epoch": 0, "batch": 2, **MADE_WITH}
-    del stored["topic_batches"]
+    del stored["mine_negatives"]
     saved = ResumeState.of(stored)
     assert saved.trained_hashes is None
     saved.refuse_other_run(MADE_WITH)
-    with pytest.raises(InputError, match="topic_batches was False, is True"):
-        saved.refuse_other_run(MADE_WITH | {"topic_batches": True})
+    with pytest.raises(InputError, match="mine_negatives was False, is True"):
+        saved.refuse_other_run(MADE_WITH | {"mine_negatives": True})
+
+
+@pytest.mark.parametrize("name", ["topic_batches", "file_batches"])
+def test_batches_that_this_version_cannot_make_are_refused_inside_an_epoch(name: str) -> None:
+    stored = {"epoch": 1, "topic_place": None, **MADE_WITH, name: True}
+    ResumeState.of(stored).refuse_other_run(MADE_WITH)
+    with pytest.raises(InputError, match=f"made with {name}, which this version does not have"):
+        ResumeState.of({**stored, "batch": 2}).refuse_other_run(MADE_WITH)
 
 
 def batch_of(epoch: int, index: int) -> TrainBatch:

@@ -23,23 +23,16 @@ def test_mined_negatives_become_negatives_of_the_pairs(pairs: Path, encoder: Enc
 
 
 def test_a_resumed_run_takes_over_what_it_needs(pairs: Path, encoder: Encoder) -> None:
-    topics = loaded(pairs, encoder, topic_batches=True).training
-    order = np.arange(len(topics.pairs))[::-1]
-    topics.resume(order[1:], order[:, None])
-    assert (topics.topic_position, topics.mined) == (None, None)
-    topics.resume(order, order[:, None])
-    assert topics.topic_position is order
-    assert topics.mined is None, "this run does not mine"
-
-
-def test_a_new_order_of_topics_makes_other_batches(pairs: Path, encoder: Encoder) -> None:
-    training = loaded(pairs, encoder, topic_batches=True).training
-    plans = []
-    for seed in (0, 1):
-        training.order_by_topic(np.random.default_rng(seed).permutation(len(training.pairs)))
-        plans.append(training.of_epoch(0, 8, 0, 1).plan)
-        assert training.of_epoch(0, 8, 0, 1).plan is plans[-1]
-    assert not np.array_equal(plans[0].pairs, plans[1].pairs)
+    mining = loaded(pairs, encoder, mine_negatives=True).training
+    mined = np.full((len(mining.pairs), 4), -1)
+    mining.resume(mined)
+    assert mining.mined is not None
+    other = loaded(pairs, encoder, mine_negatives=True).training
+    other.resume(mined[1:])
+    assert other.mined is None, "it is of other pairs"
+    plain = loaded(pairs, encoder, mine_negatives=False).training
+    plain.resume(mined)
+    assert plain.mined is None, "this run does not mine"
 
 
 def test_negatives_of_the_file_are_not_mined(
@@ -48,5 +41,5 @@ def test_negatives_of_the_file_are_not_mined(
     path = write_jsonl(tmp_path / "p.jsonl", with_negatives(sample_rows()[:60]))
     with caplog.at_level(logging.INFO):
         training = loaded(path, encoder, mine_negatives=True).training
-    assert not training.recipe.mine_negatives
+    assert not training.mines
     assert "mine_negatives: none are mined, as the file names negatives for" in caplog.text

@@ -83,7 +83,7 @@ def test_comparison_table() -> None:
         "+0.1000",
         "|",
     ]
-    assert "best - base" not in comparison({"base": BASE, "best": None})
+    assert "best_model - base" not in comparison({"base": BASE, "best_model": None})
 
 
 def test_comparison_shows_each_metric_that_all_evaluations_have() -> None:

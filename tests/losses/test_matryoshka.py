@@ -48,7 +48,7 @@ def test_equals_sentence_transformers(name: str, kind: str, weights: list[float]
     model = PassThrough()
     metric = SENTENCE_TRANSFORMERS_METRIC["euclidean"]
     loss, their_loss = {
-        "ranking": (MultipleNegativesRankingLoss(), TheirRanking(model)),
+        "ranking": (MultipleNegativesRankingLoss(symmetric=False), TheirRanking(model)),
         "contrastive": (ContrastiveLoss(), TheirContrastive(model)),
         "euclidean": (
             ContrastiveLoss(distance_metric="euclidean"),

@@ -31,7 +31,7 @@ def test_it_is_measured_as_by_test(
     fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The figures are those that `test --train_split 0` prints; log and model card tell them."""
-    flags = [f"--base_model={tiny.MINILM}", "--trainer.max_steps=3", "--learning_rate=5e-5"]
+    flags = [f"--base_model={tiny.MINILM}", "--trainer.max_steps=3", "--learning_rate=2e-5"]
     out = fit(*flags, f"--data.guard_jsonl={MULTILINGUAL}")
     said = capsys.readouterr().out
     result = json.loads((out / "metrics.json").read_text())["guard"]

@@ -34,9 +34,8 @@ def test_predict_with_a_checkpoint(
 ) -> None:
     out = finished_run.folder
     emb = tmp_path / "emb"
-    main(["predict", f"--output_dir={emb}", *fit_flags, f"--ckpt_path={out}/checkpoints/best.ckpt"])
+    main(["predict", f"--output_dir={emb}", *fit_flags, f"--ckpt_path={out}/checkpoints/last.ckpt"])
     table = np.load(emb / "question_embeddings.npy")
-    # best_model would be the base model where those weights found less than it
     model = SentenceTransformer(str(out / "final_model"), device="cpu")
     expected = model.encode([row["question"] for row in sample_rows()[:60]])
     np.testing.assert_allclose(table, expected, rtol=1e-5, atol=1e-6)

@@ -120,7 +120,7 @@ def test_two_ranks_are_one_run(
 ) -> None:
     """With Lightning's own launcher: the same batches, metrics and, within rounding, weights."""
     record = ["--trainer.callbacks+=recorder.Recorder", "--trainer.callbacks.path={}"]
-    record += ["--data.topic_batches=true", "--model.base_share=0.4"]
+    record += ["--data.mine_negatives=true", "--model.base_share=0.4"]
     record += ["--data.mine_negatives=true", f"--base_model={telling_model}", "--model.dropout=0"]
     record += ["--learning_rate=1e-4"]  # the tuned model is better, so forgetting is evaluated
     record += [f"--data.guard_jsonl={write_jsonl(tmp_path / 'guard.jsonl', sample_rows()[90:123])}"]

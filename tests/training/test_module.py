@@ -27,10 +27,12 @@ def test_biases_and_norms_do_not_decay(tiny_model: Path) -> None:
 
 
 def test_the_default_loss(tiny_model: Path) -> None:
-    """Cross-entropy of 20 times the cosine, with the other positives of the batch as negatives."""
+    """Cross-entropy of 20 times the cosine, in both directions; other rows are the negatives."""
     anchor, positive = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
     scores = 20 * functional.cosine_similarity(anchor[:, None], positive[None], dim=-1)
-    expected = functional.cross_entropy(scores, torch.arange(6))
+    target = torch.arange(6)
+    both = [functional.cross_entropy(matrix, target) for matrix in (scores, scores.T)]
+    expected = torch.stack(both).mean()
     loss = EmbeddingModule(str(tiny_model)).loss
     torch.testing.assert_close(loss(anchor, positive), expected)
 
