@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 FIT = [
     "fit",
-    f"--config={ROOT}/configs/recommended.yaml",
     f"--config={ROOT}/configs/quickstart.yaml",
     "--input_jsonl=pairs.jsonl",
     "--output_dir=out",

@@ -10,8 +10,8 @@ with a YAML file of
       others: {file: a.jsonl, split_seed: 7}   # default: 42
     seeds: [1, 2, 3]
     recipes:
-      guide: {config: configs/minilm.yaml}
-      faster: {config: configs/minilm.yaml, learning_rate: 1e-4, batch_size: 64}
+      recommended: {}                 # the defaults
+      slower: {learning_rate: 2e-5}
       documented: {peer: documented}  # sentence-transformers as its documentation uses it
       expert: {peer: expert}          # batch 64, 1e-4, no duplicates, both directions
       mined: {peer: expert+negatives} # the same with its own mined hard negatives

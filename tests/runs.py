@@ -39,8 +39,6 @@ def short_fit(pairs: Path, model: Path | str, config: pytest.Config) -> list[str
         "--batch_size=8",
         "--learning_rate=1e-3",
         "--train_split=0.8",
-        "--model.base_share=0",
-        "--data.mine_negatives=false",
         f"--accelerator={accelerator}",
         "--precision=32-true",
         "--trainer.enable_progress_bar=false",

@@ -19,14 +19,14 @@ class HelpPage(NamedTuple):
 TRAINER_PAGES = {
     "check": HelpPage(
         "Show what fit with the same flags would read and need, and what to change.",
-        ("pairs.jsonl", "pairs.jsonl --config configs/recommended.yaml --html check.html"),
+        ("pairs.jsonl", "pairs.jsonl --html check.html"),
         "Counts bad rows, duplicates, lengths and languages, makes the split, and times a few "
         "steps on this machine. Writes nothing but --html FILE.",
     ),
     "fit": HelpPage(
         "Evaluate the base model, train it, and export the best and the last weights.",
         (
-            "--config configs/recommended.yaml --input_jsonl pairs.jsonl --output_dir out",
+            "--input_jsonl pairs.jsonl --output_dir out",
             "--input_jsonl pairs.jsonl --epochs 1 --batch_size 32 --output_dir out-32",
         ),
         "Holds out a tenth of the files, evaluates the base model on them, trains on the rest, and "
