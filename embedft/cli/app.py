@@ -23,7 +23,7 @@ from embedft.cli.preflight import check_command, check_run, check_seed, check_tr
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError, StoppedError
 from embedft.run.best import how_best_model_differs
-from embedft.run.checkpoints import AtomicCheckpointIO, RunCheckpoints
+from embedft.run.checkpoints import AtomicCheckpointIO, RunCheckpoints, restoring_error
 from embedft.run.claim import Claim
 from embedft.run.early_stopping import ResumableEarlyStopping
 from embedft.run.evaluate import evaluate_and_report
@@ -198,12 +198,18 @@ class EmbedftCLI(LightningCLI):
 
     @contextmanager
     def _left_clean(self) -> Iterator[None]:
-        """After an error the next run of this process finds nothing of this one."""
+        """After an error the next run of this process finds nothing of this one.
+
+        Raises:
+            InputError: The checkpoint can't be restored.
+        """
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self.model.forget_cast_weights()
             self.claim.release()
+            if refused := restoring_error(self.trainer, self.settings.ckpt_path, error):
+                raise refused from error
             raise
 
     def after_fit(self) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -36,6 +35,7 @@ from embedft.cli.messages import friendly_error
 from embedft.cli.trainer import TRAINER_DEFAULTS, CommandLineTrainer, SaveConfig
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
+from embedft.tools.device import out_of_memory
 from embedft.tools.log import discard_output, start_log
 from embedft.tools.progress import set_quiet
 from embedft.tools.text import did_you_mean
@@ -199,15 +199,6 @@ def _wait_for_all_ranks() -> None:
 def _leave_group() -> None:
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory, of the machine or of a GPU, was not enough."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # The last is how oneDNN says it.
-    phrases = ("not enough memory", "can't allocate memory", "could not create a primitive")
-    return any(phrase in str(error) for phrase in phrases)
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -21,11 +21,13 @@ from embedft.encoder.base_model import best_model_of_run
 from embedft.encoder.checkpoint import changed_settings, load_weights
 from embedft.errors import InputError, check_at_least
 from embedft.run.claim import Claim
+from embedft.run.evaluations import EVALUATIONS_KEY, refuse_bad_evaluations
 from embedft.run.folder import check_writable
 from embedft.run.forgetting import check_forgetting
 from embedft.table.jsonl import unreadable_error
 from embedft.training.limits import check_end, check_interval, check_numbers
 from embedft.training.module import EmbeddingModule
+from embedft.training.optimizer_state import refuse_bad_state
 from embedft.training.resume import base_weights_changed, refuse_other_weights
 
 log = logging.getLogger(__name__)
@@ -199,4 +201,7 @@ def check_run(
         saved = ResumeState.of(checkpoint.get(type(data).__qualname__, {}))
         saved.refuse_other_run(data.made_with())
         refuse_other_weights(checkpoint, module.hparams["freeze_layers"], module.base_digest)
+        refuse_bad_state(checkpoint, trainer, module.encoder)
+        found = checkpoint.get("callbacks", {}).get(EVALUATIONS_KEY, {})
+        refuse_bad_evaluations(found, data.task, data.fit_data.task_name)
     check_forgetting(data, module.encoder)

@@ -11,6 +11,7 @@ import numpy as np
 from embedft.data.batches import EpochBatches
 from embedft.data.load import FitData
 from embedft.data.plan import MAX_LEFT_OUT, BatchPlan, plan_epoch
+from embedft.errors import InputError
 from embedft.table.keys import Ints
 from embedft.table.negatives import N_MINED, Negatives
 
@@ -79,8 +80,16 @@ class TrainingBatches:
             self.pairs = replace(pairs, negatives=negatives)
 
     def resume(self, mined: Ints | None) -> None:
-        """Takes over what the run before a resume had mined, if this run needs it."""
+        """Takes over what the run before a resume had mined, if this run needs it.
+
+        Raises:
+            InputError: It names pairs that do not exist.
+        """
         if self.mines and mined is not None and len(mined) == len(self.pairs):
+            if not -1 <= mined.min(initial=0) <= mined.max(initial=0) < len(self.pairs):
+                raise InputError(
+                    "cannot resume: the checkpoint names training pairs that do not exist"
+                )
             self.take_mined(mined)
 
     def of_epoch(self, epoch: int, batch_size: int, rank: int, world_size: int) -> EpochBatches:

@@ -49,7 +49,7 @@ def find_base_model(name: str) -> BaseModel:
     root, source, hub_id = _locate(name)
     try:
         return replace(read_folder(name, root, source), hub_id=hub_id)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # from json or transformers; all mean the same to a user
         raise InputError(
             f"base_model {name}: {root} can't be used: {error_line(error)}{OTHER_MODEL}"
         ) from None

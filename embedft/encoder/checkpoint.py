@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 
 import torch
 
+from embedft.encoder.checkpoint_schema import refuse_bad_values
 from embedft.encoder.encoder import Encoder
 from embedft.encoder.loading import resolve_max_seq_length
 from embedft.errors import InputError
-from embedft.tools.finite import all_finite
 from embedft.tools.text import error_line
 
 log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         InputError: There is no such file, it is damaged (each part has a checksum), another
-            program wrote it, or a weight is NaN or infinite.
+            program wrote it, a value is of the wrong kind, or a weight is NaN or infinite.
     """
     if not path.is_file():
         raise InputError(
@@ -35,26 +34,29 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         )
     try:
         with zipfile.ZipFile(path) as parts:
+            if any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist()):
+                raise ValueError("a part is compressed")  # torch never does, and zeros are endless
             if (damaged := parts.testzip()) is not None:  # torch.load does not check
-                raise InputError(f"{path}: not a readable checkpoint: {damaged} is damaged")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (
-        RuntimeError,
-        OSError,
-        EOFError,
-        pickle.UnpicklingError,
-        ValueError,
-        KeyError,
-        zipfile.BadZipFile,
-    ) as error:
+                raise ValueError(f"{damaged} is damaged")
+        checkpoint = load_checkpoint(path)
+    except Exception as error:  # from zipfile, pickle or torch; all mean the same to a user
         reason = error_line(error, 160, first_line=True)
         raise InputError(f"{path}: not a readable checkpoint: {reason}") from None
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= _REQUIRED_KEYS:
         raise InputError(f"{path}: is not a checkpoint of embedft; check --ckpt_path")
-    for name, weight in checkpoint["state_dict"].items():
-        if not all_finite(weight):
-            raise InputError(f"{path}: weight {name} has NaN or infinity; use another checkpoint")
+    try:
+        refuse_bad_values(checkpoint)
+    except Exception as error:
+        raise InputError(f"{path}: {error_line(error)}; use another checkpoint") from None
     return checkpoint
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Loads a file that :func:`read_checkpoint` has checked; nothing in it is executed.
+
+    The file is mapped into memory: a part can't reach beyond the end of the file.
+    """
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # type: ignore[no-any-return]
 
 
 def newest_checkpoint(last: Path) -> tuple[Path, dict[str, Any]]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from embedft.encoder.attention import NAME as PACKED_ATTENTION
-from embedft.encoder.base_model import find_base_model
+from embedft.encoder.base_model import OTHER_MODEL, find_base_model
 from embedft.encoder.dropout import DropoutMasks, replace_dropout, set_dropout
 from embedft.encoder.loading import (
     first_position_id,
@@ -28,6 +28,8 @@ from embedft.encoder.packing import PackedLayout, pad_to_multiple
 from embedft.encoder.pooling import Pooling, pool, pool_packed
 from embedft.encoder.token_embedding import TokenEmbedding
 from embedft.errors import InputError
+from embedft.tools.device import out_of_memory
+from embedft.tools.text import error_line
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +90,7 @@ class Encoder(nn.Module):
         if lora is not None:
             add_lora(self.backbone, lora)
         self._packs = self.base.config.model_type in {*_PACKED, "mpnet"}
+        self._has_embedded = False
         self.masks = DropoutMasks()
         self._prepare()
         log.info(
@@ -221,8 +224,19 @@ class Encoder(nn.Module):
                 the CPU: they steer the computation.
 
         Returns:
-            (B, D) embeddings, float32 or better.
+            (B, D) embeddings, float32 or better; an InputError if the first texts fail.
         """
+        try:
+            embeddings_BD = self._embed(input_ids_T, lengths_B)
+        except Exception as error:  # the parts of its folder may not fit each other
+            if self._has_embedded or out_of_memory(error):
+                raise
+            reason = f"it can't embed a text: {error_line(error)}{OTHER_MODEL}"
+            raise InputError(f"base_model {self.base.name}: {reason}") from error
+        self._has_embedded = True
+        return embeddings_BD
+
+    def _embed(self, input_ids_T: Tensor, lengths_B: Tensor) -> Tensor:
         device = input_ids_T.device
         texts = len(lengths_B)
         if self._packs:

@@ -19,6 +19,9 @@ from embedft.encoder.model_folder import BaseModel
 from embedft.errors import InputError, check_at_least
 from embedft.tools.text import error_line
 
+_NO_LIMIT = 10**9
+"""Tokens per text of a model that has no limit."""
+
 
 def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
     """Loads the tokenizer of a base model.
@@ -30,7 +33,10 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             base.folder, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # from json, the hub's client, Rust; all mean the same to a user
+    # From json, the hub's client, or Rust, whose panics are no Exception; all mean the same.
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         raise InputError(
             f"base_model {base.name}: its tokenizer can't be loaded: "
             f"{error_line(error)}{OTHER_MODEL}"
@@ -44,14 +50,37 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
         raise InputError(
             f"base_model {base.name}: its tokenizer has no vocabulary. Download its files again"
         )
-    if len(tokenizer) > base.config.vocab_size:
-        raise InputError(
-            f"base_model {base.name}: its tokenizer has {len(tokenizer)} tokens, but the model has "
-            f"embeddings for {base.config.vocab_size}{OTHER_MODEL}"
-        )
     if tokenizer.pad_token_id is None:
         raise InputError(f"base_model {base.name}: its tokenizer has no padding token{OTHER_MODEL}")
+    largest = _largest_token_id(base, tokenizer)
+    if largest >= base.config.vocab_size:
+        raise InputError(
+            f"base_model {base.name}: its tokenizer has {largest + 1} tokens, but the model has "
+            f"embeddings for {base.config.vocab_size}{OTHER_MODEL}"
+        )
     return tokenizer
+
+
+def _largest_token_id(base: BaseModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The largest id of the vocabulary, and of the special tokens around each text.
+
+    Raises:
+        InputError: The tokenizer can't tokenise a word.
+    """
+    backend = tokenizer.backend_tokenizer
+    try:
+        backend.no_padding()  # a file may ask for texts of any length
+        backend.no_truncation()
+        word, text = backend.encode("a", add_special_tokens=False), backend.encode("a")
+        if not word.ids or word.ids[0] not in text.ids:
+            raise ValueError("it leaves words out")
+        return int(max(*backend.get_vocab(with_added_tokens=True).values(), *text.ids))
+    except BaseException as error:  # as above
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise InputError(
+            f"base_model {base.name}: its tokenizer can't be used: {error_line(error)}{OTHER_MODEL}"
+        ) from None
 
 
 def load_backbone(base: BaseModel) -> PreTrainedModel:
@@ -103,12 +132,20 @@ def resolve_max_seq_length(
         max_seq_length: What the user set; None takes the lowest limit of model and tokenizer.
 
     Raises:
-        InputError: ``max_seq_length`` leaves no room for text, or exceeds the model's positions.
+        InputError: The limit leaves no room for text, or ``max_seq_length`` exceeds the model's
+            positions.
     """
     positions = max_positions(base.config)
     if max_seq_length is None:
         limits = [base.max_seq_length, tokenizer.model_max_length, positions]
-        return min(limit for limit in limits if limit is not None)
+        numbers = [limit for limit in limits if isinstance(limit, int | float)]
+        limit = int(min([*numbers, _NO_LIMIT]))
+        if limit < tokenizer.num_special_tokens_to_add() + 1:
+            raise InputError(
+                f"base_model {base.name}: its max_seq_length is {limit}, which leaves no room for "
+                f"text; give --max_seq_length"
+            )
+        return limit
     least = tokenizer.num_special_tokens_to_add() + 1
     check_at_least(least, max_seq_length=max_seq_length)
     if positions is not None and max_seq_length > positions:

@@ -32,6 +32,15 @@ _STORED_AS = {
     "answer_embeddings": "answers",
 }
 
+_DTYPES = {
+    "values": torch.float64,
+    "best_scores": torch.float64,
+    "top_scores": torch.float64,
+    "question_embeddings": torch.float32,
+    "answer_embeddings": torch.float32,
+}
+"""Of the tensors that do not hold int64."""
+
 
 class QueryResults(NamedTuple):
     """The results of one model on all queries of a retrieval task; all tensors are on the CPU.
@@ -71,8 +80,42 @@ class QueryResults(NamedTuple):
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> QueryResults:
-        """The results that :meth:`state_dict` was made of."""
-        return cls(**{name: state[_STORED_AS.get(name, name)] for name in cls._fields})
+        """The results that :meth:`state_dict` was made of.
+
+        Raises:
+            ValueError: The state is not that of results; or a KeyError.
+        """
+        results = cls(**{name: state[_STORED_AS.get(name, name)] for name in cls._fields})
+        if not isinstance(results.task, str) or not all(
+            isinstance(values, Tensor) and values.dtype == _DTYPES.get(name, torch.int64)
+            for name, values in results._asdict().items()
+            if name != "task"
+        ):
+            raise ValueError("an evaluation's results are not tensors of numbers")
+        n_queries, n_sample = len(results.ranks), len(results.sample)
+        shapes = [tuple(values.shape) for values in results[1:]]
+        top, width = shapes[4][-1:], shapes[7][-1:]
+        if shapes != [
+            (n_queries, len(NAMES)),
+            *[(n_queries,)] * 3,
+            *[(n_queries, *top)] * 2,
+            (n_sample,),
+            *[(n_sample, *width)] * 2,
+        ]:
+            raise ValueError("an evaluation's results do not fit each other")
+        return results
+
+    def fits(self, n_queries: int, n_documents: int) -> bool:
+        """Whether the indices are those of a retrieval task of this size."""
+        return len(self.ranks) == n_queries and all(
+            not len(indices) or 0 <= int(indices.min()) <= int(indices.max()) < size
+            for indices, size in (
+                (self.best_indices, n_documents),
+                (self.top_indices.flatten(), n_documents),
+                (self.sample, n_queries),
+                (self.ranks - 1, n_documents),
+            )
+        )
 
 
 def task_name(task: RetrievalTask, data: str) -> str:

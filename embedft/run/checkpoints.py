@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import shutil
@@ -10,13 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from embedft.encoder.checkpoint import read_checkpoint
-from embedft.errors import InputError, RunFailedError
+from embedft.encoder.checkpoint import load_checkpoint, read_checkpoint
+from embedft.errors import EmbedftError, InputError, RunFailedError
 from embedft.run.evaluations import EVALUATIONS_KEY, RunEvaluations
 from embedft.run.folder import RunFolder
 from embedft.tools.files import replacing_file
@@ -182,8 +184,36 @@ def evaluation_follows(trainer: Trainer, batch_idx: int) -> bool:
     return (batches + 1) % trainer.val_check_batch == 0
 
 
+def restoring_error(trainer: Trainer, path: str, error: BaseException) -> InputError | None:
+    """The error of a checkpoint that Lightning could not restore; None for any other error.
+
+    Args:
+        trainer: Raised the error.
+        path: The checkpoint that it was given.
+        error: Any exception.
+    """
+    restores = bool(trainer._checkpoint_connector._loaded_checkpoint)  # emptied once all is done
+    if not restores or isinstance(error, EmbedftError) or not isinstance(error, Exception):
+        return None
+    return InputError(f"{path}: can't be restored: {error_line(error)}; use another checkpoint")
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes under a temporary name, syncs, renames: nobody reads half a checkpoint."""
+    """Writes under a temporary name, syncs, renames: nobody reads half a checkpoint.
+
+    What Lightning loads is read as :func:`read_checkpoint` reads it.
+    """
+
+    def load_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        map_location: Any = None,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Loads a checkpoint into memory of its own; the arguments of Lightning are not used."""
+        checkpoint = copy.deepcopy(load_checkpoint(Path(path)))
+        checkpoint.setdefault("pytorch-lightning_version", lightning.__version__)
+        return checkpoint
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None

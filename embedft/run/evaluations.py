@@ -11,9 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from embedft.errors import InputError
+from embedft.evaluation.metrics import PRIMARY
 from embedft.evaluation.query_results import QueryResults
+from embedft.evaluation.retrieval import RetrievalTask
 from embedft.evaluation.significance import Groups, paired_gain
 from embedft.run.best import is_highest, not_significantly_worse
+from embedft.tools.text import error_line
 
 EVALUATIONS_KEY = "RunFiles"
 """Key of the evaluations in checkpoints: an earlier name of the callback that keeps them."""
@@ -95,15 +99,47 @@ class RunEvaluations:
             state: By :meth:`state_dict`.
             has_best: Whether ``best.ckpt`` is the checkpoint of the best weights; else ``best`` is
                 forgotten.
+
+        Raises:
+            ValueError: The state is not one of :meth:`state_dict`; or a KeyError or TypeError.
         """
         self.metrics = dict(state["evaluations"])
         self.results = {
             name: QueryResults.from_state_dict(results)
             for name, results in state.get("findings", {}).items()
         }
+        if any(PRIMARY not in entry for entry in self.metrics.values()):
+            raise ValueError(f"an evaluation has no {PRIMARY}")
         if (highest := state.get("top")) is not None:
+            if highest.dtype != torch.float64 or highest.dim() != 1:
+                raise ValueError("the highest values are not numbers, one a question")
             self._highest_Q = highest.numpy()
         elif "best" in self.results:  # early checkpoints have no ``top``
             self._highest_Q = self.results["best"].ndcg
         if not has_best:
             self.metrics.pop("best", None)
+
+
+def refuse_bad_evaluations(state: dict[str, Any], task: RetrievalTask, name: str) -> None:
+    """Refuses evaluations in a checkpoint that can't be those of a retrieval task.
+
+    Args:
+        state: By :meth:`RunEvaluations.state_dict`, or empty.
+        task: The task of the run that is resumed.
+        name: Its name; results of another task are not looked at.
+
+    Raises:
+        InputError: The evaluations can't be read, or name questions or answers that do not exist.
+    """
+    if not state:
+        return
+    evaluations = RunEvaluations()
+    try:
+        evaluations.load_state_dict(state, has_best=True)
+        for found in evaluations.results.values():
+            if found.task == name and not found.fits(len(task.queries), len(task.corpus)):
+                raise ValueError("an evaluation names questions or answers that do not exist")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"cannot resume: the checkpoint's evaluations: {error_line(error)}"
+        ) from None

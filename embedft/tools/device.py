@@ -1,4 +1,4 @@
-"""The precision that a device supports, and faster memory allocation on a CPU."""
+"""A device's precision, faster memory allocation on a CPU, and errors of too little memory."""
 
 from __future__ import annotations
 
@@ -61,3 +61,12 @@ def has_native_bf16(accelerator: str) -> bool:
 def chooses_cuda(accelerator: str) -> bool:
     """Whether Lightning will choose an NVIDIA or AMD GPU."""
     return accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory, of the machine or of a GPU, was not enough."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # The last is how oneDNN says it.
+    phrases = ("not enough memory", "can't allocate memory", "could not create a primitive")
+    return any(phrase in str(error) for phrase in phrases)

@@ -28,6 +28,7 @@ from embedft.training.grad_cache import embed_with_grad_cache
 from embedft.training.limits import check_loss_fits_data, check_numbers
 from embedft.training.objective import batch_loss, by_pair, in_batch_accuracy, training_objective
 from embedft.training.optimizer import adamw, set_rate, steps_of_run
+from embedft.training.optimizer_state import refuse_bad_state, take_progress_only
 from embedft.training.prepare import prepare_batches
 from embedft.training.resume import (
     BASE_WEIGHTS,
@@ -246,12 +247,13 @@ class EmbeddingModule(EvaluationHooks):
         """Logs which settings differ from the interrupted run.
 
         Raises:
-            InputError: The checkpoint was made with other layers frozen, or from another base
-                model.
+            InputError: The checkpoint is of other layers, another base model or optimiser.
         """
         if self.trainer.state.fn != "fit":
             return
         refuse_other_weights(checkpoint, self.hparams["freeze_layers"], self.base_digest)
+        refuse_bad_state(checkpoint, self.trainer, self.encoder)
+        take_progress_only(checkpoint, self.encoder)
         # Lightning converts after it restores, which would round 64-true's weights to float32.
         self.trainer.precision_plugin.convert_module(self)
         before = checkpoint.get(SETTINGS, {})

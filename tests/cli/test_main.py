@@ -6,7 +6,8 @@ import pytest
 from command_line import Capture, printed
 
 from embedft.cli.help_pages import PAGES
-from embedft.cli.main import main, out_of_memory
+from embedft.cli.main import main
+from embedft.tools.device import out_of_memory
 
 
 @pytest.mark.parametrize("args", [[], ["--help"], ["-h"], ["--quiet"]])
