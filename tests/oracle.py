@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from embedft.data.split import RowHashes, Split, split_rows
+from embedft.data.split import Split, split_rows
+from embedft.data.ties import RowHashes
 from embedft.table.jsonl import OnBadRows, stream_records
 from embedft.table.keys import Hashes, text_hashes
 from embedft.table.read_report import ReadCounts

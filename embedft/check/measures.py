@@ -10,7 +10,7 @@ from tokenizers.models import WordLevel
 
 from embedft.check.text_measures import COPIED, TextMeasures, measure_texts
 from embedft.data.pairs import row_hashes
-from embedft.data.split import leak_groups
+from embedft.data.ties import leak_groups
 from embedft.table.keys import NO_HASH, Hashes, Ints, combine_hashes, first_equal
 from embedft.table.settings import ReadSettings, Target
 from embedft.table.table import Table, read_table

@@ -10,16 +10,20 @@ import numpy as np
 import torch
 
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.data.pairs import RELEVANT, row_hashes
-from embedft.data.split import leak_groups
+from embedft.data.pairs import RELEVANT
 from embedft.data.texts import stream_rows
 from embedft.encoder.base_model import DEFAULT_BASE_MODEL
 from embedft.encoder.encoder import Encoder
 from embedft.errors import InputError, check_at_least
 from embedft.inference.embed import one_device_trainer
 from embedft.inference.embedding_file import EmbeddingFile
-from embedft.inference.hard_negatives import RELATIVE_MARGIN, find_pair_negatives
+from embedft.inference.hard_negatives import (
+    RELATIVE_MARGIN,
+    few_negatives_problem,
+    find_pair_negatives,
+)
 from embedft.table.jsonl import numbered_lines
+from embedft.table.keys import dense_ids
 from embedft.table.record import normalize_text
 from embedft.tools.files import replacing_file
 from embedft.tools.progress import progress
@@ -42,8 +46,8 @@ def mine(
 ) -> None:
     """Copies the rows of a file and adds mined ``negatives`` after their own.
 
-    A negative is another row's answer that is similar to the question by the model. It never
-    shares a text or a file with the row, directly or through other rows. An answer more similar to
+    A negative is another row's answer that is similar to the question by the model. It is never an
+    answer of the row's file or of a row with the same question. An answer more similar to
     the question than 1 - ``relative_margin`` times the row's own answer may be right as well, and
     is left out. If a run is interrupted, the same command continues it.
 
@@ -88,13 +92,15 @@ def mine(
         torch.from_numpy(embeddings.lookup(data.table.question[rows])),
         lambda rows: torch.from_numpy(embeddings.lookup(answer[rows])),
         data.table.answer_hash,
-        leak_groups(row_hashes(data.table, np.arange(len(data.table)))),
+        (dense_ids(data.table.question_hash), dense_ids(data.table.file_hash)),
         count=num_negatives,
         relative_margin=relative_margin,
     )
     negatives = [found_N[found_N >= 0].tolist() for found_N in found_RN]
     _write(target, data, dict(zip(rows.tolist(), negatives, strict=True)))
     embeddings.remove()
+    if problem := few_negatives_problem(int((found_RN >= 0).any(axis=1).sum()), len(rows)):
+        log.warning("%s", problem)
     count = int((found_RN >= 0).sum())
     short = int((found_RN < 0).any(axis=1).sum())
     print(

@@ -48,14 +48,15 @@ class EmbeddingDataModule(LightningDataModule):
         split_seed: Another seed holds out other rows. It is independent of the training seed.
         batch_size: Batch size per device.
         eval_batch_size: Texts per device and step when embedding without training.
+        max_files_per_question: Drop rows whose question more files are asked, such as "What is the
+            main finding?": it can't tell files apart. Default: keep them all.
         negatives_per_pair: Wrong answers drawn for each pair, if the loss needs labels and the
             file has none.
         hard_negatives: How many of a row's ``negatives`` a step takes as further wrong answers.
             Each epoch takes the next ones of the list. 0 for none.
         mine_negatives: If the file names no negatives, mine them with the base model before
-            training: the most similar positives of pairs that share no text and no file with a
-            pair, directly or through others. Their similarity to the question is at most 95% of
-            that of its own positive.
+            training: the most similar positives that are not of the pair's file or question. Their
+            similarity to the question is at most 95% of that of its own positive.
         num_workers: Processes that prepare batches; 0 is fast, because texts are tokenised already.
         cache_dir: Folder of tokenised texts; default ``$XDG_CACHE_HOME/embedft`` or
             ``~/.cache/embedft``.
@@ -74,6 +75,7 @@ class EmbeddingDataModule(LightningDataModule):
         split_seed: int = 42,
         batch_size: int = BATCH_SIZE,
         eval_batch_size: int = 64,
+        max_files_per_question: int | None = None,
         negatives_per_pair: int = 1,
         hard_negatives: int = 1,
         mine_negatives: bool = False,
@@ -87,6 +89,7 @@ class EmbeddingDataModule(LightningDataModule):
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             negatives_per_pair=negatives_per_pair,
+            max_files_per_question=max_files_per_question,
         )
         check_at_least(0, hard_negatives=hard_negatives, num_workers=num_workers)
         if validation_jsonl is None:
@@ -96,6 +99,7 @@ class EmbeddingDataModule(LightningDataModule):
         self.positive = positive
         self.train_split, self.split_seed = train_split, split_seed
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.max_files_per_question = max_files_per_question
         self.negatives_per_pair, self.hard_negatives = negatives_per_pair, hard_negatives
         self.mine_negatives = mine_negatives
         self.num_workers, self.seed = num_workers, seed

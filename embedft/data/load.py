@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from embedft.data.negative_sampling import named_negatives
-from embedft.data.pairs import Pairs, TableRows, target_names
+from embedft.data.pairs import Pairs, TableRows, row_hashes, target_names
 from embedft.data.task import retrieval_task
+from embedft.data.ties import SharedText, count_files
 from embedft.data.train_validation import (
     TrainValidation,
     pairs_with_validation_file,
@@ -43,6 +44,7 @@ class Source(Protocol):
     train_split: float
     split_seed: int
     hard_negatives: int
+    max_files_per_question: int | None
     cache_dir: Path
 
 
@@ -57,6 +59,7 @@ class FitData:
         searched_pairs: All training pairs and all held-out pairs: their positives are the corpus.
         task: Held-out questions against that corpus.
         needs_labels: The loss compares labelled pairs, so a batch has no in-batch negatives.
+        shared: Texts that many files share; a question's rows are no negatives of each other.
         counts: What reading and splitting counted, for the report of the run.
         digests: The digest of each file, by its path.
     """
@@ -67,6 +70,7 @@ class FitData:
     searched_pairs: tuple[Pairs, Pairs]
     task: RetrievalTask
     needs_labels: bool
+    shared: tuple[SharedText, ...]
     counts: dict[str, Any]
     digests: Mapping[str, str]
 
@@ -110,6 +114,8 @@ def load_fit_data(source: Source, encoder: Encoder, *, needs_labels: bool, fits:
     """
     settings = _settings(source, encoder, source.positive)
     used, read = _read_input(source, settings, drop_duplicates=True)
+    if source.max_files_per_question is not None:
+        used = _without_shared_questions(used, source.max_files_per_question)
     digests = {source.input_jsonl: used[0].digest}
     if source.validation_jsonl is None:
         split = (source.train_split, source.split_seed)
@@ -121,6 +127,9 @@ def load_fit_data(source: Source, encoder: Encoder, *, needs_labels: bool, fits:
     counts = _counts(read, both)
     task = retrieval_task(both.train, both.held_out)
     pairs, validation_pairs = both.train, both.held_out
+    if len(both.not_evaluated):
+        is_evaluated = ~np.isin(validation_pairs.source_row, both.not_evaluated)
+        validation_pairs = validation_pairs.only(is_evaluated)
     if pairs.labels is None or not needs_labels:
         validation_pairs = validation_pairs.only(validation_pairs.relevant)
     # The validation loss may draw negatives from the same file.
@@ -142,6 +151,7 @@ def load_fit_data(source: Source, encoder: Encoder, *, needs_labels: bool, fits:
         searched_pairs=(both.train, both.held_out),
         task=task,
         needs_labels=needs_labels,
+        shared=both.shared,
         counts=counts,
         digests=digests,
     )
@@ -188,6 +198,20 @@ def _read(
     return (table, rows), counts
 
 
+def _without_shared_questions(used: TableRows, max_files: int) -> TableRows:
+    """The rows whose questions at most this many files are asked."""
+    table, rows = used
+    kept = rows[count_files(row_hashes(table, rows)).question <= max_files]
+    log.info(
+        "max_files_per_question %d: %d of %d rows are dropped, because more files are asked their "
+        "question",
+        max_files,
+        len(rows) - len(kept),
+        len(rows),
+    )
+    return table, kept
+
+
 def _counts(read: ReadCounts, both: TrainValidation) -> dict[str, Any]:
     """What reading and splitting counted, by the names in ``eval_results.json``."""
     train, held_out = both.n_rows
@@ -199,7 +223,7 @@ def _counts(read: ReadCounts, both: TrainValidation) -> dict[str, Any]:
         "repeated_questions": read.repeated_questions,
         "repeated_answers": read.repeated_answers,
         "train_examples": train,
-        "eval_examples": held_out,
+        "eval_examples": held_out - len(both.not_evaluated),
     }
 
 

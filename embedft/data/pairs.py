@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embedft.data.split import RowHashes
+from embedft.data.ties import RowHashes
 from embedft.table.keys import Hashes, Ints, Mask, dense_ids
 from embedft.table.negatives import Negatives
 from embedft.table.settings import Target
@@ -115,13 +115,14 @@ class Pairs:
         return question, self.pair_ids[shift + np.arange(len(question))] % width
 
 
-def row_hashes(table: Table, rows: Ints) -> RowHashes:
-    """What ties rows of a table together."""
+def row_hashes(table: Table, rows: Ints, target: Target = "both") -> RowHashes:
+    """What ties rows of a table together; the target of a question is trained on."""
     return RowHashes(
         table.question_hash[rows],
         table.answer_hash[rows],
         table.file_hash[rows],
         None if table.context_hash is None else table.context_hash[rows],
+        answers_trained=target != "context",
     )
 
 

@@ -25,7 +25,7 @@ from embedft.table.settings import Target
 log = logging.getLogger(__name__)
 
 # Settings of a plan that older checkpoints don't name, and what their runs did.
-_ADDED_LATER = {"mine_negatives": False}
+_ADDED_LATER = {"mine_negatives": False, "max_files_per_question": None}
 
 # Ways to make batches that older versions had.
 _REMOVED = ("topic_batches", "file_batches")
@@ -145,6 +145,7 @@ class Planned(Protocol):
     train_split: float
     split_seed: int
     positive: Target
+    max_files_per_question: int | None
 
 
 def plan_settings(
@@ -159,6 +160,7 @@ def plan_settings(
         "train_split": data.train_split,
         "split_seed": data.split_seed,
         "positive": data.positive,
+        "max_files_per_question": data.max_files_per_question,
         "mine_negatives": mines,
     }
 
@@ -227,9 +229,10 @@ def _other_rows(saved: dict[str, Any], now: dict[str, Any]) -> str:
             "hard_negatives, the tokenizer or embedft itself changed)"
         )
     split = () if files["validation_jsonl"] else ("train_split", "split_seed")
-    for name in ("positive", *split):
-        if name in saved and saved[name] != now[name]:
-            return f"{name}: was {saved[name]}, is {now[name]}"
+    for name in ("positive", "max_files_per_question", *split):
+        before = saved.get(name, _ADDED_LATER.get(name, now.get(name)))
+        if before != now.get(name):
+            return f"{name}: was {before}, is {now.get(name)}"
     return ""
 
 

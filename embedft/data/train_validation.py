@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from embedft.data.pairs import Pairs, TableRows, encode_pairs, row_hashes
-from embedft.data.split import all_held_out, drop_leaking_rows, split_rows
+from embedft.data.split import (
+    MAX_FILES,
+    all_held_out,
+    drop_leaking_rows,
+    split_rows,
+    usual_max_files,
+)
+from embedft.data.ties import RowHashes, SharedText, problems, shared_texts
 from embedft.errors import InputError
-from embedft.table.keys import Mask
+from embedft.table.jsonl import stream_records
+from embedft.table.keys import Ints, Mask
+from embedft.table.read_report import ReadCounts
 from embedft.table.settings import Target
 from embedft.table.tokens import TokenStore
 
@@ -26,12 +36,17 @@ class TrainValidation(NamedTuple):
         n_rows: Rows that the training and the held-out pairs come from. A row that gives answer and
             context gives two pairs.
         tokens: The texts of both.
+        shared: Texts that many files share. Held-out rows with one are not relevant to their
+            question, so that they are searched, but not evaluated.
+        not_evaluated: (rows,) those held-out rows of the file.
     """
 
     train: Pairs
     held_out: Pairs
     n_rows: tuple[int, int]
     tokens: TokenStore
+    shared: tuple[SharedText, ...] = ()
+    not_evaluated: Ints = np.arange(0)
 
 
 def split_pairs(
@@ -55,18 +70,50 @@ def split_pairs(
         InputError: The rows can't be split so.
     """
     table, rows = used
-    hashes = row_hashes(table, rows)
+    hashes = row_hashes(table, rows, target)
     if may_hold_out_all and train_split == 0:
         split = all_held_out(len(hashes))
     else:
-        split = split_rows(hashes, train_split, split_seed)
-    log.info("%s", split)
-    train, held_out = (table, rows[split.train]), (table, rows[split.validation])
+        try:
+            split = split_rows(hashes, train_split, split_seed)
+        except InputError as error:
+            if named := ", ".join(map(str, _shared(used, hashes, min(MAX_FILES), target))):
+                raise InputError(f"{error}. Most files share {named}") from None
+            raise
+    shared = _shared(used, hashes, split.max_files, target)
+    names = f": {', '.join(map(str, shared))}" if shared else ""
+    log.info("%s%s", split, names)
+    for problem in problems(shared, target):
+        log.warning("%s", problem)
+    not_evaluated = rows[split.not_evaluated]
+    if len(not_evaluated):
+        log.warning(
+            "%d of the %d held-out rows are not evaluated: other rows with their question or "
+            "answer may be trained on",
+            len(not_evaluated),
+            len(split.validation),
+        )
+    train, held_out = encode_pairs(
+        (table, rows[split.train]), (table, rows[split.validation]), target
+    )
+    relevant = held_out.relevant & ~np.isin(held_out.source_row, not_evaluated)
     return TrainValidation(
-        *encode_pairs(train, held_out, target),
+        train,
+        replace(held_out, relevant=relevant),
         (len(split.train), len(split.validation)),
         table.tokens,
+        shared,
+        not_evaluated,
     )
+
+
+def _shared(
+    used: TableRows, hashes: RowHashes, max_files: int | None, target: Target
+) -> tuple[SharedText, ...]:
+    """What more than ``max_files`` files share."""
+    path, context_required = used[0].path, target == "context"
+    records = stream_records(path, ReadCounts(path), context_required=context_required)
+    return shared_texts(hashes, max_files, used[1], records)
 
 
 def pairs_with_validation_file(
@@ -101,10 +148,15 @@ def pairs_with_validation_file(
     )
     if same_file:
         log.warning("%d training rows share a file with the validation file", same_file)
+    hashes = row_hashes(table, train, target)
+    shared = _shared((table, train), hashes, usual_max_files(hashes), target)
+    for problem in problems(shared, target):
+        log.warning("%s", problem)
     return TrainValidation(
         *encode_pairs((table, train), validation, target),
         (len(train), n_validation),
         table.tokens.joined(validation[0].tokens),
+        shared,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from embedft.data.batches import EpochBatches
 from embedft.data.load import FitData
+from embedft.data.pairs import Pairs
 from embedft.data.plan import MAX_LEFT_OUT, BatchPlan, plan_epoch
+from embedft.data.ties import SharedText
 from embedft.errors import InputError
 from embedft.table.keys import Ints
 from embedft.table.negatives import N_MINED, Negatives
@@ -46,6 +49,7 @@ class TrainingBatches:
 
     def __init__(self, data: FitData, settings: BatchSettings) -> None:
         self.pairs, self.tokens, self.seed = data.pairs, data.tokens, settings.seed
+        self._planned_anchor_id, self._shared_positives = _shared(data.pairs, data.shared)
         self.pairwise_negatives = data.needs_labels
         draws = data.needs_labels and data.pairs.labels is None
         self.n_drawn_negatives = settings.negatives_per_pair if draws else 0
@@ -96,13 +100,12 @@ class TrainingBatches:
         """One rank's batches of an epoch; ``batch_size`` is that of one rank."""
         if self._plan is None or self._plan[0] != (epoch, world_size):
             plan = plan_epoch(
-                self.pairs.anchor_id,
+                self._planned_anchor_id,
                 self.pairs.positive_id,
                 batch_size=batch_size * world_size,
                 seed=self.seed,
                 epoch=epoch,
-                # With in-batch negatives a small batch costs more than a pair that is left out.
-                max_left_out=0.0 if self.pairwise_negatives else MAX_LEFT_OUT,
+                max_left_out=self._max_left_out(batch_size * world_size),
             )
             self._plan = (epoch, world_size), plan
         return EpochBatches(
@@ -117,3 +120,33 @@ class TrainingBatches:
             hard_negatives=0 if self.pairs.negatives is None else self.n_hard_negatives,
             pairwise_negatives=self.pairwise_negatives,
         )
+
+    def _max_left_out(self, size: int) -> float:
+        """The share of the pairs that an epoch may leave out.
+
+        With in-batch negatives, a small batch costs more than a pair that is left out. Of an answer
+        that many files share, an epoch takes no more pairs than there are full batches.
+        """
+        if self.pairwise_negatives:
+            return 0.0
+        n_pairs = len(self.pairs)
+        excess = np.maximum(self._shared_positives - -(-n_pairs // size), 0).sum()
+        return MAX_LEFT_OUT + float(excess) / n_pairs
+
+
+def _shared(pairs: Pairs, shared: Sequence[SharedText]) -> tuple[Ints, Ints]:
+    """Ids of the anchors for the plan of batches, and the pairs of each shared positive.
+
+    Pairs of a question that many files are asked may share a batch, so each counts as a question of
+    its own: there are too many to keep them apart. :class:`Candidates` knows that they are no
+    negatives of each other.
+    """
+    anchor_id = pairs.anchor_id
+    hashes = [text.hashes for text in shared if text.kind == "question"]
+    if hashes:
+        is_shared = np.isin(pairs.anchor_hash, hashes[0])
+        new = anchor_id.max() + 1 + np.arange(len(pairs))
+        anchor_id = np.where(is_shared, new, anchor_id)
+    hashes = [text.hashes for text in shared if text.kind != "question"]
+    is_shared = np.isin(pairs.positive_hash, np.concatenate([*hashes, np.empty(0, np.uint64)]))
+    return anchor_id, np.unique(pairs.positive_id[is_shared], return_counts=True)[1]

@@ -7,7 +7,8 @@ N negatives per row.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.pairs import RELEVANT, Pairs
 from embedft.encoder.encoder import Encoder
 from embedft.inference.embed import Embeddings, embed_distinct
-from embedft.table.keys import Hashes, Ints, connected, first_equal
+from embedft.table.keys import Hashes, Ints, first_equal
 from embedft.table.negatives import N_MINED
 from embedft.tools.progress import progress
 
@@ -31,6 +32,9 @@ BLOCK = 256
 
 RELATIVE_MARGIN = 0.05
 """The default margin, as in sentence-transformers."""
+
+FEW = 0.1
+"""Share of the pairs with a negative below which mining warns."""
 
 
 def mine_negatives(
@@ -58,12 +62,15 @@ def mine_negatives(
             encoder, data.tokens, texts, data.eval_batch_size, trainer, "embedding for mining"
         )
         negatives_RN = _mine_pairs(pairs, embeddings, trainer.strategy.root_device)
+        n_with = int(np.count_nonzero((negatives_RN >= 0).any(axis=1)))
         log.info(
             "mine_negatives: %d hard negatives for %d of %d training pairs",
             np.count_nonzero(negatives_RN >= 0),
-            np.count_nonzero((negatives_RN >= 0).any(axis=1)),
+            n_with,
             len(negatives_RN),
         )
+        if problem := few_negatives_problem(n_with, len(negatives_RN)):
+            log.warning("mine_negatives: %s", problem)
     data.training.take_mined(np.asarray(trainer.strategy.broadcast(negatives_RN)))
     return embeddings
 
@@ -75,7 +82,7 @@ def _mine_pairs(pairs: Pairs, embeddings: Embeddings, device: torch.device) -> I
         torch.from_numpy(embeddings.lookup(pairs.anchor)).to(device),
         lambda rows: torch.from_numpy(embeddings.lookup(pairs.positive[rows])).to(device),
         pairs.positive_id,
-        connected(pairs.anchor_id, pairs.positive_id, pairs.file_id),
+        (pairs.anchor_id, pairs.file_id),
         count=N_MINED,
         relative_margin=RELATIVE_MARGIN,
     )
@@ -84,12 +91,23 @@ def _mine_pairs(pairs: Pairs, embeddings: Embeddings, device: torch.device) -> I
     return negatives_RN
 
 
+def few_negatives_problem(n_with: int, n_rows: int) -> str:
+    """Says that hardly any row gets a negative, and why that may be; empty if enough do."""
+    if n_with >= FEW * n_rows:
+        return ""
+    return (
+        f"only {n_with} of {n_rows} rows get a hard negative: all other answers are of the row's "
+        "file or question, or more similar to the question than its own answer. Check that each "
+        "answer fits its question and that file_name differs between documents"
+    )
+
+
 def find_pair_negatives(
     rows_A: Ints,
     anchors_AD: Tensor,
     embed_positives: Callable[[Ints], Tensor],
     positive_key_R: Ints | Hashes,
-    group_R: Ints,
+    keys: Sequence[Ints],
     *,
     count: int,
     relative_margin: float,
@@ -102,7 +120,8 @@ def find_pair_negatives(
         embed_positives: Returns the embeddings of the positives of given rows, (rows, D), on the
             device of ``anchors_AD``.
         positive_key_R: Equal for rows with the same positive; the first row represents it.
-        group_R: Group of each row; rows that share a text or a file have the same group.
+        keys: (R,) each, such as ids of the anchors and of the files. The positives of all rows with
+            the key of a row are no negatives of it; a negative key ties nothing.
         count: N.
         relative_margin: As for :func:`find_hard_negatives`.
 
@@ -112,39 +131,66 @@ def find_pair_negatives(
     """
     first_R = first_equal(positive_key_R)
     document_rows_C = np.flatnonzero(first_R == np.arange(len(first_R)))
+    document_R = np.searchsorted(document_rows_C, first_R)
     negatives_AN, scores_AN = find_hard_negatives(
         anchors_AD,
         embed_positives(document_rows_C),
-        np.searchsorted(document_rows_C, first_R[rows_A]),
-        group_R[rows_A],
-        group_R[document_rows_C],
+        document_R[rows_A],
+        [Tied.of(key_R[rows_A], key_R, document_R) for key_R in keys],
         count=count,
         relative_margin=relative_margin,
     )
     return np.where(negatives_AN >= 0, document_rows_C[negatives_AN], -1), scores_AN
 
 
+class Tied(NamedTuple):
+    """Documents that are tied to rows by an equal key.
+
+    Attributes:
+        row_key: (R,) key of each row; a negative one ties nothing.
+        key: (ties,) keys of documents, ascending. A document may have several.
+        document: (ties,) the document of each.
+    """
+
+    row_key: Ints
+    key: Ints
+    document: Ints
+
+    @classmethod
+    def of(cls, row_key: Ints, key: Ints, document: Ints) -> Tied:
+        """Ties to documents whose (ties,) keys are in any order."""
+        order = np.argsort(key, kind="stable")
+        return cls(row_key, key[order], document[order])
+
+    def of_rows(self, rows: slice) -> tuple[Ints, Ints]:
+        """(found,) the row, counted from the first one of the slice, and the document."""
+        wanted = self.row_key[rows]
+        first = np.searchsorted(self.key, wanted, "left")
+        counts = np.where(wanted < 0, 0, np.searchsorted(self.key, wanted, "right") - first)
+        row = np.repeat(np.arange(len(wanted)), counts)
+        shift = np.repeat(first - (np.cumsum(counts) - counts), counts)
+        return row, self.document[shift + np.arange(len(row))]
+
+
 def find_hard_negatives(
     anchors_RD: Tensor,
     documents_CD: Tensor,
     positive_R: NDArray[np.int64],
-    anchor_group_R: NDArray[np.int64],
-    document_group_C: NDArray[np.int64],
+    tied: Sequence[Tied],
     *,
     count: int,
     relative_margin: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The most similar documents of each row that are neither relevant nor likely to be.
 
-    Documents of the row's own group are excluded, and those above the limit of
+    The row's own document is excluded, those that are tied to the row, and those above the limit of
     :func:`_similarity_limits`.
 
     Args:
         anchors_RD: Embeddings, not necessarily of unit length; the search runs on their device.
         documents_CD: Embeddings, not necessarily of unit length, on the same device.
         positive_R: The relevant document of each row.
-        anchor_group_R: Group of each row; rows that share a text or a file have the same group.
-        document_group_C: Group of each document.
+        tied: Documents that are no negatives of a row.
         count: N.
         relative_margin: From 0 (as similar as the positive) to 1.
 
@@ -155,27 +201,22 @@ def find_hard_negatives(
     anchors_RD = functional.normalize(anchors_RD.float(), dim=-1)
     documents_CD = functional.normalize(documents_CD.float(), dim=-1)
     limits_R = _similarity_limits(anchors_RD, documents_CD, positive_R, relative_margin)
-    # Sorted by group, the documents of a row's own group are one slice of its scores.
-    order_C = np.argsort(document_group_C, kind="stable")
-    sorted_group_C = document_group_C[order_C]
-    group_starts_R = np.searchsorted(sorted_group_C, anchor_group_R, "left")
-    group_ends_R = np.searchsorted(sorted_group_C, anchor_group_R, "right")
-    sorted_documents_DC = documents_CD[torch.from_numpy(order_C).to(documents_CD.device)].T
-    rows, count = len(anchors_RD), min(count, len(order_C))
+    device = documents_CD.device
+    rows, count = len(anchors_RD), min(count, len(documents_CD))
     negatives_RN = np.full((rows, count), -1)
     scores_RN = np.full((rows, count), np.nan, dtype=np.float32)
     for block_start in progress(range(0, rows, BLOCK), desc="mining", unit=f"x{BLOCK} rows"):
         block = slice(block_start, block_start + BLOCK)
-        scores_QC = anchors_RD[block] @ sorted_documents_DC
-        for scores_C, start, end in zip(
-            scores_QC, group_starts_R[block], group_ends_R[block], strict=True
-        ):
-            scores_C[start:end] = -torch.inf
+        scores_QC = anchors_RD[block] @ documents_CD.T
+        scores_QC[torch.arange(len(scores_QC)), torch.from_numpy(positive_R[block])] = -torch.inf
+        for ties in tied:
+            row, document = (torch.from_numpy(index).to(device) for index in ties.of_rows(block))
+            scores_QC[row, document] = -torch.inf
         scores_QC.masked_fill_(scores_QC > limits_R[block].unsqueeze(1), -torch.inf)
         top = scores_QC.topk(count, dim=1)
         scores_QN, index_QN = top.values.cpu().numpy(), top.indices.cpu().numpy()
         found_QN = np.isfinite(scores_QN)
-        negatives_RN[block][found_QN] = order_C[index_QN[found_QN]]
+        negatives_RN[block][found_QN] = index_QN[found_QN]
         scores_RN[block][found_QN] = scores_QN[found_QN]
     return negatives_RN, scores_RN
 

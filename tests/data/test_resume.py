@@ -46,6 +46,7 @@ def test_a_state_is_stored_under_the_names_of_older_checkpoints() -> None:
         (3, {"batch_size": 4}, "inside an epoch: batch_size was 8, is 4"),
         (3, {"mine_negatives": True}, "inside an epoch: mine_negatives was False, is True"),
         (0, {"train_split": 0.8}, "train_split: was 0.9, is 0.8"),
+        (0, {"max_files_per_question": 5}, "max_files_per_question: was None, is 5"),
         (0, {"data_fingerprint": "settings-12-other"}, "p.jsonl: its rows have changed"),
         (0, {"data_fingerprint": "others-12-content"}, "now tokenised differently"),
     ],

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 from oracle import read_records, record_hashes, split_records
 from tiny import SAMPLE
 
-from embedft.data.split import drop_leaking_rows, fitting, leak_groups
+from embedft.data.split import drop_leaking_rows, fitting, split_rows
+from embedft.data.ties import leak_groups
 from embedft.errors import InputError
 from embedft.table.record import Record, normalize_text
 
@@ -54,16 +56,24 @@ def test_no_key_lies_on_both_sides(
         return
     train, validation = split.train.tolist(), split.validation.tolist()
     assert sorted(train + validation) == list(range(len(records)))
+    event("with a limit" if split.max_files else "without a limit")
+    files = [
+        {key for row in side for key in leak_keys(records[row], with_context) if key[0] == "f"}
+        for side in (train, validation)
+    ]
+    assert not files[0] & files[1]
+    evaluated = sorted(set(validation) - set(split.not_evaluated.tolist()))
+    assert evaluated
     assert train == sorted(train)
     assert validation == sorted(validation)
     assert train
     assert validation
     sides = [
         {key for row in side for key in leak_keys(records[row], with_context)}
-        for side in (train, validation)
+        for side in (train, evaluated)
     ]
     assert not sides[0] & sides[1]
-    groups = leak_groups(record_hashes(records, with_context))
+    groups = leak_groups(record_hashes(records, with_context), split.max_files)
     assert split.train_groups + split.validation_groups == len(set(groups.tolist()))
 
 
@@ -170,3 +180,61 @@ def test_groups_fill_the_share_in_their_order(sizes: list[int], target: int) -> 
             expected.append(place)
             room -= size
     assert fitting(np.array(sizes), target).tolist() == expected
+
+
+def in_files(rows: int, files: int) -> list[Record]:
+    return [record(i, f"q{i}", f"a{i}", f"f{i * files // rows}") for i in range(rows)]
+
+
+def test_a_question_of_every_file_ties_nothing_and_is_not_evaluated() -> None:
+    records = in_files(100, 20)
+    expected = split_records(records, 0.9, seed=42)
+    generic = [
+        r._replace(question="What is it?") if i % 5 == 0 else r for i, r in enumerate(records)
+    ]
+    split = split_records(generic, 0.9, seed=42)
+    assert expected.max_files is None
+    assert (split.max_files, len(split.train), len(split.validation)) == (10, 90, 10)
+    assert {row for row in split.validation if row % 5 == 0} == set(split.not_evaluated)
+    assert "unless more than 10 files do" in str(split)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_yes_and_no_do_not_halve_a_file(named: bool) -> None:
+    records = [
+        r._replace(answer="Yes." if i % 4 == 0 else "No." if i % 4 == 1 else r.answer)
+        for i, r in enumerate(in_files(100, 20))
+    ]
+    if not named:
+        records = [r._replace(file_name="") for r in records]
+    split = split_records(records, 0.9, seed=0)
+    assert len(split.validation) == 10
+    assert all(row % 4 < 2 for row in split.not_evaluated)
+
+
+def test_a_split_that_meets_its_share_is_kept_whatever_is_shared() -> None:
+    """A question of 30 files makes one large group, beside which there is enough to hold out."""
+    records = [
+        r._replace(question="same") if i < 150 and i % 5 == 0 else r
+        for i, r in enumerate(in_files(500, 100))
+    ]
+    split = split_records(records, 0.9, seed=0)
+    assert split.max_files is None
+    assert len(split.validation) == 50
+
+
+def test_rows_of_which_all_are_shared_are_refused() -> None:
+    records = [r._replace(question=f"q{i % 5}") for i, r in enumerate(in_files(100, 20))]
+    with pytest.raises(InputError, match="all 100 rows share files, questions or answers"):
+        split_records(records, 0.9, seed=0)
+
+
+def test_answers_that_are_not_trained_on_may_be_evaluated() -> None:
+    hashes = record_hashes(
+        [r._replace(answer=f"{i % 2}") for i, r in enumerate(in_files(100, 20))], False
+    )
+    with pytest.raises(InputError):
+        split_rows(hashes, 0.9, 0)
+    split = split_rows(replace(hashes, answers_trained=False), 0.9, 0)
+    assert len(split.validation) == 10
+    assert not len(split.not_evaluated)

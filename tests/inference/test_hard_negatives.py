@@ -20,8 +20,7 @@ def test_the_search_is_that_of_a_loop_over_rows(monkeypatch: pytest.MonkeyPatch)
             anchors,
             documents,
             positive,
-            group[positive],
-            group,
+            [hard_negatives.Tied.of(group[positive], group, np.arange(30))],
             **settings,  # type: ignore[arg-type]
         )
 
@@ -54,8 +53,7 @@ def test_the_margin_is_relative_to_the_positive(
         torch.tensor([[2.0, 0.0]]),
         3 * documents,  # lengths do not matter
         np.array([0]),
-        np.array([0]),
-        np.array([0, 1, 2]),
+        [],
         count=2,
         relative_margin=relative_margin,
     )
@@ -75,9 +73,31 @@ def test_a_text_that_several_rows_have_is_one_document() -> None:
         anchors,
         lambda wanted: positives[wanted],
         np.array([0, 1, 2, 1]),
-        np.arange(4),
+        [np.full(4, -1)],
         count=3,
         relative_margin=0.05,
     )
     assert negatives.tolist() == [[1, 2, -1], [0, 1, -1]]
     assert np.isnan(scores[:, 2]).all()
+
+
+def test_answers_of_the_rows_file_and_question_are_excluded_but_no_others() -> None:
+    """Row 0 shares its question with row 1 and its file with row 2; row 3 only shares theirs."""
+    torch.manual_seed(0)
+    vectors = torch.randn(5, 64)
+    negatives, _ = hard_negatives.find_pair_negatives(
+        np.arange(5),
+        vectors,
+        lambda rows: vectors[rows],
+        np.arange(5),
+        [np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, -1])],
+        count=5,
+        relative_margin=0.0,
+    )
+    found = [sorted(row[row >= 0].tolist()) for row in negatives]
+    assert found == [[3, 4], [2, 4], [1, 4], [0, 4], [0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize(("n_with", "warns"), [(9, True), (10, False)])
+def test_few_negatives_are_a_problem(n_with: int, warns: bool) -> None:
+    assert ("only 9 of 100 rows" in hard_negatives.few_negatives_problem(n_with, 100)) == warns
