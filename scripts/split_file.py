@@ -41,4 +41,5 @@ def split_file(path: str, train_split: float, seed: int) -> tuple[list[Record], 
     split = split_rows(row_hashes(table, used), train_split, seed)
     records = list(stream_records(path, ReadCounts(path)))
     kept = [records[row] for row in used.tolist()]
-    return kept, np.asarray(split.train), np.asarray(split.validation)
+    evaluated = np.setdiff1d(split.validation, split.not_evaluated)
+    return kept, np.asarray(split.train), evaluated

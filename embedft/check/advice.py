@@ -18,6 +18,7 @@ from embedft.check.estimate import RunEstimate
 from embedft.check.measures import LENGTH_LIMITS, DataMeasures
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.pairs import RELEVANT, target_names
+from embedft.data.ties import problems
 from embedft.encoder.loading import max_positions
 from embedft.evaluation.significance import detectable_gain
 from embedft.recipe import AUTO, LEARNING_RATE, warmup_length
@@ -131,8 +132,12 @@ def _warmup(run: CheckedRun) -> Iterator[str]:
         )
 
 
+def _shared_texts(run: CheckedRun) -> Iterator[str]:
+    yield from problems(run.estimate.shared, run.settings.positive)
+
+
 def _large_group(run: CheckedRun) -> Iterator[str]:
-    rows, sizes = len(run.data.used), np.unique(run.data.group, return_counts=True)[1]
+    rows, sizes = len(run.data.used), run.data.group_sizes(run.estimate.max_files)
     if run.settings.validation_jsonl is None and sizes.max() > 0.3 * rows:
         yield (
             f"one group holds {sizes.max() / rows:.0%} of the rows, which share files, questions "
@@ -160,6 +165,7 @@ def _leaks(run: CheckedRun) -> Iterator[str]:
     train, held_out, texts = run.estimate.train, run.estimate.held_out, run.data.texts
     if held_out is None:
         return
+    held_out = np.setdiff1d(held_out, run.estimate.not_evaluated)
     leaked = [
         np.isin(near[held_out], near[train]) for near in (texts.near_question, texts.near_answer)
     ]
@@ -237,6 +243,7 @@ RUN_RULES: tuple[Callable[[CheckedRun], Iterator[str]], ...] = (
     _size,
     _batch_size,
     _warmup,
+    _shared_texts,
     _large_group,
     _few_held_out,
     _leaks,

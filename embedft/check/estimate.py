@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from embedft.data.batches import EvalBatch, TextBatches, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
+from embedft.data.ties import SharedText
 from embedft.recipe import warmup_length
 from embedft.run.forgetting import check_forgetting
 from embedft.table.keys import Ints
@@ -31,6 +32,8 @@ class RunEstimate:
     Attributes:
         train: (rows,) rows of the file that are used for training.
         held_out: (rows,) rows that are held out; None if they are in a separate file.
+        shared: Texts that many files share and that therefore tie no rows.
+        not_evaluated: (rows,) held-out rows with such a text.
         questions: Number of held-out questions.
         groups: Number of groups (files, or rows tied by a text) that they come from.
         corpus: Number of distinct answers that they are searched in.
@@ -46,6 +49,8 @@ class RunEstimate:
 
     train: Ints
     held_out: Ints | None
+    shared: tuple[SharedText, ...]
+    not_evaluated: Ints
     questions: int
     groups: int
     corpus: int
@@ -57,6 +62,11 @@ class RunEstimate:
     eval_seconds: float
     evaluations: int
     device: str
+
+    @property
+    def max_files(self) -> int | None:
+        """The number of files above which a text ties no rows; None if all texts tie rows."""
+        return self.shared[0].max_files if self.shared else None
 
 
 def estimate_run(
@@ -91,6 +101,8 @@ def estimate_run(
         held_out=np.unique(data.fit_data.searched_pairs[1].source_row)
         if data.validation_jsonl is None
         else None,
+        shared=data.fit_data.shared,
+        not_evaluated=data.fit_data.not_evaluated,
         questions=len(data.task.queries),
         groups=len(np.unique(data.task.groups)),
         corpus=len(data.task.corpus),

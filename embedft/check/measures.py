@@ -10,7 +10,7 @@ from tokenizers.models import WordLevel
 
 from embedft.check.text_measures import COPIED, TextMeasures, measure_texts
 from embedft.data.pairs import row_hashes
-from embedft.data.ties import leak_groups
+from embedft.data.ties import RowHashes, leak_groups
 from embedft.table.keys import NO_HASH, Hashes, Ints, combine_hashes, first_equal
 from embedft.table.settings import ReadSettings, Target
 from embedft.table.table import Table, read_table
@@ -53,7 +53,7 @@ class DataMeasures:
         table: The good rows, with tokens that are not truncated.
         texts: Measures that need the texts.
         used: (used,) rows of the table, ascending.
-        group: (used,) equal for rows that share a file, a question or an answer.
+        hashes: What ties the used rows.
         issues: The issues by key, in the order they are shown.
         tokens: Lengths in tokens, special tokens included, of the distinct ``questions``,
             ``answers`` and ``contexts`` that are used; empty without a tokenizer.
@@ -63,7 +63,7 @@ class DataMeasures:
     table: Table
     texts: TextMeasures
     used: Ints
-    group: Ints
+    hashes: RowHashes
     issues: dict[str, DataIssue]
     tokens: dict[str, Ints] = field(default_factory=dict)
     unknown_share: float = 0.0
@@ -71,6 +71,10 @@ class DataMeasures:
     def share_longer(self, name: str, limit: int) -> float:
         """Share of the texts ``name`` that are longer than ``limit`` tokens."""
         return float(np.mean(self.tokens[name] > limit)) if len(self.tokens[name]) else 0.0
+
+    def group_sizes(self, max_files: int | None) -> Ints:
+        """(groups,) number of used rows of each group; texts in more files tie nothing."""
+        return np.unique(leak_groups(self.hashes, max_files), return_counts=True)[1]
 
     @property
     def pairs_per_file(self) -> Ints:
@@ -124,7 +128,7 @@ def measure_data(
         table,
         texts,
         used,
-        leak_groups(hashes),
+        hashes,
         data_issues(table, texts, used),
         tokens,
         0.0 if settings is None or unknown_id is None else _share_of_token(table, unknown_id),

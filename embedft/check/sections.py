@@ -112,10 +112,12 @@ def _labels(data: DataMeasures) -> str:
 
 def run_section(data: DataMeasures, run: RunEstimate, trainer: Trainer) -> Section:
     """What a fit with these settings would do, and how long it would take."""
-    sizes = np.unique(data.group, return_counts=True)[1]
+    sizes = data.group_sizes(run.max_files)
     held_out = "a separate validation file"
     if run.held_out is not None:
         held_out = f"{len(run.held_out):,} rows"
+    if n_left_out := len(run.not_evaluated):
+        held_out += f", {n_left_out:,} of them not evaluated"
     devices = f" on each of {run.devices} devices" if run.devices > 1 else ""
     rows = [
         ["trained on", f"{len(run.train):,} rows"],
@@ -128,6 +130,13 @@ def run_section(data: DataMeasures, run: RunEstimate, trainer: Trainer) -> Secti
             f"{len(sizes):,}, of rows that share a file, a question or an answer; the largest has "
             f"{_percent(sizes.max() / sizes.sum())} of the rows",
         ],
+        *(
+            [
+                f"shared {text.kind}s",
+                f"{text}: what more than {text.max_files} files share ties no rows",
+            ]
+            for text in run.shared
+        ),
         [
             "steps",
             f"{run.steps:,} of {run.batch_size:,} pairs ({trainer.max_epochs} epochs), "

@@ -23,6 +23,7 @@ from embedft.data.train_validation import (
 from embedft.evaluation.query_results import task_name
 from embedft.evaluation.retrieval import RetrievalTask
 from embedft.table.jsonl import OnBadRows, refuse_pipe
+from embedft.table.keys import Ints
 from embedft.table.read_report import ReadCounts
 from embedft.table.settings import ReadSettings, Target
 from embedft.table.table import Table, read_table
@@ -60,6 +61,7 @@ class FitData:
         task: Held-out questions against that corpus.
         needs_labels: The loss compares labelled pairs, so a batch has no in-batch negatives.
         shared: Texts that many files share; a question's rows are no negatives of each other.
+        not_evaluated: (rows,) the held-out rows that have such a text.
         counts: What reading and splitting counted, for the report of the run.
         digests: The digest of each file, by its path.
     """
@@ -71,6 +73,7 @@ class FitData:
     task: RetrievalTask
     needs_labels: bool
     shared: tuple[SharedText, ...]
+    not_evaluated: Ints
     counts: dict[str, Any]
     digests: Mapping[str, str]
 
@@ -152,6 +155,7 @@ def load_fit_data(source: Source, encoder: Encoder, *, needs_labels: bool, fits:
         task=task,
         needs_labels=needs_labels,
         shared=both.shared,
+        not_evaluated=both.not_evaluated,
         counts=counts,
         digests=digests,
     )

@@ -131,22 +131,23 @@ class SharedText(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        texts = f"{len(self.hashes):,} {self.kind}s" if len(self.hashes) > 1 else f"1 {self.kind}"
-        return f'{texts} such as "{self.text}" (line {self.line}, {self.files:,} files)'
+        count = len(self.hashes)
+        kind = f"{count:,} {self.kind}s, such as" if count > 1 else f"the {self.kind}"
+        return f'{kind} "{self.text}" (line {self.line}, {self.files:,} files)'
 
     @property
     def problem(self) -> str:
         """What is wrong with its rows, and what to do."""
-        rows = f"{self.rows:,} of {self.of_rows:,} rows have {self}, in more than {self.max_files}"
+        rows = (
+            f"{self.rows:,} of {self.of_rows:,} rows have {self}: {self.kind}s that more than "
+            f"{self.max_files} files share"
+        )
         if self.kind == "question":
             return (
-                f"{rows} files each: these questions can't tell files apart. Rewrite them, or drop "
-                f"them with --data.max_files_per_question {self.max_files}"
+                f"{rows} can't tell files apart. Rewrite them, or drop them with "
+                f"--data.max_files_per_question {self.max_files}"
             )
-        return (
-            f"{rows} files each: such {self.kind}s fit many questions. Replace them by longer ones "
-            "or remove the rows"
-        )
+        return f"{rows} fit many questions. Replace them by longer ones, or remove the rows"
 
 
 def problems(shared: Iterable[SharedText], target: Target) -> Iterator[str]:

@@ -77,8 +77,8 @@ def split_pairs(
         try:
             split = split_rows(hashes, train_split, split_seed)
         except InputError as error:
-            if named := ", ".join(map(str, _shared(used, hashes, min(MAX_FILES), target))):
-                raise InputError(f"{error}. Most files share {named}") from None
+            if named := "; ".join(map(str, _shared(used, hashes, min(MAX_FILES), target))):
+                raise InputError(f"{error}. Rewrite what many files share: {named}") from None
             raise
     shared = _shared(used, hashes, split.max_files, target)
     names = f": {', '.join(map(str, shared))}" if shared else ""

@@ -25,6 +25,13 @@ def near_answers() -> list[dict[str, Any]]:
     ]
 
 
+def generic() -> list[dict[str, Any]]:
+    return [
+        row | {"question": "What is found?"} if i % 5 == 0 else row
+        for i, row in enumerate(sample_rows()[:60])
+    ]
+
+
 def copied() -> list[dict[str, Any]]:
     return [row | {"question": row["answer"][:60]} for row in sample_rows()[:60]]
 
@@ -40,6 +47,13 @@ ADVICE = {
     "few held out": (ROWS, ["--train_split=0.9"], "--train_split 0.8", "--train_split=0.8"),
     "one answer": (same_answers(), [], "7 rows have the answer of line 54", None),
     "near answers": (near_answers(), [], "answers are near-duplicates of another", None),
+    "generic": (
+        generic(),
+        [],
+        '12 of 60 rows have the question "What is found?" (line 1, 12 files): questions that more '
+        "than 10 files share can't tell files apart",
+        "--data.max_files_per_question=10",
+    ),
     "copied": (copied(), [], "100% of the questions are copied", None),
     "labels unused": (
         [row | {"label": i % 2} for i, row in enumerate(ROWS)],

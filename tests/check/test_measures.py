@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from check_output import Capture, Flags, advice_lines, check_output, odd_rows, refusal_of, row_of
+from check_output import Capture, Flags, advice_lines, check_output, odd_rows, row_of
 from tiny import MULTILINGUAL, sample_rows, write_jsonl
 from transformers import AutoTokenizer
 
@@ -39,8 +39,9 @@ def test_several_answers(tmp_path: Path, small: Flags, capsys: Capture) -> None:
     for index, answer in ((5, rows[0]["answer"]), (10, "One."), (15, "Two.")):
         rows[index] |= {"question": rows[0]["question"], "answer": answer}
     pairs = write_jsonl(tmp_path / "pairs.jsonl", rows)
-    _, error = refusal_of([str(pairs), *small], capsys)
-    assert error.startswith("all 20 rows share files, questions or answers")
+    text = check_output([str(pairs), *small], capsys)
+    assert row_of(text, "shared questions")[0].startswith(f'the question "{rows[0]["question"][:40]}')
+    assert row_of(text, "held out")[0].startswith("5 rows, 1 of them not evaluated: 4 questions")
     rows += sample_rows()[20:40]
     text = check_output([str(write_jsonl(pairs, rows)), *small], capsys)
     assert row_of(text, "questions with several answers") == ["1", "2.7%", "1 and 11"]

@@ -64,3 +64,48 @@ def test_two_relevant_pairs_are_required(tmp_path: Path, encoder: Encoder) -> No
     train = split_pairs(table, "answer", 0.8, 42, may_hold_out_all=False).train
     with pytest.raises(InputError, match="p.jsonl: label: fewer than 2 pairs reach 0.5"):
         require_relevant(train, "p.jsonl")
+
+
+def generic_rows() -> list[dict[str, object]]:
+    return [
+        row | {"question": "What is found?"} if i % 5 == 0 else row
+        for i, row in enumerate(sample_rows()[:60])
+    ]
+
+
+def test_a_shared_question_is_searched_but_not_evaluated(
+    tmp_path: Path, encoder: Encoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = used(write_jsonl(tmp_path / "p.jsonl", generic_rows()), encoder)
+    both = split_pairs(rows, "answer", 0.8, 42, may_hold_out_all=False)
+    assert both.n_rows == (50, 10)
+    assert len(both.not_evaluated) == 2
+    assert both.held_out.source_row[~both.held_out.relevant].tolist() == both.not_evaluated.tolist()
+    trained = np.isin(both.held_out.anchor_hash, both.train.anchor_hash)
+    assert trained.tolist() == (~both.held_out.relevant).tolist()
+    assert [(text.kind, text.rows, text.files, text.line) for text in both.shared] == [
+        ("question", 12, 12, 1)
+    ]
+    assert 'the question "What is found?" (line 1, 12 files)' in caplog.text
+    assert "2 of the 10 held-out rows are not evaluated" in caplog.text
+
+
+def test_a_shared_question_is_named_if_nothing_can_be_held_out(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    same = [row | {"question": "What is found?"} for row in sample_rows()[:60]]
+    rows = used(write_jsonl(tmp_path / "p.jsonl", same), encoder)
+    with pytest.raises(
+        InputError, match=r'all 60 rows share.*"What is found\?" \(line 1, 12 files'
+    ):
+        split_pairs(rows, "answer", 0.8, 42, may_hold_out_all=False)
+
+
+def test_a_shared_question_is_reported_with_a_validation_file(
+    tmp_path: Path, encoder: Encoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    train = used(write_jsonl(tmp_path / "p.jsonl", generic_rows()), encoder)
+    validation = used(write_jsonl(tmp_path / "own.jsonl", sample_rows()[70:80]), encoder)
+    both = pairs_with_validation_file(train, validation, "answer")
+    assert [text.files for text in both.shared] == [12]
+    assert "can't tell files apart" in caplog.text

@@ -43,3 +43,47 @@ def test_negatives_of_the_file_are_not_mined(
         training = loaded(path, encoder, mine_negatives=True).training
     assert not training.mines
     assert "mine_negatives: none are mined, as the file names negatives for" in caplog.text
+
+
+def test_rows_of_a_shared_question_share_batches_but_are_no_negatives(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    """All but one row of a file ask the same: kept apart, they would make batches of few pairs."""
+    rows = [
+        row | {"question": "What is found?"} if i % 5 else row
+        for i, row in enumerate(sample_rows()[:60])
+    ]
+    data = loaded(write_jsonl(tmp_path / "p.jsonl", rows), encoder, train_split=0.8)
+    batches = data.training.of_epoch(0, 16, 0, 1)
+    assert len(batches) == -(-len(data.pairs) // 16)
+    batch = batches[0]
+    assert batch.candidates is not None
+    anchor = data.pairs.anchor_id[batch.pairs.numpy()]
+    same = anchor[:, None] == anchor
+    assert same.sum() > 100
+    np.testing.assert_array_equal(batch.candidates.mask.numpy(), ~same | np.eye(16, dtype=bool))
+
+
+def test_rows_of_a_shared_answer_rotate(tmp_path: Path, encoder: Encoder) -> None:
+    """One of them in each full batch; over the epochs, each row is trained on."""
+    rows = [row | {"answer": "Yes."} if i % 5 else row for i, row in enumerate(sample_rows()[:60])]
+    data = loaded(write_jsonl(tmp_path / "p.jsonl", rows), encoder, train_split=0.8)
+    plans = [data.training.of_epoch(epoch, 4, 0, 1).plan for epoch in range(4)]
+    full = -(-len(data.pairs) // 4)
+    assert all(len(plan) == full for plan in plans)
+    assert set(np.concatenate([plan.pairs for plan in plans])) == set(range(len(data.pairs)))
+
+
+def test_shared_questions_are_dropped_if_asked_for(tmp_path: Path, encoder: Encoder) -> None:
+    rows = [
+        row | {"question": "What is found?"} if i % 5 == 0 else row
+        for i, row in enumerate(sample_rows()[:60])
+    ]
+    path = write_jsonl(tmp_path / "p.jsonl", rows)
+    kept, dropped = (
+        loaded(path, encoder, max_files_per_question=files).fit_data for files in (12, 11)
+    )
+    assert [
+        len(data.searched_pairs[0]) + len(data.searched_pairs[1]) for data in (kept, dropped)
+    ] == [60, 48]
+    assert (len(kept.shared), dropped.shared) == (1, ())
