@@ -40,7 +40,9 @@ def test_several_answers(tmp_path: Path, small: Flags, capsys: Capture) -> None:
         rows[index] |= {"question": rows[0]["question"], "answer": answer}
     pairs = write_jsonl(tmp_path / "pairs.jsonl", rows)
     text = check_output([str(pairs), *small], capsys)
-    assert row_of(text, "shared questions")[0].startswith(f'the question "{rows[0]["question"][:40]}')
+    assert row_of(text, "shared questions")[0].startswith(
+        f'the question "{rows[0]["question"][:40]}'
+    )
     assert row_of(text, "held out")[0].startswith("5 rows, 1 of them not evaluated: 4 questions")
     rows += sample_rows()[20:40]
     text = check_output([str(write_jsonl(pairs, rows)), *small], capsys)
