@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
-from embedft.encoder.model_folder import BaseModel, read_folder
+from embedft.encoder.folder.model import ADAPTER_FILE, BaseModel, read_folder
 from embedft.errors import InputError
 from embedft.tools.text import did_you_mean, error_line
 
@@ -34,6 +34,7 @@ KNOWN_MODELS = (
 
 # What an encoder needs, and nothing else: no ONNX, OpenVINO or pickled weights.
 _DOWNLOADED = ["*.json", "*.txt", "*.model", "*.safetensors", "1_Pooling/*", "0_Transformer/*"]
+_MODEL_FILES = ("config.json", "modules.json", ADAPTER_FILE)  # a model's folder has one of them
 _IGNORED = ["onnx/*", "openvino/*", "*.bin", "*.h5", "*.msgpack", "*.ot"]
 
 
@@ -48,7 +49,11 @@ def find_base_model(name: str) -> BaseModel:
     """
     root, source, hub_id = _locate(name)
     try:
-        return replace(read_folder(name, root, source), hub_id=hub_id)
+        return replace(
+            read_folder(name, root, source, lambda base: _locate(base)[0]), hub_id=hub_id
+        )
+    except InputError:  # of the model that adapters belong to
+        raise
     except Exception as error:  # from json or transformers; all mean the same to a user
         raise InputError(
             f"base_model {name}: {root} can't be used: {error_line(error)}{OTHER_MODEL}"
@@ -81,7 +86,7 @@ def _download(name: str) -> tuple[Path, str, str]:
             path = Path(
                 snapshot_download(model_id, allow_patterns=_DOWNLOADED, ignore_patterns=_IGNORED)
             )
-            if (path / "config.json").is_file() or (path / "modules.json").is_file():
+            if any((path / file).is_file() for file in _MODEL_FILES):
                 return path, f"hub id {model_id}", model_id
             reasons.append(f"{model_id} has no config.json")
         except HFValidationError:
@@ -106,7 +111,7 @@ def _download(name: str) -> tuple[Path, str, str]:
 
 def best_model_of_run(folder: Path) -> Path | None:
     """The folder ``best_model`` of a run's folder; None if ``folder`` is a model or no run."""
-    if (folder / "modules.json").is_file() or (folder / "config.json").is_file():
+    if any((folder / file).is_file() for file in _MODEL_FILES):
         return None
     inner = folder / "best_model"
     return inner if (inner / "modules.json").is_file() else None

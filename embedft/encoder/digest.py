@@ -7,7 +7,7 @@ import hashlib
 import torch
 from safetensors import safe_open
 
-from embedft.encoder.model_folder import BaseModel
+from embedft.encoder.folder.model import BaseModel
 
 
 def weights_digest(base: BaseModel) -> str:
@@ -19,7 +19,10 @@ def weights_digest(base: BaseModel) -> str:
         32 hexadecimal digits; empty if the folder has no such weights any more.
     """
     digests = []
-    for path in base.folder.glob("model*.safetensors"):
+    paths = [*base.folder.glob("model*.safetensors")]
+    paths += base.adapter.glob("adapter_model*.safetensors") if base.adapter else []
+    paths += [path for _, folder in base.head for path in folder.glob("model.safetensors")]
+    for path in paths:
         with safe_open(path, framework="pt") as weights:
             for name in weights.keys():  # noqa: SIM118  # it is no dict
                 weight = weights.get_tensor(name)

@@ -16,15 +16,17 @@ from torch import Tensor, nn
 from embedft.encoder.attention import NAME as PACKED_ATTENTION
 from embedft.encoder.base_model import OTHER_MODEL, find_base_model
 from embedft.encoder.dropout import DropoutMasks, replace_dropout, set_dropout
+from embedft.encoder.head import load_head
 from embedft.encoder.loading import (
     first_position_id,
     load_backbone,
     load_tokenizer,
+    refuse_shifting_padding,
     resolve_max_seq_length,
 )
 from embedft.encoder.lora import add_lora, merged_weights, without_adapters
 from embedft.encoder.mpnet import packed_mpnet
-from embedft.encoder.packing import PackedLayout, pad_to_multiple
+from embedft.encoder.packing import PackedLayout, pad_to_multiple, similar_lengths
 from embedft.encoder.pooling import Pooling, pool, pool_packed
 from embedft.encoder.token_embedding import TokenEmbedding
 from embedft.errors import InputError
@@ -36,10 +38,6 @@ log = logging.getLogger(__name__)
 # Families whose forward hands its keyword arguments to the attention; MPNet is handled apart.
 _PACKED = {"bert", "xlm-roberta", "roberta", "distilbert", "modernbert"}
 
-# In other families, texts are padded together if each has at least this share of the longest's
-# tokens.
-_SHORTEST_SHARE = 0.75
-
 
 class Encoder(nn.Module):
     """A Hugging Face encoder with pooling and normalisation; its own pooler is not used.
@@ -48,7 +46,8 @@ class Encoder(nn.Module):
 
     Args:
         base_model: Folder, hub id, or an id whose weights an installed package ships.
-        pooling: ``mean`` or ``cls``; without a setting in the folder ``mean``.
+        pooling: ``mean``, ``cls``, ``max`` or ``lasttoken``; without a setting in the folder
+            ``mean``.
         normalize: Scale embeddings to unit length; without a setting in the folder False.
         max_seq_length: Maximum tokens per text, special tokens included; without a setting in the
             folder all of the backbone's positions.
@@ -79,16 +78,19 @@ class Encoder(nn.Module):
         self.normalize = self.base.normalize if normalize is None else normalize
         self.tokenizer = load_tokenizer(self.base)
         self.backbone = load_backbone(self.base)
+        refuse_shifting_padding(self.base, self.backbone, self.tokenizer)
+        self.head = load_head(self.base, self.normalize)
         if dropout is not None:
-            set_dropout(self.backbone, dropout)
+            set_dropout(self, dropout)
         self.max_seq_length = resolve_max_seq_length(self.base, self.tokenizer, max_seq_length)
         # Not part of the trained model; kept only for the export. A tuple hides it from PyTorch.
         self.base_pooler = (getattr(self.backbone, "pooler", None),)
         if self.base_pooler[0] is not None:
-            self.backbone.register_module("pooler", None)
+            self.backbone.register_module("pooler", nn.Identity())  # some families call it anyway
         self.lora = lora
         if lora is not None:
             add_lora(self.backbone, lora)
+            self.head.requires_grad_(False)
         self._packs = self.base.config.model_type in {*_PACKED, "mpnet"}
         self._has_embedded = False
         self.masks = DropoutMasks()
@@ -101,7 +103,7 @@ class Encoder(nn.Module):
             self.embedding_dim,
             self.max_seq_length,
             self.pooling,
-            "unit-length embeddings" if self.normalize else "embeddings of any length",
+            "unit-length embeddings" if self.head.unit_length else "embeddings of any length",
         )
         if lora is not None:
             trained = sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
@@ -167,7 +169,10 @@ class Encoder(nn.Module):
         base = load_backbone(self.base).state_dict()
         state = {name: weight.cpu() for name, weight in self.backbone.state_dict().items()}
         restored = without_adapters(state, base)
-        return {f"backbone.{name}": weight for name, weight in restored.items()}
+        head = load_head(self.base, self.normalize).state_dict()
+        return {f"backbone.{name}": weight for name, weight in restored.items()} | {
+            f"head.{name}": weight for name, weight in head.items()
+        }
 
     def plain_weights(self) -> dict[str, Tensor]:
         """The backbone's weights by the names of the base model's files, with adapters merged."""
@@ -199,20 +204,17 @@ class Encoder(nn.Module):
     @property
     def embedding_dim(self) -> int:
         """D, the number of dimensions of an embedding."""
-        return int(self.base.config.hidden_size)
+        return self.head.embedding_dim
 
     def query_text(self, text: str) -> str:
         """A question as the tokenizer gets it: with the model's prompt for queries, if any."""
-        return self._text(text, "query")
+        return self._text(self.base.query_prompt + text)
 
     def document_text(self, text: str) -> str:
         """A passage as the tokenizer gets it: with the model's prompt for documents, if any."""
-        return self._text(text, "document", "passage", "corpus")
+        return self._text(self.base.document_prompt + text)
 
-    def _text(self, text: str, *prompt_names: str) -> str:
-        names = [*prompt_names, self.base.default_prompt_name]
-        prompts = [self.base.prompts[name] for name in names if name in self.base.prompts]
-        text = (prompts[0] if prompts else "") + text
+    def _text(self, text: str) -> str:
         return text.lower() if self.base.do_lower_case else text
 
     def forward(self, input_ids_T: Tensor, lengths_B: Tensor) -> Tensor:
@@ -247,11 +249,11 @@ class Encoder(nn.Module):
         if self._packs:
             if self.training:
                 self.masks.reseed()
-            pooled_BD = pool_packed(self._hidden(ids_T, layout), layout, self.pooling)
+            pooled_BH = pool_packed(self._hidden(ids_T, layout), layout, self.pooling)
         else:
-            pooled_BD = self._embed_padded(ids_T, layout)
-        embeddings_BD = pooled_BD[layout.index_of_text[:texts]]
-        return nn.functional.normalize(embeddings_BD, dim=-1) if self.normalize else embeddings_BD
+            pooled_BH = self._embed_padded(ids_T, layout)
+        embeddings_BD: Tensor = self.head(pooled_BH[layout.index_of_text[:texts]])
+        return embeddings_BD
 
     def _hidden(self, ids_T: Tensor, layout: PackedLayout) -> Tensor:
         """(T, H) the last hidden state of packed texts."""
@@ -265,29 +267,17 @@ class Encoder(nn.Module):
         return output.last_hidden_state.squeeze(0)  # type: ignore[no-any-return]
 
     def _embed_padded(self, ids_T: Tensor, layout: PackedLayout) -> Tensor:
-        """(B, D) embeddings; texts of similar length are padded to the longest of them."""
+        """(B, H) pooled vectors; texts of similar length are padded to the longest of them."""
         parts = list(torch.split(ids_T, layout.lengths.tolist()))
         pad = self.tokenizer.pad_token_id
         pooled = []
-        for start, end in _similar_lengths(layout.lengths.tolist()):
+        for start, end in similar_lengths(layout.lengths.tolist()):
             ids_BL = nn.utils.rnn.pad_sequence(parts[start:end], True, pad)
             lengths_B1 = layout.lengths[start:end].unsqueeze(1).to(ids_T.device)
             mask_BL = torch.arange(ids_BL.shape[1], device=ids_T.device) < lengths_B1
             output = self.backbone(input_ids=ids_BL, attention_mask=mask_BL.long())
             pooled.append(pool(output.last_hidden_state, mask_BL, self.pooling))
         return torch.cat(pooled)
-
-
-def _similar_lengths(lengths: list[int]) -> list[tuple[int, int]]:
-    """Splits descending lengths into groups of similar lengths: (start, end) of each."""
-    groups = []
-    start = 0
-    for index, length in enumerate(lengths):
-        if length < _SHORTEST_SHARE * lengths[start]:
-            groups.append((start, index))
-            start = index
-    groups.append((start, len(lengths)))
-    return groups
 
 
 def _to_autocast_dtype(module: nn.Module, args: Any, hidden: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import torch
+from torch import nn
 from transformers import (
     AutoModel,
     AutoTokenizer,
@@ -15,7 +16,9 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from embedft.encoder.base_model import OTHER_MODEL
-from embedft.encoder.model_folder import BaseModel
+from embedft.encoder.folder.model import BaseModel
+from embedft.encoder.head import conversion_hint
+from embedft.encoder.lora import with_adapters_merged
 from embedft.errors import InputError, check_at_least
 from embedft.tools.text import error_line
 
@@ -31,7 +34,10 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            base.folder, local_files_only=True, trust_remote_code=False
+            base.tokenizer_folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            **base.tokenizer_options,
         )
     # From json, the hub's client, or Rust, whose panics are no Exception; all mean the same.
     except BaseException as error:
@@ -101,9 +107,17 @@ def load_backbone(base: BaseModel) -> PreTrainedModel:
             trust_remote_code=False,
             output_loading_info=True,
         )
+        if base.adapter is not None:
+            backbone = with_adapters_merged(backbone, base.adapter)
+    except ImportError:
+        raise InputError(
+            f"base_model {base.name}: has adapters, and peft is not installed. Install it with: "
+            "pip install 'embedft[lora]'"
+        ) from None
     except Exception as error:  # missing or broken files, shapes, unknown architectures
         raise InputError(
-            f"base_model {base.name}: its weights can't be loaded: {error_line(error)}{OTHER_MODEL}"
+            f"base_model {base.name}: its weights can't be loaded: {error_line(error)}"
+            f"{conversion_hint(base.folder) or OTHER_MODEL}"
         ) from None
     finally:
         transformers_logging.set_verbosity(verbosity)
@@ -127,9 +141,9 @@ def resolve_max_seq_length(
     """Maximum tokens per text, special tokens included.
 
     Args:
-        base: Has a limit of its own, and a number of positions.
-        tokenizer: Has a limit, and adds special tokens.
-        max_seq_length: What the user set; None takes the lowest limit of model and tokenizer.
+        base: Has a number of positions, and perhaps a limit of its own.
+        tokenizer: Has a limit that counts if the model's folder has none; adds special tokens.
+        max_seq_length: What the user set; None takes the limit of model or tokenizer.
 
     Raises:
         InputError: The limit leaves no room for text, or ``max_seq_length`` exceeds the model's
@@ -137,8 +151,8 @@ def resolve_max_seq_length(
     """
     positions = max_positions(base.config)
     if max_seq_length is None:
-        limits = [base.max_seq_length, tokenizer.model_max_length, positions]
-        numbers = [limit for limit in limits if isinstance(limit, int | float)]
+        of_model = base.max_seq_length or tokenizer.model_max_length
+        numbers = [limit for limit in (of_model, positions) if isinstance(limit, int | float)]
         limit = int(min([*numbers, _NO_LIMIT]))
         if limit < tokenizer.num_special_tokens_to_add() + 1:
             raise InputError(
@@ -156,13 +170,50 @@ def resolve_max_seq_length(
     return max_seq_length
 
 
+def refuse_shifting_padding(
+    base: BaseModel, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Refuses a tokenizer that pads on the left if that changes the embeddings of the backbone.
+
+    Here no text is padded on the left, but all other software would do so with the exported model.
+
+    Raises:
+        InputError: It does: the first token of a text has no fixed position.
+    """
+    if tokenizer.padding_side != "left":
+        return
+    ids_1L = torch.tensor([tokenizer("one two three")["input_ids"]])
+    mask_1L = torch.ones_like(ids_1L)
+    padded_1L = nn.functional.pad(ids_1L, (4, 0), value=tokenizer.pad_token_id)
+    backbone.train(False)
+    with torch.no_grad():
+        hidden_1LH = backbone(input_ids=ids_1L, attention_mask=mask_1L).last_hidden_state
+        shifted_1LH = backbone(
+            input_ids=padded_1L, attention_mask=nn.functional.pad(mask_1L, (4, 0))
+        ).last_hidden_state[:, 4:]
+    backbone.train()
+    if not torch.allclose(hidden_1LH, shifted_1LH, rtol=1e-3, atol=1e-3):
+        raise InputError(
+            f"base_model {base.name}: its tokenizer pads on the left, which changes this model's "
+            'embeddings. Set "padding_side": "right" in its tokenizer_config.json'
+        )
+
+
+# Families whose first position id is the one after that of the padding token.
+_AFTER_PADDING = {
+    *("roberta", "xlm-roberta", "mpnet", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"),
+    *("data2vec-text", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "xmod"),
+}
+
+
 def first_position_id(config: PretrainedConfig) -> int:
     """The position id of a text's first token; some families start after the padding id."""
-    after_padding = config.model_type in {"roberta", "xlm-roberta", "mpnet", "camembert"}
-    return config.pad_token_id + 1 if after_padding else 0
+    return config.pad_token_id + 1 if config.model_type in _AFTER_PADDING else 0
 
 
 def max_positions(config: PretrainedConfig) -> int | None:
     """The number of tokens that a backbone has positions for; None if there is no limit."""
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    return None if positions is None else positions - first_position_id(config)
+    if positions is None or positions < 0:  # XLNet has -1
+        return None
+    return positions - first_position_id(config)

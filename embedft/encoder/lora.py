@@ -1,10 +1,13 @@
 """Low-rank adapters (LoRA) by peft: trained beside a backbone's matrices, merged for the export.
 
+Adapters that come with a base model are merged when it is loaded.
+
 Hu et al., 2021, arXiv:2106.09685.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,6 +66,31 @@ def merged_weights(backbone: PreTrainedModel) -> dict[str, Tensor]:
             with torch.no_grad():
                 delta = module.get_delta_weight(_ADAPTER)
             merged[f"{name}.weight"] = merged[f"{name}.weight"] + delta
+    return merged
+
+
+def with_adapters_merged(backbone: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """A backbone with the adapters in a folder merged into its weights.
+
+    Args:
+        backbone: transformers has loaded the adapters already if its own weights are in ``folder``.
+        folder: As peft saves adapters.
+
+    Raises:
+        ImportError: peft is not installed.
+        RuntimeError: The adapters are of a kind that can't be merged.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if not getattr(backbone, "_hf_peft_config_loaded", False):
+        backbone.load_adapter(str(folder))
+    for name, module in list(backbone.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            backbone.set_submodule(name, module.get_base_layer())
+    # Another model, since transformers would save this one as adapters.
+    merged: PreTrainedModel = type(backbone)(backbone.config)
+    merged.load_state_dict(backbone.state_dict())
     return merged
 
 

@@ -22,6 +22,9 @@ _BLOCK_COST = 4096
 _MAX_SCORES = 1 << 18
 """Most attention scores per head and core in one block: more do not stay in a CPU's caches."""
 
+# Texts are padded together if each has at least this share of the longest one's tokens.
+_SHORTEST_SHARE = 0.75
+
 
 def block_length(length: int) -> int:
     """The padded length of a block whose longest text has ``length`` tokens.
@@ -261,3 +264,15 @@ def _token_multiple(tokens: int, device: torch.device) -> int:
     On a GPU it grows with the tokens, from a 32nd to a 16th of them, so that few numbers occur.
     """
     return 32 if device.type == "cpu" else 1 << max(6, tokens.bit_length() - 5)
+
+
+def similar_lengths(lengths: list[int]) -> list[tuple[int, int]]:
+    """Splits descending lengths into groups to pad together: (start, end) of each."""
+    groups = []
+    start = 0
+    for index, length in enumerate(lengths):
+        if length < _SHORTEST_SHARE * lengths[start]:
+            groups.append((start, index))
+            start = index
+    groups.append((start, len(lengths)))
+    return groups

@@ -5,14 +5,16 @@ Shape suffixes: B texts, L tokens of the longest text, T tokens of a packed batc
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from embedft.encoder.packing import PackedLayout
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "max", "lasttoken"]
+
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 
 def pool(hidden_BLH: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
@@ -20,9 +22,10 @@ def pool(hidden_BLH: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
 
     Args:
         hidden_BLH: Token vectors.
-        mask_BL: True at tokens, False at padding; at least one token per text.
-        pooling: ``mean`` of all tokens (Reimers and Gurevych, 2019, arXiv:1908.10084), or ``cls``,
-            the first token.
+        mask_BL: True at tokens, False at padding, which follows the tokens; at least one token per
+            text.
+        pooling: ``mean`` of all tokens (Reimers and Gurevych, 2019, arXiv:1908.10084), ``cls``,
+            the first token, ``lasttoken``, or ``max``, each number's largest value.
 
     Returns:
         (B, H) one vector per text.
@@ -30,6 +33,11 @@ def pool(hidden_BLH: Tensor, mask_BL: Tensor, pooling: Pooling) -> Tensor:
     hidden_BLH = hidden_BLH.to(torch.promote_types(hidden_BLH.dtype, torch.float32))
     if pooling == "cls":
         return hidden_BLH[:, 0]
+    if pooling == "lasttoken":
+        last_B = mask_BL.sum(dim=1) - 1
+        return hidden_BLH[torch.arange(len(last_B), device=last_B.device), last_B]
+    if pooling == "max":
+        return hidden_BLH.masked_fill(~mask_BL.unsqueeze(-1), -torch.inf).amax(dim=1)
     mask_BL1 = mask_BL.unsqueeze(-1).to(hidden_BLH.dtype)
     return (hidden_BLH * mask_BL1).sum(dim=1) / mask_BL1.sum(dim=1)
 
@@ -40,7 +48,7 @@ def pool_packed(hidden_TH: Tensor, layout: PackedLayout, pooling: Pooling) -> Te
     Args:
         hidden_TH: Token vectors in the order of the layout.
         layout: Where texts begin and end.
-        pooling: ``mean`` or ``cls``.
+        pooling: As for :func:`pool`.
 
     Returns:
         (B, H) one vector per text, in the order of the layout.
@@ -48,6 +56,12 @@ def pool_packed(hidden_TH: Tensor, layout: PackedLayout, pooling: Pooling) -> Te
     hidden_TH = hidden_TH.to(torch.promote_types(hidden_TH.dtype, torch.float32))
     if pooling == "cls":
         return hidden_TH[layout.cu_seqlens[:-1]]
+    if pooling == "lasttoken":
+        return hidden_TH[layout.cu_seqlens[1:] - 1]
+    if pooling == "max":
+        return torch.segment_reduce(
+            hidden_TH, "max", lengths=layout.device_lengths, axis=0, unsafe=True
+        )
     if hidden_TH.device.type != "cpu":  # index_add is not deterministic there
         return torch.segment_reduce(
             hidden_TH, "mean", lengths=layout.device_lengths, axis=0, unsafe=True

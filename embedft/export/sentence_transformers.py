@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from embedft.encoder.checkpoint import load_weights, read_checkpoint
 from embedft.encoder.encoder import Encoder
+from embedft.encoder.folder.settings import read_object
 from embedft.errors import InputError
 from embedft.export.model_card import ModelCard
 from embedft.tools.files import replacing_folder, write_json
@@ -51,36 +53,46 @@ def export_encoder(encoder: Encoder, folder: Path, card: ModelCard) -> None:
 
 def _write_modules(encoder: Encoder, target: Path) -> None:
     """The list of modules, and the settings of each."""
-    modules = ["Transformer", "Pooling", *(["Normalize"] if encoder.normalize else [])]
-    paths = ["", "1_Pooling", "2_Normalize"]
+    base = encoder.base
+    head = [kind for kind, _ in base.head]
+    modules = ["Transformer", "Pooling", *head, *(["Normalize"] if encoder.normalize else [])]
+    paths = ["", *(f"{index}_{module}" for index, module in enumerate(modules) if index)]
     write_json(
         target / "modules.json",
         [
             {
                 "idx": index,
                 "name": str(index),
-                "path": paths[index],
+                "path": path,
                 "type": f"sentence_transformers.models.{module}",
             }
-            for index, module in enumerate(modules)
+            for index, (module, path) in enumerate(zip(modules, paths, strict=True))
         ],
     )
     write_json(
         target / "sentence_bert_config.json",
-        {"max_seq_length": encoder.max_seq_length, "do_lower_case": encoder.base.do_lower_case},
+        {"max_seq_length": encoder.max_seq_length, "do_lower_case": base.do_lower_case},
     )
-    write_json(
-        target / "1_Pooling" / "config.json",
-        {
-            "word_embedding_dimension": encoder.embedding_dim,
-            "pooling_mode_cls_token": encoder.pooling == "cls",
-            "pooling_mode_mean_tokens": encoder.pooling == "mean",
-            "pooling_mode_max_tokens": False,
-            "pooling_mode_mean_sqrt_len_tokens": False,
-        },
-    )
+    pooling = {
+        "word_embedding_dimension": base.config.hidden_size,
+        "pooling_mode_cls_token": encoder.pooling == "cls",
+        "pooling_mode_mean_tokens": encoder.pooling == "mean",
+        "pooling_mode_max_tokens": encoder.pooling == "max",
+        "pooling_mode_mean_sqrt_len_tokens": False,
+    }
+    if encoder.pooling == "lasttoken":  # release 2.2 does not know it
+        pooling["pooling_mode_lasttoken"] = True
+    write_json(target / "1_Pooling" / "config.json", pooling)
+    for path, module, (_, folder) in zip(paths[2:], encoder.head, base.head, strict=False):
+        write_json(target / path / "config.json", read_object(folder / "config.json"))
+        if state := module.state_dict():
+            save_file(
+                {name: weight.float().contiguous() for name, weight in state.items()},
+                target / path / "model.safetensors",
+                {"format": "pt"},
+            )
     if encoder.normalize:
-        write_json(target / "2_Normalize" / "config.json", {})
+        write_json(target / paths[-1] / "config.json", {})
     write_json(
         target / "config_sentence_transformers.json",
         {
@@ -89,9 +101,10 @@ def _write_modules(encoder: Encoder, target: Path) -> None:
                 "transformers": transformers.__version__,
                 "pytorch": torch.__version__,
             },
-            "prompts": encoder.base.prompts,
-            "default_prompt_name": encoder.base.default_prompt_name,
-            "similarity_fn_name": "cosine",
+            "prompts": base.prompts_by_task(),
+            "default_prompt_name": base.default_prompt_name,
+            "similarity_fn_name": base.similarity,
+            **({} if base.truncate_dim is None else {"truncate_dim": base.truncate_dim}),
         },
     )
 
@@ -112,10 +125,11 @@ def _write_backbone(encoder: Encoder, target: Path) -> None:
 
 def _write_tokenizer(encoder: Encoder, target: Path) -> None:
     for name in _TOKENIZER_FILES:
-        source = encoder.base.folder / name
+        source = encoder.base.tokenizer_folder / name
         if source.is_file():
             shutil.copyfile(source, target / name)
-    if not (target / "tokenizer.json").is_file():  # the base has only the slow tokenizer's files
+    only_slow_files = not (target / "tokenizer.json").is_file()
+    if only_slow_files or encoder.base.tokenizer_options:
         encoder.tokenizer.save_pretrained(target)
     path = target / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -112,7 +112,7 @@ def _model_digest(encoder: Encoder) -> str:
         for key, value in encoder.base.config.to_dict().items()
         if key not in _IGNORED_CONFIG
     }
-    settings = [config, encoder.pooling, encoder.normalize]
+    settings = [config, encoder.pooling, encoder.normalize, *encoder.head.settings]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, weight in sorted(encoder.state_dict().items()):
         digest.update(name.encode())

@@ -53,7 +53,7 @@ class EmbeddingModule(EvaluationHooks):
         weight_decay: Weight decay of matrices and embeddings; biases and norms have none.
         warmup_steps: Warm-up steps. ``auto``: 1 step in 10 of the run, at most 500.
         max_seq_length: Maximum tokens per text; default: the base model's own limit.
-        pooling: ``mean`` or ``cls``; default: the base model's own.
+        pooling: ``mean``, ``cls``, ``max`` or ``lasttoken``; default: the base model's own.
         normalize: Scale embeddings to unit length; default: as the base model does.
         dropout: Probability that training zeroes an activation or attention weight, from 0 to below
             1; default: the base model's own.

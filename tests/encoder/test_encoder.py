@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, ElectraConfig, ElectraModel
 
 from embedft.encoder.dropout import FastDropout
-from embedft.encoder.encoder import Encoder, _similar_lengths
+from embedft.encoder.encoder import Encoder
+from embedft.encoder.packing import similar_lengths
 from embedft.encoder.pooling import pool
 from embedft.errors import InputError
 from embedft.export.model_card import ModelCard
@@ -225,8 +226,8 @@ def test_prompts(tmp_path: Path) -> None:
 
 
 def test_groups_of_similar_length() -> None:
-    assert _similar_lengths([100, 80, 75, 74, 60, 10]) == [(0, 3), (3, 5), (5, 6)]
-    assert _similar_lengths([5]) == [(0, 1)]
+    assert similar_lengths([100, 80, 75, 74, 60, 10]) == [(0, 3), (3, 5), (5, 6)]
+    assert similar_lengths([5]) == [(0, 1)]
 
 
 def test_freezing_leaves_the_upper_layers(folder: Path) -> None:
