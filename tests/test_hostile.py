@@ -444,6 +444,29 @@ FLAGS = {
     "unknown accelerator": Case("", flags("--accelerator=abacus")),
     "no such GPU": Case("", flags("--accelerator=gpu", "--devices=64")),
     "unknown precision": Case("", flags("--precision=7-bit")),
+    "clipped at a negative norm": Case(
+        "gradient_clip_val: is -1, must be at least 0", flags("--trainer.gradient_clip_val=-1")
+    ),
+    "a metric that there is not": Case(
+        "trainer.callbacks: EarlyStopping monitors val/ndcg, but there is no such metric; did you "
+        "mean val/ndcg@10?",
+        flags("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/ndcg"),
+    ),
+    **{
+        f"the callback {name}": Case(
+            f"trainer.callbacks: {name} is not supported: ",
+            flags(f"--trainer.callbacks+={name}", *more),
+        )
+        for name, *more in (
+            ("BackboneFinetuning",),
+            ("BatchSizeFinder",),
+            ("GradientAccumulationScheduler", '--trainer.callbacks.scheduling={"0": 2}'),
+            ("LearningRateFinder",),
+            ("ModelPruning", "--trainer.callbacks.pruning_fn=l1_unstructured"),
+            ("StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=1e-3"),
+            ("Timer", "--trainer.callbacks.duration=00:01:00:00"),
+        )
+    },
     "sharded weights": Case(
         "strategy: ModelParallelStrategy is not supported",
         config(

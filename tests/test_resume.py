@@ -194,7 +194,7 @@ def same(one: Path, other: Path) -> None:
             {
                 key: value.tolist() if isinstance(value, torch.Tensor) else value
                 for key, value in checkpoint[name].items()
-                if key != "files"  # paths of the input: each test has its own folder
+                if key not in {"files", "callbacks"}  # paths: each test has its own folder
             }
             for checkpoint in last
         ]
@@ -323,6 +323,94 @@ def test_a_run_stopped_within_an_epoch_is_resumed(fit: Callable[..., Path], tmp_
     metrics = [json.loads((f / "metrics.json").read_text()) for f in (whole, folder)]
     assert metrics[1]["base"] == metrics[0]["base"]
     assert metrics[1]["best"]["ndcg@10"] >= metrics[1]["last"]["ndcg@10"]
+
+
+def test_the_best_checkpoint_can_be_resumed(fit: Callable[..., Path], tmp_path: Path) -> None:
+    folder = fit(*recorder_flags(tmp_path / "whole"))
+    step = json.loads((folder / "metrics.json").read_text())["best"]["step"]
+    best = folder / "checkpoints" / "best.ckpt"
+    fit(f"--ckpt_path={best}", *recorder_flags(tmp_path / "rest"), output_dir=tmp_path / "b")
+    rest = recorded(tmp_path / "rest") if (tmp_path / "rest.0").exists() else []
+    assert rest == recorded(tmp_path / "whole")[step:]
+
+
+def test_a_finished_run_can_be_made_longer(
+    fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fit(*recorder_flags(tmp_path / "first"))
+    assert "resume:" not in capsys.readouterr().out
+    fit("--ckpt_path=last", "--epochs=3", *recorder_flags(tmp_path / "more"))
+    assert [entry[:2] for entry in recorded(tmp_path / "more")] == [[2, i] for i in range(7)]
+    assert json.loads((folder / "metrics.json").read_text())["last"]["step"] == 21
+    rates = [line["train/learning_rate"] for line in lines_of(folder) if line["step"] == 15]
+    assert rates[0] == pytest.approx(
+        1e-3 * (21 - 14) / (21 - 2)
+    )  # not the zero at which the first run ended
+    said = capsys.readouterr().out
+    assert (
+        "\nwarning: resume: settings differ from the interrupted run; the new values are used: "
+        in said
+    )
+    assert "the new values are used: max_epochs (was 2, is 3); callbacks (was [" in said
+
+
+@pytest.mark.parametrize(
+    "uneven", [["--evaluation_steps=5"], ["--trainer.check_val_every_n_epoch=2", "--epochs=3"]]
+)
+def test_the_base_model_is_measured_once(
+    fit: Callable[..., Path], uneven: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning would measure again as base model when the last epoch of a run is complete."""
+    folder = fit(*uneven)
+    base = json.loads((folder / "metrics.json").read_text())["base"]
+    assert base["step"] == 0
+    for more in ([], ["--epochs=4"]):
+        fit(*uneven, "--ckpt_path=last", *more)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["base"] == base
+    assert metrics["last"]["step"] == 28
+    capsys.readouterr()
+    progress = (folder / "training_progress.json").read_text()
+    with pytest.raises(SystemExit):
+        fit("--ckpt_path=last", "--epochs=1")
+    assert "epochs: is 1, but the run has done" in capsys.readouterr().err
+    assert (folder / "training_progress.json").read_text() == progress
+
+
+def test_new_settings_are_used(
+    fit: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint never overrides the command line; the log names what changed."""
+    fit("--trainer.max_steps=4", "--model.weight_decay=0.1")
+    now = [
+        "--learning_rate=5e-4",
+        "--model.weight_decay=0",
+        "--model.loss.scale=10",
+        "--trainer.gradient_clip_algorithm=value",
+        "--evaluation_steps=6",
+        "--trainer.callbacks+=EarlyStopping",
+        "--trainer.callbacks.monitor=val/loss",
+    ]
+    folder = fit("--ckpt_path=last", *now)
+    said = capsys.readouterr().out
+    assert "learning_rate (was 0.001, is 0.0005)" in said
+    assert "weight_decay (was 0.1, is 0.0)" in said
+    assert "gradient_clip_algorithm (was norm, is value)" in said
+    assert "val_check_interval (was 1.0, is 6)" in said
+    assert "callbacks (was [], is [\"EarlyStopping {'monitor': 'val/loss'" in said
+    assert (
+        "{'scale': 20.0, 'symmetric': False}, is MultipleNegativesRankingLoss {'scale': 10" in said
+    )
+    rates = {
+        line["step"]: line["train/learning_rate"]
+        for line in lines_of(folder)
+        if "train/learning_rate" in line
+    }
+    assert rates[4] < 1e-3
+    assert rates[5] == pytest.approx(5e-4 * (14 - 4) / (14 - 1))
+    last = read_checkpoint(folder / "checkpoints" / "last.ckpt")
+    groups = last["optimizer_states"][0]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0, 0]
 
 
 def test_resume_of_a_finished_run_trains_nothing(fit: Callable[..., Path], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from embedft.cli.flags import RUN_FLAGS
 from embedft.cli.messages import root_cause
 from embedft.cli.preflight import check_command, check_run, check_seed, check_trainer, check_weights
+from embedft.cli.trainer import callbacks_in_words, hyperparameters
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import InputError, StoppedError
 from embedft.run.best import how_best_model_differs
@@ -35,6 +36,7 @@ from embedft.run.run import Run
 from embedft.run.signals import StopOnSignal
 from embedft.run.tensorboard import RunTensorBoard
 from embedft.tools.log import RESULT, log_to_file
+from embedft.training.callbacks import check_monitors
 from embedft.training.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
@@ -139,6 +141,7 @@ class EmbedftCLI(LightningCLI):
         configured = self._get(self.config_init, "trainer", default={})
         check_trainer(configured)
         callbacks = list(configured.get("callbacks") or [])
+        check_monitors(callbacks, self.model)
         if self.subcommand == "fit":
             self.metrics_log = MetricsLog(self.folder)
             checkpoints = RunCheckpoints(
@@ -147,7 +150,7 @@ class EmbedftCLI(LightningCLI):
                 self.settings.save_steps,
                 self.settings.save_total_limit,
             )
-            early_stopping = ResumableEarlyStopping(self.metrics_log.evaluations)
+            early_stopping = ResumableEarlyStopping()
             callbacks = [early_stopping, *callbacks, self.metrics_log]
             callbacks += [checkpoints, StopOnSignal(checkpoints)]
             if configured.get("logger") is None:
@@ -159,12 +162,14 @@ class EmbedftCLI(LightningCLI):
             callbacks.append(PredictionWriter(self.settings.output_dir))
         plugins = configured.get("plugins") or []
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
-        return super().instantiate_trainer(
+        trainer = super().instantiate_trainer(
             callbacks=callbacks,
             plugins=[*plugins, AtomicCheckpointIO()],
             default_root_dir=self.settings.output_dir,
             **kwargs,
         )
+        trainer.asked_callbacks = callbacks_in_words(self.settings)  # type: ignore[attr-defined]
+        return trainer
 
     def before_fit(self) -> None:
         """Reads the data and checks the run; then makes the folder."""
@@ -224,7 +229,7 @@ class EmbedftCLI(LightningCLI):
                         self.datamodule,
                         self.folder,
                         self.metrics_log,
-                        self._hyperparameters(),
+                        hyperparameters(self.trainer, self.model, self.datamodule, self.settings),
                         Path(report) if report else self.folder.report,
                     )
                 )
@@ -277,33 +282,6 @@ class EmbedftCLI(LightningCLI):
         checkpoint = self.settings.ckpt_path
         of_run = checkpoint and Path(checkpoint).parent == self.folder.checkpoints.resolve()
         return self.folder.test_report if self.subcommand == "test" and of_run else None
-
-    def _hyperparameters(self) -> dict[str, Any]:
-        trainer = self.trainer
-        return {
-            "loss": f"{type(self.model.loss).__name__} "
-            f"{dict(self.settings.model.loss.get('init_args') or {})}",
-            "max_epochs": trainer.max_epochs,
-            "learning_rate": self.model.learning_rate,
-            "warmup_steps": self.model.warmup_steps,
-            "base_share": self.model.base_share,
-            "mine_negatives": self.datamodule.training.mines,
-            "batch_size": self.datamodule.batch_size * trainer.world_size,
-            "accumulate_grad_batches": trainer.accumulate_grad_batches,
-            "weight_decay": self.model.weight_decay,
-            "gradient_clip_val": trainer.gradient_clip_val,
-            "precision": trainer.precision,
-            "seed": self.datamodule.seed,
-            "split_seed": self.datamodule.split_seed,
-            "train_split": self.datamodule.train_split,
-            "positive": self.datamodule.positive,
-            "hard_negatives": self.datamodule.training.n_hard_negatives,
-            **{
-                name: self.model.hparams[name]
-                for name in ("matryoshka_dims", "lora", "freeze_layers", "dropout")
-                if self.model.hparams[name] is not None
-            },
-        }
 
 
 def _seed(seed_everything: bool | int) -> int:

@@ -8,10 +8,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
-from embedft.errors import InputError
-from embedft.run.evaluations import RunEvaluations
-from embedft.tools.text import did_you_mean
-
 log = logging.getLogger(__name__)
 
 
@@ -19,13 +15,9 @@ class ResumableEarlyStopping(Callback):
     """Makes ``EarlyStopping`` survive a resume: its counter and its decision carry over.
 
     It must come before the ``EarlyStopping`` callbacks in the list.
-
-    Args:
-        evaluations: Of the run; they name the metrics that can be monitored.
     """
 
-    def __init__(self, evaluations: RunEvaluations) -> None:
-        self.evaluations = evaluations
+    def __init__(self) -> None:
         self._patience: list[int] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -40,20 +32,8 @@ class ResumableEarlyStopping(Callback):
         self._patience = [callback.patience for callback in _early_stopping(trainer)]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops a resumed run that had been stopped early, unless the patience was raised.
-
-        Raises:
-            InputError: There is no metric of the monitored name.
-        """
-        evaluations = self.evaluations.metrics.values()
-        names = {name for evaluation in evaluations for name in evaluation}
-        known = [f"val/{name}" for name in sorted(names - {"step", "epoch", "gain"})]
+        """Stops a resumed run that had been stopped early, unless the patience was raised."""
         for callback, patience in zip(_early_stopping(trainer), self._patience, strict=True):
-            name = callback.monitor
-            if known and name not in known and not name.startswith("train/"):
-                raise InputError(
-                    f"EarlyStopping: monitor {name}: no such metric{did_you_mean(name, known)}"
-                )
             callback.patience = patience  # Lightning has restored the checkpoint's
             if callback.stopping_reason == EarlyStoppingReason.NOT_STOPPED:
                 continue

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from embedft.data.batches import EvalBatch
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.encoder import Encoder
-from embedft.evaluation.metrics import RetrievalMetrics
+from embedft.evaluation.metrics import NAMES, RetrievalMetrics
 from embedft.evaluation.query_results import QueryResults
 from embedft.inference.embed import Embeddings
 from embedft.losses import Loss, MultipleNegativesRankingLoss
@@ -46,6 +46,11 @@ class EvaluationHooks(LightningModule):
         self._around_batches = ExitStack()
         self._evaluation: RetrievalEvaluation
         self._of_base: Embeddings | None = None  # of all texts, until the base model is evaluated
+
+    def metric_names(self) -> list[str]:
+        """The names of an evaluation's metrics, without prefix."""
+        at_dims = [f"{name}/dim_{dim}" for dim in self.metrics_at for name in NAMES]
+        return [*NAMES, *at_dims, "loss", "cosine_pair_loss"]
 
     @property
     def data(self) -> EmbeddingDataModule:

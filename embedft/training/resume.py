@@ -27,7 +27,7 @@ _PACKAGES = ("embedft", "torch", "lightning", "transformers", "numpy")
 def run_settings(
     trainer: Trainer, data: EmbeddingDataModule, loss: Loss, module_settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All settings that decide the weights of a run, except callbacks, as plain values.
+    """All settings that decide the weights of a run or which of them are best, as plain values.
 
     Args:
         trainer: Of the run.
@@ -48,6 +48,13 @@ def run_settings(
         "limit_train_batches": trainer.limit_train_batches,
         "accumulate_grad_batches": trainer.accumulate_grad_batches,
         "gradient_clip_val": trainer.gradient_clip_val,
+        "gradient_clip_algorithm": str(getattr(trainer.gradient_clip_algorithm, "value", "norm")),
+        "val_check_interval": _plain(trainer.val_check_interval),
+        "check_val_every_n_epoch": trainer.check_val_every_n_epoch,
+        "min_epochs": trainer.min_epochs,
+        "min_steps": trainer.min_steps,
+        "callbacks": list(getattr(trainer, "asked_callbacks", ())),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
         "precision": trainer.precision,
         **data.plan_settings(),
         "negatives_per_pair": data.training.n_drawn_negatives,
@@ -55,6 +62,10 @@ def run_settings(
         "device": _device(trainer),
         **_versions(),
     }
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, int | float | None) else str(value)
 
 
 @cache

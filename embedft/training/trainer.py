@@ -9,10 +9,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
-from embedft.errors import InputError
+from embedft.errors import InputError, check_at_least
 from embedft.recipe import AUTO
 from embedft.tools.device import choose_precision, chooses_cuda, keep_freed_memory
 from embedft.tools.progress import shows_bars
+from embedft.training.callbacks import check_callbacks
 from embedft.training.limits import check_end
 
 log = logging.getLogger(__name__)
@@ -37,13 +38,17 @@ class EmbedftTrainer(Trainer):
         accelerator = str(kwargs.get("accelerator", AUTO))
         if enable_progress_bar is None:
             enable_progress_bar = shows_bars()
-        if enable_progress_bar:
-            callbacks = kwargs.get("callbacks") or []
-            callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-            if not any(isinstance(callback, ProgressBar) for callback in callbacks):
-                on_gpu = chooses_cuda(accelerator)
-                bar = GpuProgressBar(refresh_rate=10) if on_gpu else RichBar()
-                kwargs["callbacks"] = [*callbacks, bar]
+        callbacks = kwargs.get("callbacks") or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        check_callbacks(callbacks)
+        check_at_least(0, gradient_clip_val=kwargs.get("gradient_clip_val"))
+        has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if enable_progress_bar and not has_bar:
+            on_gpu = chooses_cuda(accelerator)
+            bar = GpuProgressBar(refresh_rate=10) if on_gpu else RichBar()
+            kwargs["callbacks"] = [*callbacks, bar]
+        self.asked_callbacks = [type(callback).__name__ for callback in callbacks]
+        """The user's callbacks in words, for the settings in checkpoints."""
         super().__init__(
             *args,
             precision=choose_precision(precision, accelerator),  # type: ignore[arg-type]
