@@ -8,6 +8,9 @@ with a YAML file of
     sets:
       small: {file: a.jsonl, pairs: 1500, guard: b.jsonl}
       others: {file: a.jsonl, split_seed: 7}   # default: 42
+      blocks: {file: a.jsonl, block: 20}       # rows without file_name: each 20 rows are a file
+      few: {file: a.jsonl, rows: 3000}         # only so many rows, in whole files
+      context: {file: a.jsonl, positive: context}    # the context is the answer
     seeds: [1, 2, 3]
     recipes:
       recommended: {}                 # the defaults
@@ -61,6 +64,32 @@ def training_rows(source: Path, pairs: int | None, seed: int, split_seed: int) -
     if pairs is not None and pairs < len(train):
         train = np.sort(np.random.default_rng(seed).permutation(train)[:pairs])
     return [records[row] for row in train]
+
+
+def prepared(entry: dict[str, Any], folder: Path, target: Path) -> Path:
+    """The file of a set, as its ``block``, ``rows`` and ``positive`` change it.
+
+    Args:
+        entry: Of the study's ``sets``.
+        folder: Of the files.
+        target: The file to write if anything changes.
+    """
+    source = folder / entry["file"]
+    if not {"block", "rows", "positive"} & entry.keys():
+        return source
+    rows = [json.loads(line) for line in source.open(encoding="utf-8")]
+    for number, row in enumerate(rows):
+        if "block" in entry:
+            row.setdefault("file_name", f"block-{number // entry['block']}")
+        row["answer"] = row[entry.get("positive", "answer")]
+    files = sorted({row.get("file_name", row["answer"]) for row in rows})
+    order = np.random.default_rng(0).permutation(len(files))
+    rank = {files[file]: position for position, file in enumerate(order)}
+    rows.sort(key=lambda row: rank[row.get("file_name", row["answer"])])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row) + "\n" for row in rows[: entry.get("rows")])
+    target.write_text(text, encoding="utf-8")
+    return target
 
 
 def write_rows(rows: list[Record], target: Path) -> Path:
@@ -126,7 +155,7 @@ def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> 
     from scripts.benchmark_common import model_root
 
     entry = study["sets"][name]
-    source = Path(study["data"]) / entry["file"]
+    source = prepared(entry, Path(study["data"]), out / "sets" / f"{name}.jsonl")
     split = entry.get("split_seed", 42)
     rows = training_rows(source, entry.get("pairs"), seed, split)
     folder = out / "runs" / f"{name}-{seed}"
@@ -143,13 +172,13 @@ def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> 
         config = yaml.safe_load((model.parent / "config.yaml").read_text(encoding="utf-8"))
         base = model_root(config["model"]["base_model"])
     result["seconds"] = time.perf_counter() - began
-    for key, file in (("", entry["file"]), ("guard_", entry.get("guard"))):
-        if file:
-            data = Path(study["data"]) / file
+    guard = Path(study["data"]) / entry["guard"] if "guard" in entry else None
+    for key, data in (("", source), ("guard_", guard)):
+        if data is not None:
             measured = measure(model, data, split)
             result[f"{key}ndcg"] = measured["ndcg"]
             before = cached(
-                out / "results" / "base" / f"{base.name}-{file}-{split}.json",
+                out / "results" / "base" / f"{base.name}-{data.name}-{split}.json",
                 {"base": str(base), "data": digest(data)},
                 lambda data=data: measure(base, data, split),
             )
