@@ -12,6 +12,12 @@ from embedft.cli.help_pages import PAGES
 from embedft.encoder.base_model import best_model_of_run
 from embedft.tools.text import did_you_mean, one_line
 
+_REMOVED = {
+    "data.topic_batches",
+    "data.file_batches",
+    "additive_margin",
+    "label_smoothing",
+}
 _SHORT = {dotted: short for short, dotted in reversed(SHORT_FLAGS.items())}
 
 
@@ -35,12 +41,18 @@ def friendly_error(message: str, command: str, flags: Iterable[str]) -> str:
         meant = best_model_of_run(Path(model[1])) or model[1]
         return f"--model: {model[1]}: is not a config; did you mean --base_model {meant}?"
     if option := re.match(r"Subcommand '\w+' does not accept option '([^']+)'", message):
-        return f"{option[1]}: there is no such setting{did_you_mean(option[1], known)}"
+        hint = _removed(option[1]) or did_you_mean(option[1], known)
+        return f"{option[1]}: there is no such setting{hint}"
     if yaml := re.match(r"Problems parsing config: (.*)", message, re.S):
         return f"--config: not a YAML file: {one_line(yaml[1])}"
     if unknown := re.match(r"[Uu]nrecognized arguments: (\S+)", message):
         return one_line(message) + _instead(unknown[1], command, known)
     return one_line(message)
+
+
+def _removed(name: str) -> str:
+    """What to do about a setting of an earlier version; empty for another name."""
+    return "; it was removed in this version, so delete it" if name in _REMOVED else ""
 
 
 def root_cause(error: BaseException) -> str:
@@ -79,8 +91,8 @@ def _wrong_value(key: str, message: str) -> str | None:
     if path := re.search(r"Problem with given class_path '([^']+)':\s+(.*)", message):
         name = path[1].removeprefix("embedft.")
         if unknown := re.match(r"Option '(\w+)' is not accepted", path[2]):
-            see = f"{PROG} fit --{key}.help={name} lists those of {name}"
-            return f"{key}.{unknown[1]}: there is no such setting; {see}"
+            see = f"; {PROG} fit --{key}.help={name} lists those of {name}"
+            return f"{key}.{unknown[1]}: there is no such setting{_removed(unknown[1]) or see}"
         return f"{key}: {path[1]}: {path[2]}"
     expected = re.findall(r"Expected an? (?:<class ')?(.+?)(?:'>.*|\. Got .*|$)", message, re.M)
     value = re.search(r"(?:Given|Got) value: (.*)", message)

@@ -33,7 +33,7 @@ def test_defaults(capsys: Capture) -> None:
     config = printed_config(["fit", "--input_jsonl=a"], capsys)
     assert config["trainer"]["max_epochs"] == 3
     assert config["trainer"]["precision"] == "auto"
-    assert config["data"]["batch_size"] == 16
-    assert config["model"]["learning_rate"] == 2e-5
+    assert config["data"]["batch_size"] == 64
+    assert config["model"]["learning_rate"] == 1e-4
     assert config["model"]["warmup_steps"] == "auto"
     assert config["model"]["loss"]["class_path"] == "embedft.MultipleNegativesRankingLoss"

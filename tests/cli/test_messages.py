@@ -21,7 +21,7 @@ from embedft.cli.messages import friendly_error, root_cause
         ),
         (
             ["fit", "--input_jsonl=a", "--epochs=x"],
-            "trainer.max_epochs (--epochs): is x, expected a whole number or auto",
+            "trainer.max_epochs (--epochs): is x, expected a whole number",
         ),
         (
             ["fit", "--input_jsonl=a", "--learning_rate=x"],
@@ -67,8 +67,9 @@ def test_wrong_command_lines(args: list[str], message: str, capsys: Capture) -> 
         ("fit --data.positive all", "data.positive: is all, expected answer or context or both"),
         ("fit --data.mine_negatives 2", "data.mine_negatives: is 2, expected true or false"),
         ("fit --model.loss.scal 3", "model.loss.scal: there is no such setting; python -m embedft"),
+        ("fit --model.loss.additive_margin 0", "no such setting; it was removed in this version"),
         ("fit --model.loss.scale abc", "model.loss.scale: is abc, expected a number"),
-        ("fit --warmup_steps high", "warmup_steps: is high, expected a whole number or auto"),
+        ("fit --warmup_steps high", "(--warmup_steps): is high, expected a whole number or auto"),
         (
             "fit --trainer.callbacks+=EarlyStopping --trainer.callbacks.patience=few",
             "trainer.callbacks.patience: is few, expected a whole number",
@@ -91,6 +92,10 @@ def test_errors_say_what_to_type(line: str, said: str, capsys: Capture) -> None:
     ("config", "said"),
     [
         ("model:\n  learning_rat: 1\n", "model.learning_rat: there is no such setting; did you "),
+        (
+            "data:\n  topic_batches: auto\n",
+            "data.topic_batches: there is no such setting; it was remo",
+        ),
         ("data:\n  batch_size: many\n", "data.batch_size (--batch_size): is many, expected a "),
         ("data: [\n", "--config: not a YAML file: "),
     ],
