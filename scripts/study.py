@@ -74,7 +74,7 @@ def prepared(entry: dict[str, Any], folder: Path, target: Path) -> Path:
         folder: Of the files.
         target: The file to write if anything changes.
     """
-    source = folder / entry["file"]
+    source = folder / str(entry["file"])
     if not {"block", "rows", "positive"} & entry.keys():
         return source
     rows = [json.loads(line) for line in source.open(encoding="utf-8")]
@@ -173,14 +173,14 @@ def run(study: dict[str, Any], name: str, recipe: Any, seed: int, out: Path) -> 
         base = model_root(config["model"]["base_model"])
     result["seconds"] = time.perf_counter() - began
     guard = Path(study["data"]) / entry["guard"] if "guard" in entry else None
-    for key, data in (("", source), ("guard_", guard)):
-        if data is not None:
-            measured = measure(model, data, split)
+    for key, file in (("", source), ("guard_", guard)):
+        if file is not None:
+            measured = measure(model, file, split)
             result[f"{key}ndcg"] = measured["ndcg"]
             before = cached(
-                out / "results" / "base" / f"{base.name}-{data.name}-{split}.json",
-                {"base": str(base), "data": digest(data)},
-                lambda data=data: measure(base, data, split),
+                out / "results" / "base" / f"{base.name}-{file.name}-{split}.json",
+                {"base": str(base), "data": digest(file)},
+                lambda file=file: measure(base, file, split),
             )
             result[f"{key}base"] = before["ndcg"]
             result[f"{key}groups"] = measured["groups"]
