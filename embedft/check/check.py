@@ -129,8 +129,9 @@ class _CheckReport:
         if refusal is not None:  # the terminal shows it as the error that ends the command
             on_page = Section(section.title, [HtmlText(str(refusal), "warning"), *section.blocks])
         self.add(section, on_page)
-        if self.html is not None:
-            write_page(Path(self.html), self.title, [*self.sections, self.examples])
+        if self.html is not None:  # advice is last on a terminal and first on a page
+            *measured, advice_first = self.sections
+            write_page(Path(self.html), self.title, [advice_first, *measured, self.examples])
             print(f"page: {self.html}", flush=True)
         if refusal is not None:
             raise refusal

@@ -1,4 +1,7 @@
-"""A self-contained HTML page of text, tables and inline SVG figures; no script, no network."""
+"""A self-contained HTML page of text, tables and inline SVG figures; no script, no network.
+
+Shape suffixes: P panels of a figure, E left, bottom, right and top edge.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from embedft.tools.files import replacing_file
 from embedft.tools.text import plain_table
@@ -79,7 +85,8 @@ def image(figure: Figure, caption: str) -> Image:
     """A matplotlib figure as inline SVG, the same bytes for the same figure.
 
     The background is transparent, and black parts take the page's text colour, so that the figure
-    is readable on light and on dark.
+    is readable on light and on dark. Each panel is an SVG of its own: a narrow page shows them one
+    below the other.
 
     Args:
         figure: Made without pyplot, which would keep it in memory.
@@ -90,12 +97,29 @@ def image(figure: Figure, caption: str) -> Image:
         axes.patch.set_visible(False)
         if (legend := axes.get_legend()) is not None:
             legend.set_frame_on(False)
-    stream = io.StringIO()
-    # Text stays text (small, searchable); ids of parts depend neither on chance nor on the time.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": caption}):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
-    text = stream.getvalue().replace("#000000", "currentColor")
-    return Image(Markup(text[text.index("<svg") :]), caption)  # without the XML declaration
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    crops = _crops(figure, panels) if len(panels) > 1 else [None]
+    parts = []
+    for number, (shown, crop) in enumerate(zip(panels, crops, strict=True)):
+        for axes in panels:
+            axes.set_visible(axes is shown)
+        stream = io.StringIO()
+        # Text stays text (small, searchable); ids of parts depend on neither chance nor time.
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{caption} {number}"}):
+            figure.savefig(stream, format="svg", metadata={"Date": None}, bbox_inches=crop)
+        text = stream.getvalue().replace("#000000", "currentColor")
+        parts.append(text[text.index("<svg") :])  # without the XML declaration
+    return Image(Markup("".join(parts)), caption)
+
+
+def _crops(figure: Figure, panels: Sequence[Axes]) -> list[Bbox]:
+    """A frame in inches around each panel and its texts, with the same margins for all panels."""
+    frames_PE = np.array([axes.get_window_extent().extents for axes in panels])
+    outer_PE = np.array([(axes.get_tightbbox() or axes.bbox).extents for axes in panels])
+    margins_PE = outer_PE - frames_PE
+    margin_E = np.concatenate([margins_PE[:, :2].min(axis=0), margins_PE[:, 2:].max(axis=0)])
+    crops_PE = (frames_PE + margin_E) / figure.dpi
+    return [Bbox.from_extents(*crop_E).padded(0.05) for crop_E in crops_PE.tolist()]
 
 
 def render_page(title: str, sections: Sequence[Section]) -> str:
