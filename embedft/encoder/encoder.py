@@ -18,10 +18,10 @@ from embedft.encoder.base_model import OTHER_MODEL, find_base_model
 from embedft.encoder.dropout import DropoutMasks, replace_dropout, set_dropout
 from embedft.encoder.head import load_head
 from embedft.encoder.loading import (
+    check_padding,
     first_position_id,
     load_backbone,
     load_tokenizer,
-    refuse_shifting_padding,
     resolve_max_seq_length,
 )
 from embedft.encoder.lora import add_lora, merged_weights, without_adapters
@@ -78,7 +78,9 @@ class Encoder(nn.Module):
         self.normalize = self.base.normalize if normalize is None else normalize
         self.tokenizer = load_tokenizer(self.base)
         self.backbone = load_backbone(self.base)
-        refuse_shifting_padding(self.base, self.backbone, self.tokenizer)
+        self._packs = self.base.config.model_type in {*_PACKED, "mpnet"}
+        if not self._packs or self.tokenizer.padding_side == "left":
+            check_padding(self.base, self.backbone, self.tokenizer)
         self.head = load_head(self.base, self.normalize)
         if dropout is not None:
             set_dropout(self, dropout)
@@ -91,7 +93,6 @@ class Encoder(nn.Module):
         if lora is not None:
             add_lora(self.backbone, lora)
             self.head.requires_grad_(False)
-        self._packs = self.base.config.model_type in {*_PACKED, "mpnet"}
         self._has_embedded = False
         self.masks = DropoutMasks()
         self._prepare()

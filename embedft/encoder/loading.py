@@ -170,39 +170,61 @@ def resolve_max_seq_length(
     return max_seq_length
 
 
-def refuse_shifting_padding(
+def check_padding(
     base: BaseModel, backbone: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Refuses a tokenizer that pads on the left if that changes the embeddings of the backbone.
+    """Runs a backbone once with padding and once without, which must not change embeddings.
 
-    Here no text is padded on the left, but all other software would do so with the exported model.
+    Otherwise the embedding of a text would depend on the other texts of its batch, in
+    sentence-transformers as here.
 
     Raises:
-        InputError: It does: the first token of a text has no fixed position.
+        InputError: It does, or the backbone can't run on text alone.
     """
-    if tokenizer.padding_side != "left":
-        return
     ids_1L = torch.tensor([tokenizer("one two three")["input_ids"]])
-    mask_1L = torch.ones_like(ids_1L)
-    padded_1L = nn.functional.pad(ids_1L, (4, 0), value=tokenizer.pad_token_id)
+    is_left = tokenizer.padding_side == "left"
+    padding = (4, 0) if is_left else (0, 4)
+    padded_1L = nn.functional.pad(ids_1L, padding, value=tokenizer.pad_token_id)
+    mask_1L = nn.functional.pad(torch.ones_like(ids_1L), padding)
     backbone.train(False)
-    with torch.no_grad():
-        hidden_1LH = backbone(input_ids=ids_1L, attention_mask=mask_1L).last_hidden_state
-        shifted_1LH = backbone(
-            input_ids=padded_1L, attention_mask=nn.functional.pad(mask_1L, (4, 0))
-        ).last_hidden_state[:, 4:]
+    try:
+        with torch.no_grad():
+            plain_LH = backbone(
+                input_ids=ids_1L, attention_mask=torch.ones_like(ids_1L)
+            ).last_hidden_state[0]
+            padded_LH = backbone(input_ids=padded_1L, attention_mask=mask_1L).last_hidden_state[0]
+    except Exception as error:  # from the families' own code
+        raise InputError(
+            f"base_model {base.name}: it can't embed a text: {error_line(error)}{OTHER_MODEL}"
+        ) from None
     backbone.train()
-    if not torch.allclose(hidden_1LH, shifted_1LH, rtol=1e-3, atol=1e-3):
+    if torch.allclose(plain_LH, padded_LH[mask_1L[0].bool()], rtol=1e-3, atol=1e-3):
+        return
+    if is_left:
         raise InputError(
             f"base_model {base.name}: its tokenizer pads on the left, which changes this model's "
             'embeddings. Set "padding_side": "right" in its tokenizer_config.json'
         )
+    raise InputError(
+        f"base_model {base.name}: padding changes its embeddings, so they depend on the other "
+        f"texts of a batch{OTHER_MODEL}"
+    )
 
 
 # Families whose first position id is the one after that of the padding token.
 _AFTER_PADDING = {
     *("roberta", "xlm-roberta", "mpnet", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"),
-    *("data2vec-text", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "xmod"),
+    *(
+        "data2vec-text",
+        "esm",
+        "ibert",
+        "layoutlmv3",
+        "lilt",
+        "longformer",
+        "luke",
+        "markuplm",
+        "xmod",
+    ),
 }
 
 

@@ -12,9 +12,13 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
+from torch import Tensor
 
+from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.texts import stream_rows
+from embedft.errors import InputError
 from embedft.tools.files import replacing_file
+from embedft.tools.finite import all_finite
 from embedft.tools.log import RESULT
 
 log = logging.getLogger(__name__)
@@ -49,6 +53,7 @@ class PredictionWriter(BasePredictionWriter):
             table[np.searchsorted(distinct, texts.cpu().numpy())] = embeddings.float().cpu()
         if trainer.world_size > 1:
             table = trainer.strategy.reduce(table.to(pl_module.device), reduce_op="sum").cpu()
+        _refuse_non_finite(data, table)
         if not trainer.is_global_zero:
             return
         for name, texts in (("question", data.table.question), ("answer", data.table.answer)):
@@ -64,3 +69,29 @@ class PredictionWriter(BasePredictionWriter):
                 entry = {"id": row.id, "line": row.line, "file_name": row.file_name}
                 lines.write(json.dumps(entry) + "\n")
         log.log(RESULT, "%s: the ids of the rows, in the same order", self.folder / "ids.jsonl")
+
+
+def _refuse_non_finite(data: EmbeddingDataModule, table: Tensor) -> None:
+    """Refuses embeddings that are NaN or infinite.
+
+    Args:
+        data: Has predicted the texts.
+        table: (texts, D) their embeddings.
+
+    Raises:
+        InputError: There is such an embedding; the message names the first row that has it.
+    """
+    if all_finite(table):
+        return
+    bad = data.predicted_texts[~table.isfinite().all(dim=1).numpy()]
+    assert data.table.answer is not None
+    in_question, in_answer = (
+        np.isin(texts, bad) for texts in (data.table.question, data.table.answer)
+    )
+    first = int(np.flatnonzero(in_question | in_answer)[0])
+    row = next(row for index, row in enumerate(stream_rows(data)) if index == first)
+    field = "question" if in_question[first] else "answer"
+    raise InputError(
+        f"{data.input_jsonl}:{row.line}: {field}: its embedding is NaN or infinite. The model's "
+        "weights are broken, or it needs --precision 32-true"
+    )

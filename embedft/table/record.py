@@ -186,12 +186,18 @@ def _text(row: dict[str, Any], name: str, *, required: bool) -> str:
 
 
 def _checked(name: str, value: Any) -> str:
-    """A text, stripped."""
+    """A text, stripped; empty if nothing in it is visible."""
     if not isinstance(value, str):
         raise RowError(f"{name}: is {_kind(value)}, must be a text")
     if not value.isascii():
         _check_surrogates(name, value)
-    return value.strip()
+    text = value.strip()
+    return text if text.isprintable() or not all(map(_is_blank, text)) else ""
+
+
+def _is_blank(character: str) -> bool:
+    """Whether a character is white space or has no width: no tokenizer makes a token of it."""
+    return character.isspace() or unicodedata.category(character) in {"Cf", "Cc"}
 
 
 def _negatives(row: dict[str, Any]) -> tuple[str, ...]:

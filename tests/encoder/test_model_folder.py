@@ -102,6 +102,27 @@ def with_adapters(folder: Path, *, beside: bool) -> None:
     model.save_pretrained(str(folder))
 
 
+def family(folder: Path, name: str, **settings: Any) -> None:
+    """A backbone of another family, and the longest texts that it has positions for."""
+    from transformers import AutoConfig, AutoModel
+
+    torch.manual_seed(3)
+    config = AutoConfig.for_model(
+        name,
+        vocab_size=600,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=40,
+        pad_token_id=1,
+        **settings,
+    )
+    AutoModel.from_config(config).save_pretrained(folder)  # type: ignore[no-untyped-call]
+    edit(folder / "tokenizer_config.json", model_max_length=1000)
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 38}')
+
+
 FEATURES: dict[str, Callable[[Path], object]] = {
     "as sentence-transformers 6 saves it": with_modules,
     "settings under another name": other_name,
@@ -129,6 +150,8 @@ FEATURES: dict[str, Callable[[Path], object]] = {
     "dot product": lambda f: of_model(f, similarity_fn_name="dot"),
     "truncation": lambda f: of_model(f, truncate_dim=12),
     "prompts": lambda f: of_model(f, prompts={"query": "what is ", "document": "this is "}),
+    "positions after the padding id": lambda f: family(f, "data2vec-text"),
+    "a pooler that is called unasked": lambda f: family(f, "squeezebert", embedding_size=32),
     "adapters": lambda f: with_adapters(f, beside=False),
     "adapters beside weights": lambda f: with_adapters(f, beside=True),
 }
@@ -228,6 +251,14 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: edit(f / "tokenizer_config.json", padding_side="left"),
         "its tokenizer pads on the left, which changes this model's embeddings. "
         'Set "padding_side": "right" in its tokenizer_config.json',
+    ),
+    "embeddings that depend on padding": (
+        lambda f: family(f, "fnet"),
+        "padding changes its embeddings, so they depend on the other texts of a batch",
+    ),
+    "a family that needs more than text": (
+        lambda f: family(f, "bros"),
+        "it can't embed a text: You have to specify bbox",
     ),
     "a pooling": (
         lambda f: pooling(f, pooling_mode_weightedmean_tokens=True),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from runs import FinishedRun
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tiny import sample_rows, write_jsonl
+from transformers import AutoTokenizer
 
 from embedft.cli.main import main
 
@@ -39,3 +43,23 @@ def test_predict_with_a_checkpoint(
     model = SentenceTransformer(str(out / "final_model"), device="cpu")
     expected = model.encode([row["question"] for row in sample_rows()[:60]])
     np.testing.assert_allclose(table, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_predict_names_the_row_of_an_embedding_that_is_not_finite(
+    fit_flags: list[str],
+    tiny_model: Path,
+    pairs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "broken"))
+    weights = load_file(folder / "model.safetensors")
+    unknown = AutoTokenizer.from_pretrained(folder).unk_token_id
+    weights["embeddings.word_embeddings.weight"][unknown] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    rows = [{"question": "water", "answer": "the"}] * 2 + [{"question": "the", "answer": "☃"}]
+    write_jsonl(pairs, rows)
+    with pytest.raises(SystemExit):
+        main(["predict", f"--output_dir={tmp_path}/emb", *fit_flags, f"--base_model={folder}"])
+    assert f"{pairs}:3: answer: its embedding is NaN or infinite." in capsys.readouterr().err
+    assert not (tmp_path / "emb" / "question_embeddings.npy").exists()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def test_unicode_line_separators_do_not_end_a_row(tmp_path: Path, separator: str
         ('{"question": "q", "answer": {}}', "answer: is an object, must be a text"),
         ('{"question": "", "answer": "a"}', "question: is empty"),
         ('{"question": "q", "answer": " \\t\\u00a0"}', "answer: is empty"),
+        ('{"question": "\\u200b\\u2060 \\ufeff", "answer": "a"}', "question: is empty"),
         ('{"question": "q", "answer": "a", "context": 1}', "context: is a number, must be a text"),
         (
             '{"question": "q", "answer": "a", "id": 1.5}',
@@ -220,7 +222,11 @@ def test_any_text_survives_or_is_named(
     bad = [
         number
         for number, pair in enumerate(texts, 1)
-        if any(not text.strip() or any("\ud800" <= c <= "\udfff" for c in text) for text in pair)
+        if any(
+            all(c.isspace() or unicodedata.category(c) in ("Cf", "Cc") for c in text)
+            or any("\ud800" <= c <= "\udfff" for c in text)
+            for text in pair
+        )
     ]
     if bad:
         with pytest.raises(InputError) as error:
