@@ -136,6 +136,12 @@ def _shared_texts(run: CheckedRun) -> Iterator[str]:
     yield from problems(run.estimate.shared, run.settings.positive)
 
 
+def _answer_fit(run: CheckedRun) -> Iterator[str]:
+    if run.estimate.answer_fit is not None and run.settings.validation_jsonl is None:
+        lines = run.data.texts.line
+        yield from run.estimate.answer_fit.problems(lambda rows: lines[np.array(rows)].tolist())
+
+
 def _large_group(run: CheckedRun) -> Iterator[str]:
     rows, sizes = len(run.data.used), run.data.group_sizes(run.estimate.max_files)
     if run.settings.validation_jsonl is None and sizes.max() > 0.3 * rows:
@@ -243,6 +249,7 @@ RUN_RULES: tuple[Callable[[CheckedRun], Iterator[str]], ...] = (
     _size,
     _batch_size,
     _warmup,
+    _answer_fit,
     _shared_texts,
     _large_group,
     _few_held_out,

@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader
 from embedft.data.batches import EvalBatch, TextBatches, TrainBatch
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.ties import SharedText
+from embedft.evaluation.answer_fit import AnswerFit
+from embedft.inference.answer_fit import sample_answer_fit
 from embedft.recipe import warmup_length
 from embedft.run.forgetting import check_forgetting
 from embedft.table.keys import Ints
@@ -34,6 +36,8 @@ class RunEstimate:
         held_out: (rows,) rows that are held out; None if they are in a separate file.
         shared: Texts that many files share and that therefore tie no rows.
         not_evaluated: (rows,) held-out rows with such a text.
+        answer_fit: How well the answers of sampled rows fit their questions by the base model;
+            None if there are too few rows.
         questions: Number of held-out questions.
         groups: Number of groups (files, or rows tied by a text) that they come from.
         corpus: Number of distinct answers that they are searched in.
@@ -51,6 +55,7 @@ class RunEstimate:
     held_out: Ints | None
     shared: tuple[SharedText, ...]
     not_evaluated: Ints
+    answer_fit: AnswerFit | None
     questions: int
     groups: int
     corpus: int
@@ -95,6 +100,7 @@ def estimate_run(
     share = planned / batches / trainer.world_size  # tokens a batch and device
     evaluations = _evaluations(trainer, module, batches, steps)
     to_embed = int(data.tokens.lengths(data.task.texts).sum()) / trainer.world_size
+    fit = sample_answer_fit(data, module.encoder, trainer)
     train_speed, eval_speed, device = _speeds(trainer, module, data)
     return RunEstimate(
         train=np.unique(rows.source_row),
@@ -103,6 +109,7 @@ def estimate_run(
         else None,
         shared=data.fit_data.shared,
         not_evaluated=data.fit_data.not_evaluated,
+        answer_fit=fit,
         questions=len(data.task.queries),
         groups=len(np.unique(data.task.groups)),
         corpus=len(data.task.corpus),

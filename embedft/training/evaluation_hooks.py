@@ -14,6 +14,7 @@ from embedft.data.datamodule import EmbeddingDataModule
 from embedft.encoder.encoder import Encoder
 from embedft.evaluation.metrics import NAMES, RetrievalMetrics
 from embedft.evaluation.query_results import QueryResults
+from embedft.inference.answer_fit import warn_of_misplaced_answers
 from embedft.inference.embed import Embeddings
 from embedft.losses import Loss, MultipleNegativesRankingLoss
 from embedft.training.validation import RetrievalEvaluation
@@ -62,6 +63,8 @@ class EvaluationHooks(LightningModule):
     def _finish_evaluation(self, prefix: Literal["val", "test"]) -> None:
         self.forget_cast_weights()
         self.last_evaluation, self.last_query_results = self._evaluation.finish()
+        if self.trainer.sanity_checking and self.trainer.is_global_zero:  # the base model
+            warn_of_misplaced_answers(self.data, self._evaluation.embeddings_of)
         del self._evaluation
         self.log_dict(
             {f"{prefix}/{name}": value for name, value in self.last_evaluation.items()},

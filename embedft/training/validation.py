@@ -72,6 +72,10 @@ class RetrievalEvaluation:
             embeddings = torch.from_numpy(known).to(self.texts_X.device)
         self.embeddings_XD[index] = embeddings.to(self.embeddings_XD.dtype)
 
+    def embeddings_of(self, texts: Ints) -> Tensor:
+        """(texts, D) embeddings of texts of the task; call it after :meth:`finish`."""
+        return self.embeddings_XD[self._indices(texts)]
+
     def finish(self) -> tuple[dict[str, float], QueryResults]:
         """The metrics by name, without prefix, and the results by query.
 
