@@ -34,8 +34,8 @@ class AnswerFit(NamedTuple):
         rows: (Q,) the sampled rows.
         first: Share of the questions whose own answer ranks first among those of the sample.
         top_10: Share of the questions whose own answer is among the first ten.
-        below_random: Share of the questions to which the own answer is less similar than the mean
-            of the others.
+        below_random: Share of the questions to which the own answer is less similar than half of
+            the others.
         by_offset: Share of the questions that an answer so many rows below fits best, and better
             than the own one. Only offsets that stand out.
         worst: The sampled rows that fit worst, at most three.
@@ -56,14 +56,11 @@ class AnswerFit(NamedTuple):
         if count < MIN_QUESTIONS:
             return
         if self.by_offset:
-            parts = [
-                f"{share:.0%} by the answer {abs(offset)} rows {'below' if offset > 0 else 'above'}"
-                for offset, share in self.by_offset.items()
-            ]
+            parts = (f"{share:.0%} fit {_at(offset)}" for offset, share in self.by_offset.items())
             yield (
-                f"of {count} sampled questions, {', '.join(parts)} fits better than the own one: "
-                "the answers seem to be shifted against the questions from some line on. Look at "
-                f"lines {_join(lines_of(self.shifted))}"
+                f"of {count} sampled questions, {', '.join(parts)} better than their own: the "
+                "answers seem to be shifted against the questions. Look at lines "
+                f"{_join(lines_of(self.shifted))}"
             )
         if self.top_10 < _FEW_IN_TOP_10:
             yield (
@@ -78,6 +75,11 @@ class AnswerFit(NamedTuple):
                 "answer than to a random one (50% if no answer fits). Check lines "
                 f"{_join(lines_of(self.worst))}"
             )
+
+
+def _at(offset: int) -> str:
+    rows = "1 row" if abs(offset) == 1 else f"{abs(offset)} rows"
+    return f"the answer {rows} {'below' if offset > 0 else 'above'}"
 
 
 def _join(lines: Sequence[int]) -> str:
@@ -122,7 +124,7 @@ def measure_answer_fit(
         rows=rows,
         first=float((rank_Q == 1).float().mean()),
         top_10=float((rank_Q <= 10).float().mean()),
-        below_random=float((margin_Q < 0).mean()),
+        below_random=float((rank_Q - 1 > irrelevant_QQ.sum(1) / 2).float().mean()),
         by_offset={OFFSETS[w]: float(share_W[w]) for w in np.flatnonzero(often)},
         worst=sorted(rows[np.argsort(margin_Q, kind="stable")[:_EXAMPLES]].tolist()),
         shifted=rows[shifted.cpu().numpy()][:_EXAMPLES].tolist(),
