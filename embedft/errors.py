@@ -7,9 +7,21 @@ import signal
 
 
 class EmbedftError(Exception):
-    """Ends a command with a message for the user and an exit status."""
+    r"""Ends a command with a message for the user and an exit status.
+
+    Args:
+        lines: The lines of the message. Line ends inside one are printed as ``\n``: they come
+            from a file or a server.
+    """
 
     exit_status = 1
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*lines)
+        self.lines = lines
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class InputError(EmbedftError):

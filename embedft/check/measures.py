@@ -11,6 +11,7 @@ from tokenizers.models import WordLevel
 from embedft.check.text_measures import COPIED, TextMeasures, measure_texts
 from embedft.data.pairs import row_hashes
 from embedft.data.ties import RowHashes, leak_groups
+from embedft.table.jsonl import refuse_pipe
 from embedft.table.keys import NO_HASH, Hashes, Ints, combine_hashes, first_equal
 from embedft.table.settings import ReadSettings, Target
 from embedft.table.table import Table, read_table
@@ -111,6 +112,7 @@ def measure_data(
         documents="both",
         context_required=positive == "context",
     )
+    refuse_pipe(path)
     table = read_table(path, uncut, None, "skip")
     used = np.flatnonzero(~table.duplicate)
     hashes = row_hashes(table, used)

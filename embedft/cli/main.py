@@ -7,7 +7,7 @@ import inspect
 import signal
 import sys
 from argparse import ArgumentError
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -38,8 +38,11 @@ from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedErro
 from embedft.tools.device import out_of_memory
 from embedft.tools.log import discard_output, start_log
 from embedft.tools.progress import set_quiet
-from embedft.tools.text import did_you_mean
+from embedft.tools.text import did_you_mean, one_line, printable
 from embedft.training.module import EmbeddingModule
+
+_LONGEST_LINE = 600
+"""Characters of a line of a message: a file may hold a key of a megabyte."""
 
 
 def _flags_of(name: str) -> list[str]:
@@ -134,7 +137,7 @@ def _one_line_errors(name: str) -> Iterator[None]:
     except ArgumentError as error:
         raise InputError(friendly_error(str(error), name, _flags_of(name))) from None
     except MisconfigurationException as error:
-        raise InputError(str(error)) from error
+        raise InputError(one_line(str(error))) from error
     except SIGTERMException:
         raise StoppedError(signal.SIGTERM, "before there was anything to save") from None
     except SystemExit as ended:
@@ -177,7 +180,7 @@ def _run_to_its_end(args: list[str]) -> None:
         print(f"embedft: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except EmbedftError as error:
-        _fail(str(error), error.exit_status)
+        _fail(error.lines, error.exit_status)
     except KeyboardInterrupt:  # nothing was there to save
         if not rank_zero_only.rank:
             print("interrupted", file=sys.stderr)
@@ -201,6 +204,7 @@ def _leave_group() -> None:
         distributed.destroy_process_group()
 
 
-def _fail(message: str, status: int) -> NoReturn:
+def _fail(lines: Iterable[str], status: int) -> NoReturn:
+    message = "\n".join(printable(line, _LONGEST_LINE) for line in lines)
     print(f"embedft: error: {message}", file=sys.stderr)
     sys.exit(status)

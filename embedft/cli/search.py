@@ -71,7 +71,7 @@ def search(
             line: dict[str, Any] = {"question": question, "hits": [hit._asdict() for hit in hits]}
             if other is not None and others is not None:
                 line["compare"] = {"model": other.model, "hits": [hit._asdict() for hit in others]}
-            text = jsonlib.dumps(line, ensure_ascii=False)
+            text = _visible(jsonlib.dumps(line, ensure_ascii=False))
         elif other is None or others is None:
             text = "\n".join([_plain(question), *_lines(hits), ""])
         else:
@@ -152,6 +152,13 @@ def _short(names: list[str]) -> str:
 def _plain(text: str) -> str:
     """A text on one line, without control characters of terminals."""
     return "".join(character for character in one_line(text) if character.isprintable())
+
+
+def _visible(json: str) -> str:
+    """JSON in which characters that can't be seen are escaped; its content is the same."""
+    if json.isprintable():
+        return json
+    return "".join(sign if sign.isprintable() else jsonlib.dumps(sign)[1:-1] for sign in json)
 
 
 def _fitted(text: str, width: int) -> str:

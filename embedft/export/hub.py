@@ -8,17 +8,25 @@ from typing import Any
 
 from embedft.errors import InputError, RunFailedError
 from embedft.export.model_card import with_model_id
-from embedft.tools.text import error_line, one_line
+from embedft.tools.text import one_line, printable, without_secrets
 
 
 def files_to_upload(folder: Path) -> dict[str, Path]:
-    """The files of a model by their path on the hub, without hidden files."""
+    """The files of a model by their path on the hub, without hidden files and links out of it."""
+    folder = folder.resolve()
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
     return {
         name: path
         for name, path in sorted(files.items())
-        if path.is_file() and not any(part.startswith(".") for part in name.split("/"))
+        if path.is_file() and _is_shown(path, folder) and _is_shown(path.resolve(), folder)
     }
+
+
+def _is_shown(path: Path, folder: Path) -> bool:
+    """Whether a path is in a folder, and no part of it is hidden."""
+    return path.is_relative_to(folder) and not any(
+        part.startswith(".") for part in path.relative_to(folder).parts
+    )
 
 
 def check_repo_id(repo_id: str) -> None:
@@ -68,9 +76,10 @@ def upload_plan(folder: Path, repo_id: str, private: bool) -> str:
     sizes = {name: path.stat().st_size for name, path in files_to_upload(folder).items()}
     metadata: Any = ModelCard(_read_card(folder, repo_id), ignore_metadata_errors=True).data
     lines = [
-        f"would upload to {constants.ENDPOINT}/{repo_id} ({'private' if private else 'public'}), "
+        f"would upload to {without_secrets(constants.ENDPOINT)}/{repo_id} "
+        f"({'private' if private else 'public'}), "
         "in one commit:",
-        *(f"{size / 1e3:12,.1f} kB  {name}" for name, size in sizes.items()),
+        *(f"{size / 1e3:12,.1f} kB  {printable(name, 300)}" for name, size in sizes.items()),
         f"{sum(sizes.values()) / 1e3:12,.1f} kB  in {len(sizes)} files",
     ]
     if metadata.license is None:
@@ -96,7 +105,7 @@ def upload(folder: Path, repo_id: str, private: bool) -> str:
         InputError: ``private`` is set and the repository is public.
         RunFailedError: The upload failed.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
     from huggingface_hub.utils import (  # type: ignore[attr-defined]
         disable_progress_bars,
         enable_progress_bars,
@@ -121,7 +130,8 @@ def upload(folder: Path, repo_id: str, private: bool) -> str:
         raise
     except Exception as error:  # from the hub, HTTP or the files
         causes = [error] if error.__cause__ is None else [error, error.__cause__]
-        reason = one_line(" ".join(map(error_line, causes)), 300)
+        reason = without_secrets(" ".join(map(str, causes)), get_token())
+        reason = one_line(reason, 300)
         raise RunFailedError(f"{repo_id}: not uploaded: {reason}") from None
     finally:
         enable_progress_bars()

@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from embedft.evaluation.metrics import shown_in
 from embedft.evaluation.verdict import comparison, is_worse, verdict
+from embedft.tools.text import file_label
 
 PLACEHOLDER = "path/to/this/folder"
 """What the card's example loads until the model has an id on the hub."""
@@ -51,7 +52,7 @@ class ModelCard:
     @property
     def _short_name(self) -> str:
         """The base model's name without the path of its folder, which is private."""
-        return self.base_model.rstrip("/").rsplit("/", 1)[-1]
+        return file_label(self.base_model)
 
     def render(self) -> str:
         """The card as Markdown with the hub's metadata block."""

@@ -45,12 +45,8 @@ def ask(client: OpenAI, endpoint: Endpoint, passage: Passage, n_pairs: int) -> d
                 messages=messages(passage, n_pairs),  # type: ignore[arg-type]
                 **RESPONSE_FORMATS[endpoint.response_format],
             )
-            if not getattr(reply, "choices", None):
-                raise ValueError("the endpoint's answer is no chat completion")
-            if reply.usage is not None:
-                tokens["in"] += reply.usage.prompt_tokens
-                tokens["out"] += reply.usage.completion_tokens
-            pairs, refused = good_pairs(read_reply(reply.choices[0].message.content or ""), passage)
+            _count_tokens(tokens, reply)
+            pairs, refused = good_pairs(read_reply(_content(reply)), passage)
             break
         except ValueError:
             if attempt == ATTEMPTS - 1:
@@ -66,6 +62,24 @@ def ask(client: OpenAI, endpoint: Endpoint, passage: Passage, n_pairs: int) -> d
     ]
     entry = {"rows": rows, "refused": refused}
     return {"key": request_key(passage, n_pairs), **entry, "in": tokens["in"], "out": tokens["out"]}
+
+
+def _content(reply: Any) -> str:
+    """The text of a reply; the client checks nothing of what an endpoint sends."""
+    try:
+        content = reply.choices[0].message.content
+    except (AttributeError, IndexError, TypeError, KeyError):
+        raise ValueError("the endpoint's answer is no chat completion") from None
+    if not isinstance(content, str | None):
+        raise ValueError("the endpoint's answer is no text")
+    return content or ""
+
+
+def _count_tokens(tokens: Counter[str], reply: Any) -> None:
+    usage = getattr(reply, "usage", None)
+    for way, name in (("in", "prompt_tokens"), ("out", "completion_tokens")):
+        count = getattr(usage, name, 0)
+        tokens[way] += count if type(count) is int and 0 <= count < 2**53 else 0
 
 
 def ask_all(

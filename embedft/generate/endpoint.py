@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedft.errors import InputError
 from embedft.generate.pairs import SCHEMA
+from embedft.tools.text import printable, without_secrets
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -21,6 +22,20 @@ RESPONSE_FORMATS: dict[str, dict[str, Any]] = {
     "json_object": {"response_format": {"type": "json_object"}},
     "json_schema": {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
 }
+
+
+def read_key(key: str | None) -> str | None:
+    """A key without white space around it, which a file with Windows line ends leaves.
+
+    Raises:
+        InputError: It holds characters that can't be sent. The message does not show it.
+    """
+    key = (key or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InputError(
+            "api_key: has characters that no key has, such as a line end; check OPENAI_API_KEY"
+        )
+    return key or None
 
 
 class RateLimit:
@@ -63,8 +78,8 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """The address that requests go to."""
-        return self.base_url or OPENAI_URL
+        """The address that requests go to, without user and password."""
+        return without_secrets(self.base_url or OPENAI_URL)
 
     def connect(self) -> OpenAI:
         """A client that repeats a request after 408, 409, 429, 5xx, time-outs and lost connections.
@@ -88,7 +103,7 @@ class Endpoint:
                 "for example http://localhost:8000/v1"
             )
         if self.base_url and not re.match(r"https?://[^/\s]", self.base_url):
-            raise InputError(f"base_url: is {self.base_url}, must begin with http:// or https://")
+            raise InputError(f"base_url: is {self.url}, must begin with http:// or https://")
         hooks = {}
         if self.requests_per_minute:
             hooks = {"request": [RateLimit(self.requests_per_minute).wait]}
@@ -105,4 +120,4 @@ class Endpoint:
         text = " ".join(str(error).split()) or type(error).__name__
         if cause := error.__cause__:
             text += f" ({' '.join(str(cause).split()) or type(cause).__name__})"
-        return (text.replace(self.api_key, "***") if self.api_key else text)[:300]
+        return printable(without_secrets(text, self.api_key), 300)

@@ -15,11 +15,12 @@ from filelock import FileLock, Timeout
 
 from embedft.errors import InputError, RunFailedError, StoppedError, check_at_least
 from embedft.generate.ask import ask_all, request_key
-from embedft.generate.endpoint import Endpoint
+from embedft.generate.endpoint import Endpoint, read_key
 from embedft.generate.estimate import Prices, estimate
 from embedft.generate.journal import Journal
 from embedft.generate.passages import Passage, find_files, read_passages
 from embedft.tools.progress import progress
+from embedft.tools.text import printable
 
 
 def generate(
@@ -87,7 +88,7 @@ def generate(
     endpoint = Endpoint(
         model=model or os.environ.get("OPENAI_MODEL"),
         base_url=base_url or os.environ.get("OPENAI_BASE_URL") or None,
-        api_key=api_key or os.environ.get("OPENAI_API_KEY"),
+        api_key=read_key(api_key or os.environ.get("OPENAI_API_KEY")),
         response_format=response_format,
         requests_per_minute=requests_per_minute,
         timeout=timeout,
@@ -138,7 +139,7 @@ def read_folder(
         except InputError as error:
             if on_bad_files == "error":
                 raise InputError(f"{error}; or leave it out with --on_bad_files skip") from None
-            print(f"left out: {error}", file=sys.stderr)
+            print(f"left out: {printable(str(error), 300)}", file=sys.stderr)
     if not passages:
         raise InputError(f"{folder}: holds no passage of {min_chars} characters or more")
     return passages

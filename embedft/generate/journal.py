@@ -32,6 +32,9 @@ class Journal:
         self.path = output.with_name(f"{output.name}.journal")
         self.entries: dict[str, dict[str, Any]] = {}
         self._complete = 0  # bytes of complete lines: a killed run can leave half a line
+        for path in (output, self.path):
+            if path.exists() and not path.is_file():
+                raise InputError(f"{path}: is no file; give another --output_jsonl")
         if overwrite:
             return
         if self.path.is_file():
@@ -40,12 +43,15 @@ class Journal:
             for number, line in enumerate(content[: self._complete].splitlines(), 1):
                 try:
                     entry = json.loads(line)
+                except (ValueError, RecursionError):
+                    entry = None
+                if _is_entry(entry):
                     self.entries[entry["key"]] = entry
-                except (ValueError, KeyError, TypeError):
+                else:
                     raise InputError(
                         f"{self.path}: line {number} is damaged; remove it, and its passage "
                         "is asked about again"
-                    ) from None
+                    )
         if output.exists():
             known = {_line(row) for entry in self.entries.values() for row in entry["rows"]}
             if not set(output.read_bytes().splitlines(keepends=True)) <= known:
@@ -80,6 +86,22 @@ class Journal:
             with replacing_file(self.output) as temporary, temporary.open("wb") as stream:
                 stream.writelines(map(_line, rows.values()))
         return len(rows)
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a value is what :meth:`Journal.append` writes."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("key"), str):
+        return False
+    rows, refused = entry.get("rows"), entry.get("refused")
+    if not isinstance(rows, list) or not isinstance(refused, dict):
+        return False
+    counts = (*refused.values(), entry.get("in"), entry.get("out"))
+    return all(type(count) is int for count in counts) and all(
+        isinstance(row, dict)
+        and all(isinstance(text, str) for text in row.values())
+        and row.keys() >= {"question", "answer"}
+        for row in rows
+    )
 
 
 def _line(value: dict[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 from embedft.generate.passages import Passage
 from embedft.table.record import RowError, normalize_text, parse_row
+from embedft.tools.text import one_line, printable
 
 SYSTEM = """\
 You write questions that people would type into a search engine, for which a given passage holds \
@@ -45,6 +46,8 @@ SCHEMA = {
     },
 }
 
+_END_OF_PASSAGE = re.compile(r"<\s*/(?=\s*passage)", re.IGNORECASE)
+
 # The share of an answer's words that must occur in its passage.
 MIN_SUPPORT = 0.6
 
@@ -73,11 +76,13 @@ _REFERS_TO_PAPER = re.compile(
 
 def messages(passage: Passage, count: int) -> list[dict[str, str]]:
     """The chat that asks for ``count`` pairs about a passage."""
-    heading = f" (section: {passage.heading})" if passage.heading else ""
-    question = f"Write {count} pairs about this passage of {passage.file_name}{heading}:"
+    name, heading = (printable(one_line(text)) for text in (passage.file_name, passage.heading))
+    heading = f" (section: {heading})" if heading else ""
+    question = f"Write {count} pairs about this passage of {name}{heading}:"
+    text = _END_OF_PASSAGE.sub("< /", passage.text)  # only ours ends the quoted text
     return [
         {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": f"{question}\n\n<passage>\n{passage.text}\n</passage>"},
+        {"role": "user", "content": f"{question}\n\n<passage>\n{text}\n</passage>"},
     ]
 
 

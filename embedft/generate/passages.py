@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedft.errors import InputError
+from embedft.tools.text import printable
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -39,7 +41,7 @@ class Passage:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """The text files of a folder and its subfolders, sorted by path.
+    """The text files of a folder and its subfolders, sorted by path; links out of it are left out.
 
     Raises:
         InputError: There is no such folder, or no text file in it.
@@ -53,6 +55,10 @@ def find_files(folder: Path) -> list[Path]:
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+    outside = [path for path in files if not path.resolve().is_relative_to(folder.resolve())]
+    for path in outside:
+        print(f"left out: {printable(str(path), 300)} is a link to another folder", file=sys.stderr)
+    files = [path for path in files if path not in set(outside)]
     if not files:
         raise InputError(f"{folder}: holds no {', '.join(SUFFIXES)} files")
     return files
@@ -85,6 +91,8 @@ def read_passages(path: Path, folder: Path, min_chars: int, max_chars: int) -> l
             f"{path}: not UTF-8 (byte 0x{error.object[error.start]:02x} at position "
             f"{error.start + 1}); save it as UTF-8"
         ) from None
+    except RecursionError:
+        raise InputError(f"{path}: its elements are nested too deep") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
     texts = [

@@ -17,7 +17,9 @@ from embedft.encoder.encoder import Encoder
 from embedft.inference.embed import embed_texts
 from embedft.table.keys import Ints
 from embedft.table.tokens import TokenStore
-from embedft.tools.files import write_json
+from embedft.tools.files import reserve, write_json
+
+_BLOCK = 1 << 16  # embeddings that are checked at a time
 
 # Keys of a config that do not change a model's embeddings.
 _IGNORED_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtype"}
@@ -49,17 +51,25 @@ class EmbeddingFile:
             "shape": list(shape),
         }
         fingerprint_file = self.folder / "made_of.json"
-        resumes = (
-            fingerprint_file.is_file()
-            and json.loads(fingerprint_file.read_text("utf-8")) == fingerprint
+        sizes = {self.folder / "embeddings.bin": 4 * shape[0] * shape[1]}
+        sizes[self.folder / "done.bin"] = 4 * shape[0]
+        resumes = _is_made_of(fingerprint_file, fingerprint) and all(
+            path.is_file() and path.stat().st_size == size for path, size in sizes.items()
         )
         if not resumes:
             self.remove()
             self.folder.mkdir(parents=True)
-        mode: Any = "r+" if resumes else "w+"
-        self.table = np.memmap(self.folder / "embeddings.bin", np.float32, mode, shape=shape)
-        self.done = np.memmap(self.folder / "done.bin", np.bool_, mode, shape=shape[:1])
-        if not resumes:
+            for path, size in sizes.items():
+                reserve(path, size)
+        embeddings, done = sizes
+        self.table = np.memmap(embeddings, np.float32, "r+", shape=shape)
+        self._sums = np.memmap(done, np.uint32, "r+", shape=shape[:1])
+        self.done = np.zeros(len(texts), dtype=np.bool_)
+        if resumes:
+            for start in range(0, len(texts), _BLOCK):
+                block = slice(start, start + _BLOCK)
+                self.done[block] = self._sums[block] == _sums(self.table[block])
+        else:
             write_json(fingerprint_file, fingerprint)
 
     @property
@@ -84,6 +94,7 @@ class EmbeddingFile:
         """Writes the embeddings of a batch, and only then marks its texts as done."""
         index = np.searchsorted(self.texts, texts)
         self.table[index] = embeddings
+        self._sums[index] = _sums(embeddings)
         self.done[index] = True
 
     def lookup(self, texts: Ints) -> NDArray[np.float32]:
@@ -94,6 +105,20 @@ class EmbeddingFile:
         """Deletes the folder."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
+
+
+def _is_made_of(path: Path, fingerprint: dict[str, Any]) -> bool:
+    try:
+        return bool(json.loads(path.read_text("utf-8")) == fingerprint)
+    except (OSError, ValueError, RecursionError):  # missing or damaged
+        return False
+
+
+def _sums(embeddings: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """(texts,) a checksum of each embedding, never 0: a page that was not written has zeros."""
+    words = np.ascontiguousarray(embeddings, np.float32).view(np.uint32)
+    sums: NDArray[np.uint32] = words.sum(axis=1, dtype=np.uint32) | np.uint32(1 << 31)
+    return sums
 
 
 def embedding_fingerprint(tokens: TokenStore, encoder: Encoder, trainer: Trainer) -> dict[str, str]:

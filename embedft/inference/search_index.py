@@ -5,6 +5,7 @@ Shape suffixes: Q questions, K hits per question, D embedding.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from embedft.data.batches import EvalBatch
 from embedft.data.load import read_settings
 from embedft.encoder.encoder import Encoder
-from embedft.errors import InputError, check_at_least
+from embedft.errors import InputError, RunFailedError, check_at_least
 from embedft.inference.documents import DocumentFile, write_documents
 from embedft.inference.embed import embed_texts, one_device_trainer
 from embedft.inference.embedding_file import EmbeddingFile, embedding_fingerprint
@@ -29,12 +30,14 @@ from embedft.table.read_report import ReadCounts
 from embedft.table.record import Record
 from embedft.table.settings import default_cache_dir
 from embedft.table.table import Table, read_table
-from embedft.tools.files import replacing_folder, write_json
+from embedft.tools.files import checksum, replacing_folder, write_json
 
 Field = Literal["answer", "context"]
 
 FORMAT = 1
 """Version of the files of an index."""
+
+_FILES = ("index.faiss", "documents.jsonl", "offsets.npy")
 
 _BLOCK = 1 << 16
 """Embeddings added to the FAISS index at a time."""
@@ -115,6 +118,11 @@ class SearchIndex:
                         self._build(table, fingerprint)
                         self._open()
             except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise RunFailedError(
+                        f"{root}: the index can't be written: {error.strerror}; free some space, "
+                        "or give another --index_dir"
+                    ) from None
                 raise InputError(
                     f"{root}: the index can't be written: {error.strerror or error}; "
                     "give another --index_dir"
@@ -182,15 +190,20 @@ class SearchIndex:
         try:
             return read_table(self.input_jsonl, settings, self.cache_dir, self.on_bad_rows)
         except InputError as error:  # its message names the flags of fit
-            message = str(error).replace("--data.positive context", "--field context")
-            raise InputError(message) from None
+            lines = (
+                line.replace("--data.positive context", "--field context") for line in error.lines
+            )
+            raise InputError(*lines) from None
 
     def _open(self) -> bool:
         """Opens the index; returns whether it exists and is complete."""
         try:
+            sums = json.loads((self.folder / "made_of.json").read_text("utf-8"))["checksums"]
+            if sums != _checksums(self.folder):
+                return False
             self._index = self._faiss.read_index(str(self.folder / "index.faiss"))
             self._documents = DocumentFile(self.folder)
-        except (RuntimeError, OSError, ValueError, EOFError):  # missing or incomplete
+        except Exception:  # whatever a missing or damaged file raises
             return False
         return bool(self._index.ntotal == len(self) and self._documents.is_complete)
 
@@ -213,7 +226,7 @@ class SearchIndex:
         with replacing_folder(self.folder) as folder:
             self._faiss.write_index(index, str(folder / "index.faiss"))
             write_documents(folder, first, self._records, self.field)
-            write_json(folder / "made_of.json", fingerprint)
+            write_json(folder / "made_of.json", {**fingerprint, "checksums": _checksums(folder)})
             if self._read().tokens.fingerprint != table.tokens.fingerprint:
                 raise InputError(
                     f"{self.input_jsonl}: changed while it was read. Run the command again"
@@ -223,6 +236,10 @@ class SearchIndex:
     def _records(self) -> Iterator[Record]:
         path = self.input_jsonl
         return stream_records(path, ReadCounts(path), context_required=self.field == "context")
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    return {name: checksum(folder / name) for name in _FILES}
 
 
 def _check_question(question: object) -> None:

@@ -13,6 +13,7 @@ from embedft.errors import InputError
 from embedft.evaluation.significance import Interval, paired_interval
 from embedft.run.run import Run
 from embedft.run.signals import raise_if_sigterm
+from embedft.tools.text import file_label
 
 FORGETTING_LIMIT = 0.005
 """A drop of nDCG@10 that is worth a warning."""
@@ -88,7 +89,8 @@ def evaluate_forgetting(run: Run) -> dict[str, Any]:
 def forgetting_sentence(result: dict[str, Any]) -> str:
     """One plain sentence; a warning if nDCG@10 drops by more than ``FORGETTING_LIMIT``."""
     numbers = (
-        f"nDCG@10 on {result['file']} {result['before']:.4f} before, {result['after']:.4f} after: "
+        f"nDCG@10 on {file_label(result['file'])} {result['before']:.4f} before, "
+        f"{result['after']:.4f} after: "
         f"{Interval(**result['change'])}"
     )
     if result["after"] < result["before"] - FORGETTING_LIMIT:

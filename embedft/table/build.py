@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from embedft.table.block import Block
-from embedft.table.columns import ColumnFiles, stored_name
+from embedft.table.columns import ColumnFiles, column_path, stored_name
 from embedft.table.jsonl import byte_blocks
 from embedft.table.keys import NO_HASH, Hashes, Ints, Mask, first_equal, repeats, text_hashes
 from embedft.table.read_report import MAX_REPORTED, ReadCounts
 from embedft.table.settings import ReadSettings, Target
 from embedft.table.workers import read_blocks
+from embedft.tools.files import checksum
 from embedft.tools.progress import progress
 
 META = "table.json"
@@ -76,8 +78,36 @@ def build_table(
         "bad_rows": read.bad_rows,
         "columns": columns.layout,
     }
-    (folder / META).write_text(json.dumps(counts), encoding="utf-8")
+    counts["checksums"] = {name: checksum(column_path(folder, name)) for name in columns.layout}
+    write_meta(folder, counts)
     return digest.hexdigest()[:24]
+
+
+def write_meta(folder: Path, counts: dict[str, Any]) -> None:
+    """Writes what a table's files are, with a checksum of that."""
+    text = json.dumps(counts)
+    content = {"counts": counts, "checksum": zlib.crc32(text.encode())}
+    (folder / META).write_text(json.dumps(content), encoding="utf-8")
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What :func:`write_meta` wrote, once the files have the checksums that it names.
+
+    Raises:
+        ValueError: The files are damaged, or of an earlier version; or an OSError, KeyError or
+            TypeError.
+    """
+    content = json.loads((folder / META).read_text(encoding="utf-8"))
+    counts: dict[str, Any] = content["counts"]
+    if zlib.crc32(json.dumps(counts).encode()) != content["checksum"]:
+        raise ValueError(f"{folder}: {META} is damaged")
+    sums = counts.pop("checksums")
+    if sums.keys() != counts["columns"].keys():
+        raise ValueError(f"{folder}: files without a checksum")
+    for name, expected in sums.items():
+        if checksum(column_path(folder, name)) != expected:
+            raise ValueError(f"{folder}: {name} is damaged")
+    return counts
 
 
 def _with_progress(blocks: Iterable[bytes], path: Path) -> Iterator[bytes]:

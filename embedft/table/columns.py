@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_DTYPES = {"i8", "u8", "u2", "i4", "b1", "f8"}
+"""Of columns, without the order of their bytes; others could hold addresses of memory."""
+
 Layout = dict[str, tuple[str, int]]
 """Type and number of entries of each column."""
 
@@ -72,8 +75,10 @@ def open_column(folder: Path, name: str, dtype: str, length: int) -> NDArray[Any
 
     Raises:
         OSError: There is no such file.
-        ValueError: The file does not have the size of the column.
+        ValueError: The type is not that of a column, or the file does not have its size.
     """
+    if dtype[1:] not in _DTYPES:
+        raise ValueError(f"{name}: numbers of type {dtype} are not read")
     path = column_path(folder, name)
     if path.stat().st_size != length * np.dtype(dtype).itemsize:
         raise ValueError(f"{path}: is not {length} numbers of type {dtype}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from embedft.errors import InputError
+from embedft.tools.text import printable
 
 MAX_REPORTED = 20
 """Bad rows that are named; of the rest, only the number is."""
@@ -43,7 +44,7 @@ class ReadCounts:
     @property
     def problems(self) -> list[str]:
         """One line for each of the first bad rows: file, line, field, what is wrong."""
-        return [f"{self.path}:{line}: {what}" for line, what in self.bad_rows]
+        return [printable(f"{self.path}:{line}: {what}", 300) for line, what in self.bad_rows]
 
     @property
     def same_ids_problem(self) -> str:
@@ -95,7 +96,7 @@ class ReadCounts:
             lines.append(f"{self.path}: {self.skipped} of {self.rows} rows are bad")
         if refuse_bad_rows and self.skipped < self.rows:
             lines[-1] += ". Fix them, or leave them out with --on_bad_rows skip"
-        raise InputError("\n".join(lines))
+        raise InputError(*lines)
 
     def check_labels(self, labelled: int, rows: int, first_without: int) -> None:
         """Refuses a file in which only a part of the rows has a label.

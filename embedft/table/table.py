@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -19,7 +18,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from embedft.table.build import BLOCK_BYTES, META, build_table
+from embedft.table.build import BLOCK_BYTES, build_table, read_meta
 from embedft.table.columns import column_path, open_column
 from embedft.table.jsonl import OnBadRows, unreadable_error
 from embedft.table.keys import Hashes, Ints, Mask
@@ -27,10 +26,9 @@ from embedft.table.negatives import Negatives
 from embedft.table.read_report import ReadCounts
 from embedft.table.settings import ReadSettings
 from embedft.table.tokens import MappedIds, TokenStore
+from embedft.tools.files import sync_files, sync_folder
 
 log = logging.getLogger(__name__)
-
-_DAMAGE = (OSError, ValueError, KeyError, TypeError)  # missing, cut off, or not a table
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +225,7 @@ def _find(path: str, settings: ReadSettings, cache_dir: Path) -> Table | None:
     folder = cache_dir / f"{prefix}{digest.hexdigest()[:24]}"
     try:
         table = _open(path, folder, folder.name)
-    except _DAMAGE:
+    except Exception:  # whatever a damaged folder raises, its table is not there
         return None
     log.info("tokens: %d texts from the cache %s", len(table.tokens.cut), folder)
     return table
@@ -240,7 +238,7 @@ def _open(path: str, folder: Path, fingerprint: str) -> Table:
         OSError: A file is missing.
         ValueError: A file is damaged; or KeyError or TypeError.
     """
-    counts = json.loads((folder / META).read_text(encoding="utf-8"))
+    counts = read_meta(folder)
     layout = counts.pop("columns")
     columns = {name: open_column(folder, name, *layout[name]) for name in layout}
     tokens = TokenStore(
@@ -288,8 +286,10 @@ def _publish(path: str, folder: Path, final: Path) -> None:
     if final.exists():
         try:
             _open(path, final, final.name)
-        except _DAMAGE:
+        except Exception:  # as above
             shutil.rmtree(final, ignore_errors=True)
         else:
             return
+    sync_files(folder)
     os.replace(folder, final)
+    sync_folder(final.parent)

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,40 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file: finds damage by chance, not by intent. Reads about 1 GB a second."""
+    value = 0
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            value = zlib.crc32(piece, value)
+    return value
+
+
+def sync_files(folder: Path) -> None:
+    """Makes the files directly in a folder survive a power failure."""
+    for path in folder.iterdir():
+        if path.is_file():
+            with path.open("rb+") as stream:
+                os.fsync(stream.fileno())
+
+
+def reserve(path: Path, n_bytes: int) -> None:
+    """Makes a file of this size, whose pages are on the disk before they are mapped into memory.
+
+    Without it a full disk ends the process by a signal as soon as a page is written.
+
+    Raises:
+        OSError: There is no space; names the file.
+    """
+    with path.open("wb") as stream:
+        try:
+            if hasattr(os, "posix_fallocate") and n_bytes:
+                os.posix_fallocate(stream.fileno(), 0, n_bytes)
+            stream.truncate(n_bytes)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_json(path: Path, content: Any) -> None:

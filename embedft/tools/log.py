@@ -17,8 +17,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from transformers.utils import logging as transformers_logging
 
 from embedft.tools.progress import set_quiet
+from embedft.tools.text import printable
 
 _log = logging.getLogger("embedft")
+
+_LONGEST_WARNING = 2_000  # characters
 
 RESULT = 25
 """Level of a command's results: above INFO, below WARNING, so that ``--quiet`` shows them."""
@@ -91,7 +94,19 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # takes none i
             super().handleError(record)
 
 
-class _Console(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Shows what can't be seen, such as an escape in a name, as Python writes it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        """A warning is one line; results may be tables."""
+        if record.levelno >= logging.WARNING:
+            record.message = printable(record.message, _LONGEST_WARNING)
+        else:
+            record.message = "\n".join(map(printable, record.message.split("\n")))
+        return super().formatMessage(record)
+
+
+class _Console(_Formatter):
     """Shows only the message, with a prefix if it is a warning."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -102,7 +117,7 @@ class _Console(logging.Formatter):
 def log_to_file(path: Path) -> None:
     """Appends the records so far, and all later ones, to a file."""
     file = logging.FileHandler(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
     for handler in list(_log.handlers):
         if isinstance(handler, MemoryHandler):
             handler.setTarget(file)

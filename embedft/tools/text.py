@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -22,6 +23,39 @@ def one_line(text: str, limit: int | None = None) -> str:
     """A text on one line, cut to ``limit`` characters; a text that was cut ends with ``…``."""
     line = " ".join(text.split())
     return line if limit is None or len(line) <= limit else line[: limit - 1] + "…"
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    r"""A text that can be printed on a terminal as one line, whoever wrote it.
+
+    Args:
+        text: Any text. Line ends, escapes and other characters that can't be seen are shown as
+            Python writes them, such as ``\x1b``.
+        limit: Characters at most; of a longer text the middle is left out.
+    """
+    if limit is not None and len(text) > limit:
+        begin = limit * 2 // 3
+        text = f"{text[:begin]} … {text[len(text) - (limit - begin - 3) :]}"
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def without_secrets(text: str, *secrets: str | None) -> str:
+    """A text with ``***`` for each secret, and for the user and password of an address."""
+    for secret in secrets:
+        for form in {secret, secret.strip()} if secret else ():
+            text = text.replace(form, "***") if form else text
+    return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
+
+
+def file_label(path: str) -> str:
+    """The name of a file or folder without the way to it, to publish: no markup, no line ends."""
+    name = path.rstrip("/").rsplit("/", 1)[-1]
+    return "".join(sign if sign.isalnum() or sign in " ._-+,()" else "_" for sign in name)
 
 
 def error_line(error: BaseException, limit: int = 200, *, first_line: bool = False) -> str:

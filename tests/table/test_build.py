@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
 from tiny import write_jsonl
 
 from embedft.errors import InputError
-from embedft.table.build import META, build_table
+from embedft.table.build import build_table, read_meta
 from embedft.table.settings import ReadSettings
 
 
@@ -22,7 +21,7 @@ def test_a_folder_holds_one_file_for_each_column(tmp_path: Path, settings: ReadS
     path = write_jsonl(tmp_path / "p.jsonl", rows)
     digest = build(path, tmp_path / "table", settings)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()[:24]
-    counts = json.loads((tmp_path / "table" / META).read_text())
+    counts = read_meta(tmp_path / "table")
     assert (counts["rows"], counts["rows_read"], counts["duplicates"]) == (9, 9, 0)
     assert (counts["distinct_questions"], counts["distinct_answers"]) == (9, 5)
     files = {file.stem for file in (tmp_path / "table").glob("*.bin")}
