@@ -151,6 +151,32 @@ def test_flags_and_presets_named_in_the_docs_exist(capsys: pytest.CaptureFixture
             assert (ROOT / "configs" / f"{preset}.yaml").exists(), f"{page.name}: {preset}"
 
 
+OTHER_STYLE = {"presets.md", "quality.md", "study.md", "comparison.md", "reliability.md"}
+BANNED = (
+    r"\b(surely|likewise|anew|in place of|the guide's|peer|dealt|hung|stands? in|goes on with|"
+    r"besides|of before|whole road)\b"
+)
+
+
+def prose(page: Path) -> str:
+    """A page without code, tables, headings, pictures and the targets of links."""
+    text = re.sub(r"^(```|\$\$).*?^\1", "", page.read_text("utf-8"), flags=re.M | re.S)
+    return re.sub(r"^(\||#|!\[|    ).*$|(?<=\])\([^)]*\)", "", text, flags=re.M)
+
+
+@pytest.mark.parametrize("page", PAGES_OF_DOCS, ids=lambda page: page.name)
+def test_sentences_are_short_and_words_plain(page: Path) -> None:
+    if page.name in OTHER_STYLE:
+        pytest.skip("tables of results, and pages of facts for few readers")
+    text = prose(page)
+    parts = re.split(r"\n\s*\n|^\s*(?:[-*]|\d+\.) ", text, flags=re.M)
+    sentences = [
+        one for part in parts for one in re.split(r"(?<=[.!?:])\s+", " ".join(part.split()))
+    ]
+    assert not [sentence for sentence in sentences if len(sentence.split()) > 35]
+    assert not re.findall(BANNED, text)
+
+
 def test_the_losses_of_the_first_release_are_explained() -> None:
     assert set(LOSSES) >= {
         "MultipleNegativesRankingLoss",

@@ -11,7 +11,7 @@ from embedft.check.estimate import RunEstimate
 from embedft.check.measures import LENGTH_LIMITS, DataMeasures
 from embedft.data.pairs import RELEVANT
 from embedft.report.page import Block, HtmlTable, HtmlText, Section
-from embedft.table.jsonl import stream_records
+from embedft.table.jsonl import misspelt_fields_problem, stream_records
 from embedft.table.read_report import ReadCounts
 from embedft.tools.text import one_line
 
@@ -36,6 +36,8 @@ def data_section(data: DataMeasures, limit: int) -> Section:
         blocks.append(HtmlText(f"... and {more:,} more bad rows", "warning"))
     if counts.same_ids:
         blocks.append(HtmlText(f"warning: {counts.same_ids_problem}", "warning"))
+    if misspelt := misspelt_fields_problem(counts.path):
+        blocks.append(HtmlText(f"warning: {misspelt}", "warning"))
     blocks.append(_issues_table(data))
     if data.tokens:
         blocks.append(_tokens_table(data, limit))

@@ -31,14 +31,14 @@ from embedft.cli.help import (
     parser_settings,
 )
 from embedft.cli.help_pages import PAGES, TRAINER_PAGES
-from embedft.cli.messages import friendly_error
+from embedft.cli.messages import friendly_error, other_name
 from embedft.cli.trainer import TRAINER_DEFAULTS, CommandLineTrainer, SaveConfig
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
 from embedft.tools.device import out_of_memory
 from embedft.tools.log import discard_output, start_log
 from embedft.tools.progress import set_quiet
-from embedft.tools.text import did_you_mean, one_line, printable
+from embedft.tools.text import one_line, printable
 from embedft.training.module import EmbeddingModule
 
 _LONGEST_LINE = 600
@@ -99,7 +99,7 @@ def _run_command(name: str, arguments: list[str]) -> EmbedftCLI | None:
         return None
     if not name.startswith("-") and name not in TRAINER_PAGES:
         raise InputError(
-            f"{name}: no such subcommand{did_you_mean(name, PAGES)}; there are {', '.join(PAGES)}"
+            f"{name}: no such subcommand{other_name(name, PAGES)}; there are {', '.join(PAGES)}"
         )
     return _run_trainer(name, expand_arguments(arguments))
 

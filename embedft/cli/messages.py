@@ -18,6 +18,30 @@ _REMOVED = {
     "additive_margin",
     "label_smoothing",
 }
+_OTHER_NAMES = {
+    "train": "fit",
+    "eval": "test",
+    "evaluate": "test",
+    "encode": "predict",
+    "embed": "predict",
+    "convert": "export",
+    "lr": "learning_rate",
+    "bs": "batch_size",
+    "model": "base_model",
+    "model_name": "base_model",
+    "data": "input_jsonl",
+    "input": "input_jsonl",
+    "output": "output_dir",
+    "out": "output_dir",
+    "per_device_train_batch_size": "batch_size",
+    "num_train_epochs": "epochs",
+    "max_length": "max_seq_length",
+    "loss": "loss_function",
+    "resume": "ckpt_path",
+    "gpus": "devices",
+}
+"""What other programs call a subcommand or a flag, and what it is called here."""
+
 _SHORT = {dotted: short for short, dotted in reversed(SHORT_FLAGS.items())}
 
 
@@ -76,7 +100,14 @@ def _instead(unknown: str, command: str, known: list[str]) -> str:
             return f"; give a file of pairs as --input_jsonl {unknown}"
         return f"; give settings as --flag VALUE, see {PROG} {command} --help"
     name = unknown.partition("=")[0].lstrip("-")
-    return did_you_mean(name, known, "--") or f"; {PROG} {command} --help_all lists all flags"
+    return other_name(name, known, "--") or f"; {PROG} {command} --help_all lists all flags"
+
+
+def other_name(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """``; did you mean NAME?`` for what other programs call it, or for a similar name."""
+    ours = _OTHER_NAMES.get(name.replace("-", "_"))
+    names = list(known)
+    return f"; did you mean {prefix}{ours}?" if ours in names else did_you_mean(name, names, prefix)
 
 
 def _wrong_value(key: str, message: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from embedft.errors import InputError
 from embedft.table.read_report import ReadCounts
-from embedft.table.record import Record, RowError, parse_row
+from embedft.table.record import Record, RowError, misspelt_fields, parse_row
 
 OnBadRows = Literal["error", "skip"]
 
@@ -44,6 +44,18 @@ def stream_records(
             yield parse_row(line, number, context_required, is_unfinished)
         except RowError as bad:
             counts.add_problem(number, str(bad))
+
+
+def misspelt_fields_problem(path: str | Path) -> str:
+    """Which optional fields the first row of a file misspells; empty if none."""
+    for number, line, _ in numbered_lines(Path(path)):
+        try:
+            names = misspelt_fields(line)
+        except (ValueError, TypeError, RecursionError):  # a bad row, which is reported elsewhere
+            return ""
+        said = [f"{wrong}: is ignored; did you mean {right}?" for wrong, right in names.items()]
+        return f"{path}:{number}: {' '.join(said)}" if said else ""
+    return ""
 
 
 def numbered_lines(path: Path, digest: Digest | None = None) -> Iterator[tuple[int, bytes, bool]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import unicodedata
 from math import isinf
 from typing import Any, NamedTuple, NoReturn
 
 LABEL_FIELDS = ("label", "score")
+OPTIONAL_FIELDS = ("context", "file_name", "id", *LABEL_FIELDS, "negatives")
 
 
 class Record(NamedTuple):
@@ -34,6 +36,18 @@ class Record(NamedTuple):
     label: float | None = None
     negatives: tuple[str, ...] = ()
     has_id: bool = False
+
+
+def misspelt_fields(line: bytes) -> dict[str, str]:
+    """Ignored fields of a valid row that resemble an optional field which the row lacks."""
+    keys = set(json.loads(line))
+    missing = {name.replace("_", ""): name for name in OPTIONAL_FIELDS if name not in keys}
+    found = {}
+    for key in sorted(keys.difference(OPTIONAL_FIELDS)):
+        plain = key.lower().replace("_", "").replace(" ", "").replace("-", "")
+        if close := difflib.get_close_matches(plain, missing, n=1, cutoff=0.85):
+            found[key] = missing[close[0]]
+    return found
 
 
 class RowError(ValueError):

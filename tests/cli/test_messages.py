@@ -55,6 +55,8 @@ def test_wrong_command_lines(args: list[str], message: str, capsys: Capture) -> 
     ("line", "said"),
     [
         ("tset --input_jsonl a", "tset: no such subcommand; did you mean test?"),
+        ("train --input_jsonl a", "train: no such subcommand; did you mean fit?"),
+        ("fit --lr 1e-4", "unrecognized arguments: --lr 1e-4; did you mean --learning_rate?"),
         ("fit pairs.jsonl", "unrecognized arguments: pairs.jsonl; give a file of pairs as "),
         ("fit --batchsize=8", "unrecognized arguments: --batchsize=8; did you mean --batch_size?"),
         ("fit --weight_decay 0", "unrecognized arguments: --weight_decay 0; did you mean --model."),
