@@ -34,7 +34,7 @@ from embedft.tools.files import checksum, replacing_folder, write_json
 
 Field = Literal["answer", "context"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files of an index."""
 
 _FILES = ("index.faiss", "documents.jsonl", "offsets.npy")
@@ -62,7 +62,7 @@ class Hit(NamedTuple):
 class SearchIndex:
     """An exact search by a model among the distinct answers of a file.
 
-    Answers that differ only in case, Unicode form or white space count as one. The folder of an
+    Equal answers count as one; "5 mW" and "5 MW" are two. The folder of an
     index is named by the bytes of the file, the weights and settings of the model, and the
     precision, so another file or model has another index. An interrupted embedding resumes.
 
@@ -208,11 +208,9 @@ class SearchIndex:
         return bool(self._index.ntotal == len(self) and self._documents.is_complete)
 
     def _build(self, table: Table, fingerprint: dict[str, Any]) -> None:
-        key = table.answer_hash if self.field == "answer" else table.context_hash
         texts = table.answer if self.field == "answer" else table.context
-        assert key is not None
         assert texts is not None
-        first = first_equal(key)  # the first row of an answer represents it
+        first = first_equal(texts)  # the first row of an answer represents it
         rows = np.flatnonzero(first == np.arange(len(first)))
         embeddings = EmbeddingFile(
             self.folder, table.tokens, np.unique(texts[rows]), self.encoder, self.trainer

@@ -16,7 +16,7 @@ from embedft.inference.search_index import SearchIndex
 @pytest.fixture
 def index(pairs: Path, tiny_model: Path, tmp_path: Path) -> SearchIndex:
     rows = sample_rows()[:20]
-    rows.append(rows[3] | {"id": "again", "answer": rows[3]["answer"].upper()})
+    rows.append(rows[3] | {"id": "again", "answer": f" {rows[3]['answer']}\n"})
     return SearchIndex(
         str(tiny_model),
         str(write_jsonl(pairs, rows)),
@@ -49,6 +49,24 @@ def test_hits_are_those_of_all_cosines(index: SearchIndex, tiny_model: Path) -> 
     (repeated,) = [hit for hit in index.search("anything", 99)[0] if len(hit.ids) > 1]
     assert repeated.ids == [rows[3]["id"], "again"]
     assert repeated.text == rows[3]["answer"]
+
+
+def test_texts_that_differ_in_case_or_form_are_two_answers(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    answers = ["5 mW", "5 MW", "25", "2⁵", "5 mW"]
+    rows = [{"question": f"q {number}", "answer": text} for number, text in enumerate(answers)]
+    path = write_jsonl(tmp_path / "p.jsonl", rows)
+    index = SearchIndex(
+        str(tiny_model), str(path), accelerator="cpu", index_dir=str(tmp_path / "indexes")
+    )
+    hits = index.search("anything", 9)[0]
+    assert {hit.text: hit.ids for hit in hits} == {
+        "5 mW": ["1", "5"],
+        "5 MW": ["2"],
+        "25": ["3"],
+        "2⁵": ["4"],
+    }
 
 
 def test_no_question_has_no_hits(index: SearchIndex) -> None:
