@@ -1,5 +1,7 @@
 """Runs the commands of docs/tutorial.md again, and writes their output into the page.
 
+The README shows the end of the same training.
+
 A test also runs them, and compares the output. A step is a block of ``bash`` (one command) or
 ``python``. Its output is the block of ``text`` right after it. A step without such a block prints
 nothing, or is not run: :data:`NOT_RUN`.
@@ -20,6 +22,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "tutorial.md"
+README = ROOT / "README.md"
 SAMPLE = ROOT / "embedft" / "sample_data"
 NOT_RUN = ("python3 -m venv", "pip install", "tensorboard")
 
@@ -110,8 +113,16 @@ def run_program(command: list[str], folder: Path, variables: dict[str, str]) -> 
     return result.stdout
 
 
+def readme_with(readme: str, fit: str) -> str:
+    """The README with the table, the verdict and the main files of what ``fit`` printed."""
+    lines = fit[fit.index("| metric") :].replace("out/", "quickstart_out/").splitlines()
+    files = ("last model:", "checkpoints:", "metrics:", "curves:")
+    shown = "\n".join(line for line in lines if not line.startswith(files)).strip()
+    return re.sub(r"(?<=```text\n).*?(?=\n```)", lambda _: shown, readme, count=1, flags=re.DOTALL)
+
+
 def main() -> None:
-    """Writes the current output of the commands into the page."""
+    """Writes the current output of the commands into the tutorial and the README."""
     page = PAGE.read_text(encoding="utf-8")
     with TemporaryDirectory() as folder:
         printed = run_steps(page, Path(folder), run_program)
@@ -121,6 +132,8 @@ def main() -> None:
         new = block + (f"\n```text\n{said.rstrip()}\n```\n" if said else "")
         assert page.count(old) == 1, step.code
         page = page.replace(old, new)
+        if " fit " in step.code:
+            README.write_text(readme_with(README.read_text("utf-8"), said), encoding="utf-8")
     PAGE.write_text(page, encoding="utf-8")
 
 

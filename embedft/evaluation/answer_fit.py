@@ -23,6 +23,7 @@ MIN_QUESTIONS = 50
 _FEW_IN_TOP_10 = 0.25
 _MANY_BELOW_RANDOM = 0.25
 _OFTEN = 0.05  # share of the questions for which one offset has the best answer
+_AT_LEAST = 10  # and how many questions: neighbours in a file are alike, and few are chance
 _TIMES_OTHERS = 4  # and how many times that of the median offset
 _EXAMPLES = 3
 
@@ -118,6 +119,7 @@ def measure_answer_fit(
     offset_Q = offset_Q.masked_fill(best_Q <= own_Q, -1)
     share_W = np.array([float((offset_Q == w).float().mean()) for w in range(len(OFFSETS))])
     often = (share_W >= _OFTEN) & (share_W >= _TIMES_OTHERS * np.median(share_W))
+    often &= share_W * len(rows) >= _AT_LEAST
     shifted = torch.isin(offset_Q, torch.from_numpy(np.flatnonzero(often)).to(offset_Q.device))
     margin_Q = (own_Q - random_Q).cpu().numpy()
     return AnswerFit(
