@@ -19,6 +19,7 @@ def main() -> None:
     if heeds_sigint:
         signal.signal(signal.SIGINT, _end)
     _find_modules_of_current_folder()
+    _check_ranks()
     run = _command_line()
     if heeds_sigint:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,6 +40,15 @@ def _find_modules_of_current_folder() -> None:
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:
         sys.path.append(folder)
+
+
+def _check_ranks() -> None:
+    """Exits if a variable that numbers processes is no number: libraries read them on import."""
+    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID"):
+        value = os.environ.get(name, "0")
+        if not (value.isascii() and value.isdigit()):
+            print(f"embedft: error: {name}: is {value[:40]!a}, must be a number", file=sys.stderr)
+            sys.exit(2)
 
 
 def _command_line() -> Callable[[], None]:

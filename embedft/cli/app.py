@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import signal
+from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -22,7 +22,7 @@ from embedft.cli.messages import root_cause
 from embedft.cli.preflight import check_command, check_run, check_seed, check_trainer, check_weights
 from embedft.cli.trainer import callbacks_in_words, hyperparameters
 from embedft.data.datamodule import EmbeddingDataModule
-from embedft.errors import InputError, StoppedError
+from embedft.errors import EmbedftError, InputError, StoppedError
 from embedft.run.best import how_best_model_differs
 from embedft.run.checkpoints import AtomicCheckpointIO, RunCheckpoints, restoring_error
 from embedft.run.claim import Claim
@@ -35,7 +35,9 @@ from embedft.run.predictions import PredictionWriter
 from embedft.run.run import Run
 from embedft.run.signals import StopOnSignal
 from embedft.run.tensorboard import RunTensorBoard
+from embedft.tools.device import out_of_memory
 from embedft.tools.log import RESULT, log_to_file
+from embedft.tools.text import error_line
 from embedft.training.callbacks import check_monitors
 from embedft.training.module import EmbeddingModule
 
@@ -80,7 +82,12 @@ class EmbedftCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses, and turns ``best`` and ``last`` into files of the output folder."""
-        super().parse_arguments(parser, args)
+        try:
+            super().parse_arguments(parser, args)
+        except (ArgumentError, EmbedftError, OSError):
+            raise
+        except Exception as error:  # whatever a setting makes the parser raise
+            raise InputError(f"a setting can't be read: {error_line(error)}") from error
         self.settings = self.config[self.config.subcommand]
         check_seed(self.settings.get("seed_everything"))
         self.folder = RunFolder(Path(self.settings.output_dir))
@@ -128,7 +135,11 @@ class EmbedftCLI(LightningCLI):
                 data = self.settings.data
                 check_file(data.input_jsonl, data.positive, self.settings.html, error)
             raise
-        except (ValueError, TypeError, MisconfigurationException) as error:
+        except (EmbedftError, OSError):
+            raise
+        except Exception as error:  # whatever a class that is not ours raises
+            if out_of_memory(error):
+                raise
             reason = root_cause(error)
             hint = "; use --accelerator auto" if "backend found" in reason else ""
             raise InputError(reason + hint) from error

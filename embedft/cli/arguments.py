@@ -15,7 +15,7 @@ from typing import Any
 
 from embedft.cli.flags import FLAT_CONFIG_KEYS, SHORT_FLAGS, SWITCHES
 from embedft.cli.help_pages import TRAINER_PAGES
-from embedft.cli.presets import preset
+from embedft.cli.presets import preset, refuse_odd_config
 from embedft.errors import InputError
 from embedft.losses import LOSSES
 from embedft.tools.text import did_you_mean
@@ -135,6 +135,7 @@ def _configs(value: str) -> list[str]:
     path = Path(value)
     if not path.is_file():
         return [str(preset(value))]
+    refuse_odd_config(path)
     if path.suffix != ".json":
         return [value]
     try:

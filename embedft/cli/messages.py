@@ -129,6 +129,8 @@ def _wrong_value(key: str, message: str) -> str | None:
     value = re.search(r"(?:Given|Got) value: (.*)", message)
     if not (expected and value):
         return None
+    # After this the parser prints the content of a file that the value names.
+    expected = [re.sub(r"(dot import path string).*", r"\1", kind) for kind in expected]
     kinds = [_kind(kind) for kind in expected if not kind.startswith(("NoneType", "path but"))]
     short = f" (--{_SHORT[key]})" if key in _SHORT else ""
     return f"{key}{short}: is {value[1]}, expected {' or '.join(kinds)}"

@@ -8,6 +8,7 @@ In the order of a run: :func:`check_seed` and :func:`check_command` need only th
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,9 @@ def check_command(subcommand: str, settings: Namespace, claim: Claim) -> None:
 def _check_ranges(subcommand: str, settings: Namespace) -> None:
     data, model, trainer = settings.data, settings.model, settings.trainer
     EmbeddingDataModule(**data.as_dict())  # its constructor checks
+    most = max(16, 2 * (os.cpu_count() or 1))
+    if data.num_workers > most:
+        raise InputError(f"num_workers: is {data.num_workers}, must be at most {most} here")
     check_numbers(
         model.chunk_size,
         model.base_share,

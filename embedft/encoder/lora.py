@@ -50,6 +50,9 @@ def add_lora(backbone: PreTrainedModel, settings: dict[str, Any]) -> None:
         raise InputError(
             f"lora: there is no setting {sorted(unknown)[0]}. Use {', '.join(_SETTINGS)}"
         )
+    rank, largest = settings.get("r", 1), int(backbone.config.hidden_size)
+    if type(rank) is not int or not 1 <= rank <= largest:
+        raise InputError(f"lora: r is {rank}, must be from 1 to {largest}, the size of a layer")
     try:
         config = LoraConfig(**{"target_modules": "all-linear"} | settings)
         inject_adapter_in_model(config, backbone, adapter_name=_ADAPTER)

@@ -15,6 +15,7 @@ from runs import FinishedRun
 from embedft.cli.main import main
 from embedft.encoder.base_model import find_base_model
 from embedft.encoder.encoder import Encoder
+from embedft.export.hub import files_to_upload
 from embedft.export.model_card import ModelCard
 from embedft.export.sentence_transformers import export_encoder
 
@@ -240,3 +241,14 @@ def test_a_folder_without_a_card(model: Path, hub: HubServer) -> None:
     shutil.copytree(model, model.parent / "bare")
     (model.parent / "bare" / "README.md").unlink()
     main(["export", f"--model={model.parent}/bare", "--push_to_hub=org/name", "--dry_run"])
+
+
+def test_links_out_of_the_folder_are_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "id_rsa").write_text("secret")
+    (folder / "a.json").write_text("{}")
+    (folder / ".hidden").write_text("")
+    for name, target in {"b.json": "a.json", "c": "../id_rsa", "d": ".hidden"}.items():
+        (folder / name).symlink_to(target)
+    assert list(files_to_upload(folder)) == ["a.json", "b.json"]

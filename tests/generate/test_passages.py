@@ -104,3 +104,13 @@ def test_a_folder_without_texts_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_text("x")
     with pytest.raises(InputError, match="holds no .txt, .md, .xml files"):
         find_files(tmp_path)
+
+
+def test_links_are_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (tmp_path / "services.txt").write_text("secret")
+    (folder / "a.txt").write_text("text")
+    (folder / "b.txt").symlink_to("../services.txt")
+    (folder / "c.txt").symlink_to("a.txt")
+    assert [path.name for path in find_files(folder)] == ["a.txt", "c.txt"]

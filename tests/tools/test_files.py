@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from embedft.tools.files import numbered_files, replacing_file, replacing_folder, write_json
+from embedft.tools.files import (
+    numbered_files,
+    replacing_file,
+    replacing_folder,
+    reserve,
+    write_json,
+)
 
 
 def test_a_file_is_replaced_only_without_an_error(tmp_path: Path) -> None:
@@ -84,3 +90,15 @@ def test_numbered_files(tmp_path: Path) -> None:
         2: tmp_path / "step-2.ckpt",
         10: tmp_path / "step-10.ckpt",
     }
+
+
+def test_space_is_reserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve(tmp_path / "a", 8192)
+    assert (tmp_path / "a").stat().st_blocks * 512 >= 8192, "on the disk, not a hole"
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left on device: .*/b"):
+        reserve(tmp_path / "b", 8192)

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from embedft.tools.text import did_you_mean, error_line, one_line, plain_table
+from embedft.tools.text import (
+    did_you_mean,
+    error_line,
+    file_label,
+    one_line,
+    plain_table,
+    printable,
+    without_secrets,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +56,20 @@ def test_plain_table_aligns_its_columns() -> None:
         "| a         | 100 |",
         "| long name | 1   |",
     ]
+
+
+def test_printable() -> None:
+    assert printable("a\x1b[2J\n\u202eé") == "a\\x1b[2J\\n\\u202eé"
+    assert printable("\udcff") == "\\udcff"
+    assert len(printable("x" * 1000 + "end", 300)) == 300
+    assert printable("x" * 1000 + "end", 300).endswith("end")
+
+
+def test_file_label() -> None:
+    assert file_label("/home/me/guard.jsonl") == "guard.jsonl"
+    assert file_label("x/[a](http:b)\n<i>") == "_a_(http_b)__i_"
+
+
+def test_secrets() -> None:
+    text = "Bearer sk-1\r at http://me:pass@host/v1"
+    assert without_secrets(text, "sk-1\r", None) == "Bearer *** at http://***@host/v1"
