@@ -158,7 +158,7 @@ MODEL_FILES = {
     "config.json": ("{", '{"a":' * 100_000, "[]"),
     "sentence_bert_config.json": ('{"max_seq_length": -1}', '{"max_seq_length": 1.5}', "[]"),
     "config_sentence_transformers.json": ('{"prompts": ["x"]}', '{"default_prompt_name": 3}'),
-    "1_Pooling/config.json": ('{"pooling_mode": [{}]}', "null"),
+    "1_Pooling/config.json": ('{"pooling_mode": [{}]}', "[]"),
     "tokenizer.json": ("{}", "[" * 100_000),
 }
 
@@ -218,7 +218,7 @@ def test_seeded_caches(read_settings: ReadSettings, tmp_path: Path) -> None:
 def read_settings(tiny_model: Path) -> ReadSettings:
     from embedft.data.load import read_settings
 
-    return read_settings(Encoder(str(tiny_model)), "answer")
+    return read_settings(Encoder(str(tiny_model)), "answer", context_required=False)
 
 
 CONFIGS = {
