@@ -29,6 +29,8 @@ GUIDE = {
     "minilm": "sentence-transformers/all-MiniLM-L6-v2",
     "mpnet": "sentence-transformers/all-mpnet-base-v2",
     "multi-qa": "sentence-transformers/multi-qa-MiniLM-L6-cos-v1",
+    "bge-small": "BAAI/bge-small-en-v1.5",
+    "multilingual-e5": "intfloat/multilingual-e5-small",
     "multilingual": "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
 }
 OVERRIDDEN = {"model.base_model", "model.max_seq_length", "trainer.accelerator", "trainer.devices"}

@@ -30,6 +30,8 @@ KNOWN_MODELS = (
     "sentence-transformers/all-mpnet-base-v2",
     "sentence-transformers/multi-qa-MiniLM-L6-cos-v1",
     "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
+    "BAAI/bge-small-en-v1.5",
+    "intfloat/multilingual-e5-small",
 )
 
 # What an encoder needs, and nothing else: no ONNX, OpenVINO or pickled weights.
