@@ -21,8 +21,6 @@ FIT = [
     f"--config={ROOT}/configs/quickstart.yaml",
     "--input_jsonl=pairs.jsonl",
     "--output_dir=out",
-    "--epochs=4",
-    "--evaluation_steps=3",
     "--trainer.log_every_n_steps=1",
 ]
 CHROMIUM = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars", "--disable-3d-apis"]
@@ -77,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
             sample = ROOT / "embedft" / "sample_data" / "pairs.jsonl"
             (Path(folder) / "pairs.jsonl").write_bytes(sample.read_bytes())
             subprocess.run([sys.executable, "-m", "embedft", *FIT], cwd=folder, check=True)
-        shoot((out / "report.html").as_uri(), IMAGES / "report.png", 1100, 2350, 3000)
+        shoot((out / "report.html").as_uri(), IMAGES / "report.png", 1100, 1150, 3000)
         server, address = tensorboard(out / "logs")
         try:
             shoot(
