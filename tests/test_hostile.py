@@ -103,8 +103,10 @@ DATA = {
     "empty file": Case("{pairs}: no rows: the file is empty", content(b"")),
     "only blank lines": Case("{pairs}: no rows", content(b"\n\n  \n")),
     "not UTF-8": Case("{pairs}:2: row: not UTF-8", with_row(LATIN)),
-    "UTF-16": Case("{pairs}:1: row: not UTF-8", content(GOOD.decode().encode("utf-16"))),
-    "gzip": Case("{pairs}:1: row: not UTF-8", content(gzip.compress(GOOD))),
+    "UTF-16": Case("{pairs}: is UTF-16. Convert it: ", content(GOOD.decode().encode("utf-16"))),
+    "cut gzip": Case("{pairs}: is a damaged gzip file", content(gzip.compress(GOOD)[:-20])),
+    "Parquet": Case("{pairs}: is a Parquet file. Convert it: ", content(b"PAR1" + GOOD)),
+    "Excel": Case("{pairs}: is a ZIP archive or an Excel file", content(b"PK\x03\x04" + GOOD)),
     "zeros": Case("{pairs}:1: row: not valid JSON", content(bytes(10_000))),
     "CSV": Case(
         "{pairs}:1: row: not valid JSON, it looks like CSV; give JSONL, a line ",

@@ -111,7 +111,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def _with_progress(blocks: Iterable[bytes], path: Path) -> Iterator[bytes]:
-    total = path.stat().st_size if path.is_file() else None  # a pipe has no size
+    is_plain = path.is_file() and not path.name.endswith((".gz", ".csv", ".tsv"))
+    total = path.stat().st_size if is_plain else None  # otherwise other bytes are read
     name = f"reading and tokenising {path.name}"
     with progress(total=total, desc=name, unit="B", unit_scale=True) as bar:
         for block in blocks:

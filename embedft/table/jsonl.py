@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from embedft.errors import InputError
+from embedft.table.containers import Digest, jsonl_chunks
 from embedft.table.read_report import ReadCounts
 from embedft.table.record import Record, RowError, misspelt_fields, parse_row
 
 OnBadRows = Literal["error", "skip"]
 
-_BOM = b"\xef\xbb\xbf"
 _CHUNK = 1 << 20
-
-
-class Digest(Protocol):
-    """The part of a hash object of ``hashlib`` that reading needs."""
-
-    def update(self, data: bytes, /) -> None:
-        """Adds bytes."""
 
 
 def stream_records(
@@ -84,22 +77,16 @@ def byte_blocks(path: Path, size: int, digest: Digest | None = None) -> Iterator
         InputError: The file can't be read.
     """
     try:
-        with path.open("rb") as stream:
-            parts: list[bytes] = []
-            first = True
-            while chunk := stream.read(size):
-                if digest is not None:
-                    digest.update(chunk)
-                if first:
-                    chunk, first = chunk.removeprefix(_BOM), False
-                end = chunk.rfind(b"\n") + 1
-                if end:
-                    yield b"".join([*parts, chunk[:end]])
-                    parts = [chunk[end:]]
-                else:
-                    parts.append(chunk)
-            if rest := b"".join(parts):
-                yield rest
+        parts: list[bytes] = []
+        for chunk in jsonl_chunks(path, size, digest):
+            end = chunk.rfind(b"\n") + 1
+            if end:
+                yield b"".join([*parts, chunk[:end]])
+                parts = [chunk[end:]]
+            else:
+                parts.append(chunk)
+        if rest := b"".join(parts):
+            yield rest
     except OSError as error:
         raise unreadable_error(path, error) from None
 

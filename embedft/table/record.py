@@ -8,6 +8,8 @@ import unicodedata
 from math import isinf
 from typing import Any, NamedTuple, NoReturn
 
+from embedft.table.layout import usual_names
+
 LABEL_FIELDS = ("label", "score")
 OPTIONAL_FIELDS = ("context", "file_name", "id", *LABEL_FIELDS, "negatives")
 
@@ -113,6 +115,7 @@ def _parse(line: bytes, number: int) -> Record:
     if not isinstance(row, dict):
         hint = f"; {_WANTED}" if number == 1 and isinstance(row, list) else ""
         raise RowError(f"row: is {_kind(row)}, must be an object with question and answer{hint}")
+    row = usual_names(row)
     return Record(
         number,
         question=_text(row, "question", required=True),
@@ -202,7 +205,8 @@ def _text(row: dict[str, Any], name: str, *, required: bool) -> str:
 def _checked(name: str, value: Any) -> str:
     """A text, stripped; empty if nothing in it is visible."""
     if not isinstance(value, str):
-        raise RowError(f"{name}: is {_kind(value)}, must be a text")
+        one = "; write a row for each text" if isinstance(value, list) else ""
+        raise RowError(f"{name}: is {_kind(value)}, must be a text{one}")
     if not value.isascii():
         _check_surrogates(name, value)
     text = value.strip()
