@@ -37,8 +37,8 @@ class AnswerFit(NamedTuple):
         top_10: Share of the questions whose own answer is among the first ten.
         below_random: Share of the questions to which the own answer is less similar than half of
             the others.
-        by_offset: Share of the questions that an answer so many rows below fits best, and better
-            than the own one. Only offsets that stand out.
+        by_offset: By number of rows below, the share of the questions that the answer there fits
+            best, and better than the own one. Only offsets that stand out.
         worst: The sampled rows that fit worst, at most three.
         shifted: Sampled rows that an answer at such an offset fits best, at most three.
     """
