@@ -383,7 +383,7 @@ MODELS = {
         "base_model {model}: ",
         model(
             lambda workspace: (workspace.model / "1_Pooling" / "config.json").write_text(
-                json.dumps({"word_embedding_dimension": 32, "pooling_mode_max_tokens": True})
+                json.dumps({"word_embedding_dimension": 32, "pooling_mode": "weightedmean"})
             )
         ),
     ),
