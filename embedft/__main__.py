@@ -14,6 +14,7 @@ from typing import NoReturn
 
 def main() -> None:
     """Runs the command line. Ctrl-C ends it also during imports and at exit."""
+    _let_waiting_threads_sleep()
     # Not as KeyboardInterrupt: an import or what runs at exit may catch it, or print its traceback.
     heeds_sigint = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # nohup ignores it
     if heeds_sigint:
@@ -28,6 +29,17 @@ def main() -> None:
     finally:
         if heeds_sigint:
             signal.signal(signal.SIGINT, _end)
+
+
+def _let_waiting_threads_sleep() -> None:
+    """Makes OpenMP's threads sleep soon while they wait for each other.
+
+    They would spin: two runs, or a run beside other work on the same cores, take ten times as long.
+    It must be set before torch is imported, and only GNU's OpenMP reads it. A user's own setting of
+    any OpenMP stays.
+    """
+    if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
+        os.environ["GOMP_SPINCOUNT"] = "2000"
 
 
 def _find_modules_of_current_folder() -> None:

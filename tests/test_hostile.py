@@ -446,6 +446,10 @@ FLAGS = {
     "unknown accelerator": Case("", flags("--accelerator=abacus")),
     "no such GPU": Case("", flags("--accelerator=gpu", "--devices=64")),
     "unknown precision": Case("", flags("--precision=7-bit")),
+    "a prompt that fills max_seq_length": Case(
+        "query_prompt: with ",
+        flags("--max_seq_length=8", f"--model.query_prompt={'what is it ' * 3}"),
+    ),
     "clipped at a negative norm": Case(
         "gradient_clip_val: is -1, must be at least 0", flags("--trainer.gradient_clip_val=-1")
     ),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+import embedft.__main__ as entry
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,7 +55,7 @@ def test_without_dependencies_one_line_says_what_to_type(bare_python: str) -> No
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr == (
-        f"embedft: error: {bare_python} has no module torch. Activate the environment that "
+        f"embedft: error: {bare_python} has no module lightning. Activate the environment that "
         "embedft is installed in (source .venv/bin/activate), or install it: "
         "python -m pip install -e .\n"
     )
@@ -60,7 +64,7 @@ def test_without_dependencies_one_line_says_what_to_type(bare_python: str) -> No
 def test_a_dependency_that_is_installed_but_broken_keeps_its_traceback(
     bare_python: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('cut off', name='torch')")
+    (tmp_path / "lightning.py").write_text("raise ModuleNotFoundError('cut off', name='lightning')")
     code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import embedft.__main__"
     result = run([bare_python, "-c", f"{code}; embedft.__main__.main()"], tmp_path)
     assert result.returncode == 1
@@ -87,3 +91,31 @@ def test_a_loss_of_the_current_folder_is_found(by: str, tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "No module named 'not_installed_anywhere'" in result.stderr
     assert "activate" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("own", "spins"),
+    [
+        ({}, "2000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+        ({"KMP_BLOCKTIME": "1"}, None),
+    ],
+)
+def test_waiting_threads_sleep(
+    own: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the user has set something; both entry points call main, before torch is imported."""
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    seen: dict[str, str] = {}
+
+    def command_line() -> Callable[[], None]:
+        seen.update(os.environ)
+        return lambda: None
+
+    monkeypatch.setattr(entry, "_command_line", command_line)
+    entry.main()
+    assert seen.get("GOMP_SPINCOUNT") == spins

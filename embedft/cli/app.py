@@ -31,9 +31,9 @@ from embedft.run.evaluate import evaluate_and_report
 from embedft.run.finish import finish_run
 from embedft.run.folder import RunFolder
 from embedft.run.metrics_log import MetricsLog
-from embedft.run.predictions import PredictionWriter
+from embedft.run.predictions import PredictionWriter, predictions_folder
 from embedft.run.run import Run
-from embedft.run.signals import StopOnSignal
+from embedft.run.signals import StopOnSignal, ending_at_once
 from embedft.run.tensorboard import RunTensorBoard
 from embedft.tools.device import out_of_memory
 from embedft.tools.log import RESULT, log_to_file
@@ -42,6 +42,8 @@ from embedft.training.callbacks import check_monitors
 from embedft.training.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
+
+_TO_EXPORT = "training is complete and saved; rerun with --ckpt_path last to export models"
 
 
 class EmbedftCLI(LightningCLI):
@@ -170,7 +172,7 @@ class EmbedftCLI(LightningCLI):
             kwargs["logger"] = configured.get("logger") or False
             kwargs["enable_checkpointing"] = False
         if self.subcommand == "predict":
-            callbacks.append(PredictionWriter(self.settings.output_dir))
+            callbacks.append(PredictionWriter(predictions_folder(self.folder)))
         plugins = configured.get("plugins") or []
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         trainer = super().instantiate_trainer(
@@ -184,11 +186,16 @@ class EmbedftCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Reads the data and checks the run; then makes the folder."""
+        with ending_at_once(self.folder.what_next):
+            self._read_and_claim()
+
+    def _read_and_claim(self) -> None:
         self.datamodule.load(self.model.encoder, self.model.loss.needs_labels)
         self.datamodule.trainer = self.trainer  # it knows how many devices share a batch
         check_run(self.trainer, self.model, self.datamodule, self.checkpoint)
         if not self.trainer.is_global_zero:
             return
+        counts = self.datamodule.fit_data.counts
         self.claim.take()
         with self._left_clean():
             # First of all: it tells that the folder is a run's.
@@ -196,8 +203,7 @@ class EmbedftCLI(LightningCLI):
                 {
                     "base_model": self.settings.model.base_model,
                     "num_epochs": self.trainer.max_epochs,
-                    "train_examples": self.datamodule.fit_data.counts["train_examples"],
-                    "eval_examples": self.datamodule.fit_data.counts["eval_examples"],
+                    **{name: counts[name] for name in ("train_examples", "eval_examples")},
                 }
             )
             self.claim.prepare()
@@ -209,7 +215,7 @@ class EmbedftCLI(LightningCLI):
         """Trains."""
         if settings.get("ckpt_path"):  # would evaluate these weights as the base model
             self.trainer.num_sanity_val_steps = 0
-        with self._left_clean():
+        with self._left_clean(), ending_at_once(self.folder.what_next):
             self.trainer.fit(**settings)
 
     @contextmanager
@@ -231,8 +237,7 @@ class EmbedftCLI(LightningCLI):
     def after_fit(self) -> None:
         """Evaluates the last weights if needed, exports best and last, prints the table."""
         try:
-            with self._left_clean():
-                report = self.settings.report
+            with self._left_clean(), ending_at_once(lambda: _TO_EXPORT):
                 finish_run(
                     Run(
                         self.trainer,
@@ -241,19 +246,15 @@ class EmbedftCLI(LightningCLI):
                         self.folder,
                         self.metrics_log,
                         hyperparameters(self.trainer, self.model, self.datamodule, self.settings),
-                        Path(report) if report else self.folder.report,
+                        Path(self.settings.report or self.folder.report),
                     )
                 )
         except (Exception, SIGTERMException) as error:
-            if "failure" not in getattr(
-                self.metrics_log, "progress", {}
-            ):  # Lightning did not call it
+            progress = getattr(self.metrics_log, "progress", {})
+            if "failure" not in progress:  # Lightning did not call it
                 self.metrics_log.on_exception(self.trainer, self.model, error)
             if isinstance(error, SIGTERMException):  # in one of the evaluations
-                message = (
-                    "training is complete and saved; rerun with --ckpt_path last to export models"
-                )
-                raise StoppedError(signal.SIGTERM, message) from None
+                raise StoppedError(signal.SIGTERM, _TO_EXPORT) from None
             raise
         finally:
             self.claim.release()

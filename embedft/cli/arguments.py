@@ -21,6 +21,7 @@ from embedft.losses import LOSSES
 from embedft.tools.text import did_you_mean
 
 _SECTIONS = {"model", "data", "trainer"}
+_PROMPTS = {"--model.query_prompt", "--model.document_prompt"}
 _TRUTH = re.compile("true|false")
 
 
@@ -40,6 +41,11 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
         flag, equals, value = arg.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
         is_config = flag in {"--config", "-c"}
+        if flag in _PROMPTS:
+            if not equals and rest:
+                value = rest.pop(0)
+            expanded.append(f"{flag}={_prompt(value)}")
+            continue
         if not is_config and not (flag.startswith("--") and name in SHORT_FLAGS):
             expanded.append(arg)
             continue
@@ -53,6 +59,11 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
             for target, setting in _settings(name, value):
                 expanded.append(f"--{target}={setting}")
     return [*expanded[:1], *configs, *expanded[1:]]
+
+
+def _prompt(text: str) -> str:
+    """A prompt as the parser takes it: what begins with ``#`` would be a comment, so no text."""
+    return json.dumps(text) if text.lstrip().startswith("#") else text
 
 
 def complete_switches(

@@ -62,15 +62,16 @@ FLAGS = (
     Flag(
         "output_dir",
         pages=_USE_WEIGHTS,
-        help="Folder of the run.",
+        help="Folder of the run. predict writes into it, or if it holds a run beside it, into "
+        "output_dir-predictions.",
         type=str,
         default=DEFAULT_OUTPUT_DIR,
         older=True,
     ),
     Flag(
         "overwrite",
-        pages=("fit",),
-        help="Delete the files of an earlier run in output_dir first.",
+        pages=("fit", "predict"),
+        help="Replace the files of an earlier run in output_dir, and no others.",
         type=bool,
         default=False,
     ),

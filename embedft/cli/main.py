@@ -36,9 +36,9 @@ from embedft.cli.trainer import TRAINER_DEFAULTS, CommandLineTrainer, SaveConfig
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.errors import EmbedftError, InputError, RunFailedError, StoppedError
 from embedft.tools.device import out_of_memory
-from embedft.tools.log import discard_output, start_log
+from embedft.tools.log import discard_output, lost_output, start_log
 from embedft.tools.progress import set_quiet
-from embedft.tools.text import one_line, printable
+from embedft.tools.text import error_line, one_line, printable
 from embedft.training.module import EmbeddingModule
 
 _LONGEST_LINE = 600
@@ -147,8 +147,13 @@ def _one_line_errors(name: str) -> Iterator[None]:
     except BrokenPipeError:  # main knows what it means
         raise
     except OSError as error:
-        raise RunFailedError(str(error)) from error
+        raise RunFailedError(error_line(error)) from error
     except (MemoryError, RuntimeError) as error:
+        if "gloo" in str(error).lower() or "Connection closed by peer" in str(error):
+            raise RunFailedError(
+                "another process of this run ended, so this one can't go on; resume with "
+                "--ckpt_path last if it had saved a checkpoint"
+            ) from error
         if not out_of_memory(error):
             raise
         raise RunFailedError(
@@ -164,9 +169,14 @@ def main(args: list[str] | None = None) -> None:
             _run_to_its_end(sys.argv[1:] if args is None else list(args))
         finally:
             sys.stdout.flush()
+        if lost_output:
+            _fail([f"standard output can't be written: {lost_output[0]}"], 1)
     except BrokenPipeError:  # what reads it, such as head, has enough
         discard_output(sys.stdout)
         sys.exit(128 + 13)  # as a program that SIGPIPE ends
+    except OSError as error:
+        discard_output(sys.stdout)
+        _fail([f"standard output can't be written: {error.strerror or error}"], 1)
 
 
 def _run_to_its_end(args: list[str]) -> None:

@@ -25,6 +25,7 @@ from embedft.run.claim import Claim
 from embedft.run.evaluations import EVALUATIONS_KEY, refuse_bad_evaluations
 from embedft.run.folder import check_writable
 from embedft.run.forgetting import check_forgetting
+from embedft.run.predictions import check_predictions, predictions_folder
 from embedft.table.jsonl import unreadable_error
 from embedft.training.limits import check_end, check_interval, check_numbers
 from embedft.training.module import EmbeddingModule
@@ -78,7 +79,7 @@ def check_command(subcommand: str, settings: Namespace, claim: Claim) -> None:
     elif subcommand == "check":
         _check_page(settings.html, "--html", settings.overwrite)
     elif subcommand == "predict":
-        check_writable(claim.folder.path, "--output_dir")
+        check_predictions(predictions_folder(claim.folder), settings.overwrite)
 
 
 def _check_ranges(subcommand: str, settings: Namespace) -> None:

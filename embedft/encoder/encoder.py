@@ -85,6 +85,7 @@ class Encoder(nn.Module):
         if dropout is not None:
             set_dropout(self, dropout)
         self.max_seq_length = resolve_max_seq_length(self.base, self.tokenizer, max_seq_length)
+        self._check_prompts()
         # Not part of the trained model; kept only for the export. A tuple hides it from PyTorch.
         self.base_pooler = (getattr(self.backbone, "pooler", None),)
         if self.base_pooler[0] is not None:
@@ -109,6 +110,16 @@ class Encoder(nn.Module):
         if lora is not None:
             trained = sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
             log.info("lora: %.2f M parameters are trainable", trained / 1e6)
+
+    def _check_prompts(self) -> None:
+        for kind, text in (("query", self.query_text("")), ("document", self.document_text(""))):
+            tokens = len(self.tokenizer(text)["input_ids"])
+            if text and tokens >= self.max_seq_length:
+                raise InputError(
+                    f"{kind}_prompt: with {tokens} tokens it fills max_seq_length "
+                    f"{self.max_seq_length}, so nothing of a text would be left; give a shorter "
+                    "prompt or a larger --max_seq_length"
+                )
 
     def _prepare(self) -> None:
         """Replaces parts of the backbone by faster ones; parameters and their names stay."""

@@ -242,9 +242,11 @@ def _replacing_checkpoint(path: Path) -> Iterator[Path]:
     try:
         with replacing_file(path) as temporary:
             yield temporary
-    except (OSError, RuntimeError) as error:  # torch's writer raises both
-        reason = error_line(error, first_line=True)
+    except (OSError, RuntimeError, RunFailedError) as error:  # torch's writer raises the first two
+        what = (
+            f"{path}: can't be written, is there space left? ({error_line(error, first_line=True)})"
+        )
         raise RunFailedError(
-            f"{path}: can't be written, is there space left? ({reason}); the earlier checkpoint is "
+            f"{error if isinstance(error, RunFailedError) else what}; the earlier checkpoint is "
             "intact: free some space and resume with --ckpt_path last"
         ) from None

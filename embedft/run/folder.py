@@ -108,6 +108,12 @@ class RunFolder:
             return False
         return isinstance(progress, dict) and "training_completed" in progress
 
+    def what_next(self) -> str:
+        """What to do after a signal that stopped a run outside of its steps."""
+        if self.last_checkpoint.is_file():
+            return "what was saved before is kept; resume with --ckpt_path last"
+        return "before there was anything to save"
+
     def read_checkpoint(self, name: str) -> tuple[Path, dict[str, Any]]:
         """Reads ``best``, ``last`` or a path; if ``last`` is damaged, the newest good checkpoint.
 

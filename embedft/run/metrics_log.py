@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -22,7 +22,7 @@ from embedft.run.checkpoints import is_best_checkpoint
 from embedft.run.evaluations import EVALUATIONS_KEY, RunEvaluations
 from embedft.run.folder import RunFolder
 from embedft.run.tensorboard import add_layout
-from embedft.tools.files import replacing_file, write_json
+from embedft.tools.files import naming_file, replacing_file, write_json
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,8 @@ class MetricsLog(Callback):
             "loss": self._loss,
             **values,
         }
-        with self.folder.training_metrics.open("a", encoding="utf-8") as stream:
+        path = self.folder.training_metrics
+        with naming_file(path), path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 
     # training_progress.json
@@ -199,7 +200,8 @@ class MetricsLog(Callback):
         """Notes the reason of a failure."""
         if trainer.is_global_zero and hasattr(self, "progress"):
             reason = _reason(exception)
-            self.end(failed_at=timestamp(), failure=reason)
+            with suppress(OSError, EmbedftError):  # if the disk is full, that is the failure
+                self.end(failed_at=timestamp(), failure=reason)
             if "--ckpt_path last" in reason:  # the last line printed says how to resume
                 return
             if self.folder.last_checkpoint.is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,40 @@ from torch import Tensor
 from embedft.data.datamodule import EmbeddingDataModule
 from embedft.data.texts import stream_rows
 from embedft.errors import InputError
+from embedft.run.folder import RunFolder, check_writable
 from embedft.tools.files import replacing_file
 from embedft.tools.finite import all_finite
 from embedft.tools.log import RESULT
 
 log = logging.getLogger(__name__)
+
+
+def predictions_folder(folder: RunFolder) -> Path:
+    """Where ``predict`` writes: into a folder, or beside it if it is a run's."""
+    path = folder.path
+    return (
+        path.resolve().with_name(f"{path.resolve().name}-predictions")
+        if folder.holds_run()
+        else path
+    )
+
+
+def prediction_files(folder: Path) -> list[Path]:
+    """The embeddings of questions and of answers, and the ids."""
+    names = ("question_embeddings.npy", "answer_embeddings.npy", "ids.jsonl")
+    return [folder / name for name in names]
+
+
+def check_predictions(folder: Path, overwrite: bool) -> None:
+    """Refuses to replace earlier predictions, or a folder that can't be written.
+
+    Raises:
+        InputError: It may not be written.
+    """
+    existing = [path for path in prediction_files(folder) if path.exists()]
+    if existing and not overwrite:
+        raise InputError(f"{existing[0]}: exists already; give another --output_dir or --overwrite")
+    check_writable(folder, "--output_dir")
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -31,12 +61,12 @@ class PredictionWriter(BasePredictionWriter):
     row's ``id``, its ``line`` in the input, and its ``file_name``.
 
     Args:
-        output_dir: Folder of the files.
+        folder: Folder of the files.
     """
 
-    def __init__(self, output_dir: str) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__(write_interval="epoch")
-        self.folder = Path(output_dir)
+        self.folder = folder
 
     def write_on_epoch_end(
         self,
@@ -56,19 +86,20 @@ class PredictionWriter(BasePredictionWriter):
         _refuse_non_finite(data, table)
         if not trainer.is_global_zero:
             return
-        for name, texts in (("question", data.table.question), ("answer", data.table.answer)):
-            path = self.folder / f"{name}_embeddings.npy"
-            with replacing_file(path) as temporary, temporary.open("wb") as stream:
-                np.save(stream, table.numpy()[np.searchsorted(distinct, texts)])
+        columns = (data.table.question, data.table.answer)
+        paths = prediction_files(self.folder)
+        with ExitStack() as files:  # all of them are replaced, or none
+            *arrays, ids = [files.enter_context(replacing_file(path)) for path in paths]
+            for temporary, texts in zip(arrays, columns, strict=True):
+                with temporary.open("wb") as stream:
+                    np.save(stream, table.numpy()[np.searchsorted(distinct, texts)])
+            with ids.open("w", encoding="utf-8") as lines:
+                for row in stream_rows(data):
+                    entry = {"id": row.id, "line": row.line, "file_name": row.file_name}
+                    lines.write(json.dumps(entry) + "\n")
+        for path, texts in zip(paths, columns, strict=False):
             log.log(RESULT, "%s: %d embeddings", path, len(texts))
-        with (
-            replacing_file(self.folder / "ids.jsonl") as temporary,
-            temporary.open("w", encoding="utf-8") as lines,
-        ):
-            for row in stream_rows(data):
-                entry = {"id": row.id, "line": row.line, "file_name": row.file_name}
-                lines.write(json.dumps(entry) + "\n")
-        log.log(RESULT, "%s: the ids of the rows, in the same order", self.folder / "ids.jsonl")
+        log.log(RESULT, "%s: the ids of the rows, in the same order", paths[-1])
 
 
 def _refuse_non_finite(data: EmbeddingDataModule, table: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: a run saves itself at the end of a step, then stops."""
+"""SIGTERM, SIGHUP and SIGINT: a run saves itself at the end of a step, then stops."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -17,11 +19,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from embedft.errors import StoppedError
 from embedft.run.checkpoints import RunCheckpoints, evaluation_follows
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOPPING = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
+"""The last comes from a terminal that closes; Windows has none, and nohup ignores it."""
 
 
 class StopOnSignal(Checkpoint):
-    """Ends a fit after SIGTERM or SIGINT, once the step is saved; exit status 143 or 130.
+    """Ends a fit after one of these signals, once the step is saved; exit status 128 + signal.
 
     Lightning's own handling stops one step later, saves nothing and exits with 0. A thread
     acknowledges the signal, and ends the process after a second one: Python runs no handler while
@@ -43,7 +48,7 @@ class StopOnSignal(Checkpoint):
         self._listener: SignalListener | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Installs the handlers; until then a signal ends the process at once."""
+        """Installs the handlers; until then :func:`ending_at_once` ends the process."""
         environment = getattr(trainer.strategy, "cluster_environment", None)
         signum = getattr(environment, "requeue_signal", None) or signal.SIGUSR1
         if SLURMEnvironment.detect() and callable(signal.getsignal(signum)):
@@ -53,7 +58,8 @@ class StopOnSignal(Checkpoint):
         if trainer.received_sigterm:  # while the base model was evaluated
             self._received = signal.SIGTERM
         for signum in STOPPING:
-            self._earlier[signum] = signal.signal(signum, self._note)
+            if signum == signal.SIGINT or signal.getsignal(signum) is not signal.SIG_IGN:
+                self._earlier[signum] = signal.signal(signum, self._note)
         self._listener = SignalListener(prints=trainer.is_global_zero)
         if self._requeue_signal:
             self._earlier[self._requeue_signal] = signal.signal(
@@ -113,6 +119,36 @@ class StopOnSignal(Checkpoint):
         self._earlier = {}
 
 
+@contextmanager
+def ending_at_once(what_next: Callable[[], str]) -> Iterator[None]:
+    """Ends a fit outside of its steps with one line after SIGTERM or SIGHUP.
+
+    Args:
+        what_next: Says what to do next, for the line.
+
+    Raises:
+        StoppedError: The signal was received.
+    """
+    process = os.getpid()
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a worker that was forked meanwhile
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+        raise StoppedError(signum, what_next())
+
+    earlier = {}
+    if threading.current_thread() is threading.main_thread():
+        for signum in STOPPING:  # Ctrl-C is a KeyboardInterrupt
+            if signum != signal.SIGINT and signal.getsignal(signum) is not signal.SIG_IGN:
+                earlier[signum] = signal.signal(signum, end)
+    try:
+        yield
+    finally:
+        for signum, handler in earlier.items():
+            signal.signal(signum, handler if handler is not None else signal.SIG_DFL)
+
+
 def raise_if_sigterm(trainer: Trainer) -> None:
     """Ends the process if SIGTERM came during an evaluation, after Lightning's last check.
 
@@ -124,7 +160,7 @@ def raise_if_sigterm(trainer: Trainer) -> None:
 
 
 class SignalListener:
-    """A thread that receives SIGTERM and SIGINT while the main thread computes.
+    """A thread that receives these signals while the main thread computes.
 
     Args:
         prints: Whether to acknowledge a signal on standard error.
@@ -151,13 +187,15 @@ class SignalListener:
                 self._print("ended at once; what was saved before is kept")
                 os._exit(128 + signum)
             received.add(signum)
-            again = "Ctrl-C again" if signum == signal.SIGINT else "a second SIGTERM"
+            name = signal.Signals(signum).name
+            again = "Ctrl-C again" if signum == signal.SIGINT else f"a second {name}"
             self._print(f"stops after this step or evaluation, and saves; {again} ends at once")
 
     def _print(self, text: str) -> None:
         if self._prints:
             begin = "\n" if os.isatty(2) else ""  # after ^C, or the bar
-            os.write(2, f"{begin}embedft: {text}\n".encode())
+            with suppress(OSError):  # the terminal has closed
+                os.write(2, f"{begin}embedft: {text}\n".encode())
 
     def _stop_listening(self) -> None:
         if self._writer is not None:

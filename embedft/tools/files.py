@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,6 +14,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from embedft.errors import RunFailedError
+from embedft.tools.text import error_line
+
+_FULL = {errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EDQUOT}
+# How NumPy, safetensors, torch and faiss say it; their errors have no number.
+_FULL_IN_WORDS = re.compile(
+    r"No space left|File too large|os error (28|27|5|122)\b|requested and \d+ written|"
+    r"PytorchStreamWriter|unexpected pos"
+)
+
+
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """Turns the error of a full disk into one line that names the file.
+
+    Raises:
+        RunFailedError: The file can't be written for want of space, or because the disk is broken.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in _FULL
+        if not full and not _FULL_IN_WORDS.search(str(error)):
+            raise
+        if isinstance(error, RunFailedError):  # names a file already
+            raise
+        reason = error_line(error, first_line=True)
+        raise RunFailedError(f"{path}: can't be written, is there space left? ({reason})") from None
+
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
@@ -20,9 +50,10 @@ def replacing_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.writing-{os.getpid()}")
     try:
-        yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
+        with naming_file(path):
+            yield temporary
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
     finally:
@@ -37,12 +68,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.writing-"))
     temporary.chmod(0o777 & ~_umask())  # mkdtemp makes it private
     try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                file.chmod(0o666 & ~_umask())  # some writers make files private
-                with file.open("rb+") as stream:
-                    os.fsync(stream.fileno())
+        with naming_file(path):
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    file.chmod(0o666 & ~_umask())  # some writers make files private
+                    with file.open("rb+") as stream:
+                        os.fsync(stream.fileno())
         if path.exists():
             earlier = path.with_name(f".{path.name}.earlier-{os.getpid()}")
             os.replace(path, earlier)
@@ -98,7 +130,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def numbered_files(folder: Path, stem: str, suffix: str) -> dict[int, Path]:
     """The files of a folder whose name is stem, number, suffix; by number."""
-    name = re.compile(f"{re.escape(stem)}(\\d+){re.escape(suffix)}")
+    name = re.compile(rf"{re.escape(stem)}(\d+){re.escape(suffix)}")
     return {
         int(match[1]): path
         for path in folder.glob(f"{stem}*{suffix}")

@@ -27,6 +27,9 @@ RESULT = 25
 """Level of a command's results: above INFO, below WARNING, so that ``--quiet`` shows them."""
 logging.addLevelName(RESULT, "RESULT")
 
+lost_output: list[str] = []
+"""Why output of this command could not be written, if so."""
+
 # Lightning's warnings about things that are done on purpose.
 _HIDDEN_WARNINGS = (
     "LightningCLI's args parameter",
@@ -53,6 +56,7 @@ def start_log(
         without_results: Show only warnings and errors, on standard error, for callers who get the
             results as objects; the file still gets all records.
     """
+    lost_output.clear()
     quiet = quiet or without_results
     set_quiet(quiet)
     if quiet:
@@ -84,14 +88,31 @@ def discard_output(stream: TextIO) -> None:
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # takes none in Python 3.10
-    """Ignores a broken pipe: a run does not end because nobody reads its output any more."""
+    """A run does not end because its output can't be written or nobody reads it any more."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
-        """Reports any other error."""
-        if isinstance(sys.exc_info()[1], BrokenPipeError):
-            discard_output(self.stream)
-        else:
+        """Discards what follows; any error but that of a broken pipe is said once."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
             super().handleError(record)
+            return
+        discard_output(self.stream)
+        if not isinstance(error, BrokenPipeError):
+            lost_output.append(error.strerror or str(error))
+
+
+class _LogFile(logging.FileHandler):
+    """The log of a run, which a full disk does not end."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Warns once, and discards what follows."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        if self.stream is not None:
+            discard_output(self.stream)
+        _log.warning("%s: can't be written (%s)", self.baseFilename, error.strerror or error)
 
 
 class _Formatter(logging.Formatter):
@@ -116,7 +137,7 @@ class _Console(_Formatter):
 
 def log_to_file(path: Path) -> None:
     """Appends the records so far, and all later ones, to a file."""
-    file = logging.FileHandler(path, encoding="utf-8")
+    file = _LogFile(path, encoding="utf-8")
     file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
     for handler in list(_log.handlers):
         if isinstance(handler, MemoryHandler):

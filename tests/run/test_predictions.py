@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import fails
 from runs import FinishedRun
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
@@ -63,3 +64,18 @@ def test_predict_names_the_row_of_an_embedding_that_is_not_finite(
         main(["predict", f"--output_dir={tmp_path}/emb", *fit_flags, f"--base_model={folder}"])
     assert f"{pairs}:3: answer: its embedding is NaN or infinite." in capsys.readouterr().err
     assert not (tmp_path / "emb" / "question_embeddings.npy").exists()
+
+
+def test_nothing_is_replaced_unasked(
+    run_copy: Path, fit_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither earlier predictions nor anything in the folder of a run."""
+    before = set(run_copy.rglob("*"))
+    args = ["predict", f"--output_dir={run_copy}", *fit_flags]
+    main(args)
+    assert set(run_copy.rglob("*")) == before
+    written = tmp_path / "out-predictions" / "question_embeddings.npy"
+    assert np.load(written).shape == (60, 32)
+    said = fails(args, capsys)
+    assert said == f"{written}: exists already; give another --output_dir or --overwrite"
+    main([*args, "--overwrite"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from embedft.run.signals import SignalListener, raise_if_sigterm
+from embedft.errors import StoppedError
+from embedft.run.signals import SignalListener, ending_at_once, raise_if_sigterm
 
 LISTENS = """
 import signal, sys
@@ -56,3 +58,25 @@ def test_sigterm_during_an_evaluation(received: bool) -> None:
         return
     with pytest.raises(SIGTERMException):
         raise_if_sigterm(trainer)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_outside_of_the_steps(signum: signal.Signals) -> None:
+    """While data is read or models are exported: one line, and the earlier handler afterwards."""
+    earlier = signal.getsignal(signum)
+    with (
+        pytest.raises(StoppedError, match=f"stopped by {signum.name}; go on") as stopped,
+        ending_at_once(lambda: "go on"),
+    ):
+        os.kill(os.getpid(), signum)
+    assert stopped.value.exit_status == 128 + signum
+    assert signal.getsignal(signum) == earlier
+
+
+def test_a_signal_that_nohup_ignores() -> None:
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_at_once(lambda: "not said"):
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, earlier)

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from embedft.errors import RunFailedError
 from embedft.tools.files import (
+    naming_file,
     numbered_files,
     replacing_file,
     replacing_folder,
@@ -102,3 +107,35 @@ def test_space_is_reserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left on device: .*/b"):
         reserve(tmp_path / "b", 8192)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EFBIG, "File too large"),
+        OSError("3840 requested and 992 written"),  # NumPy
+        ValueError("I/O error: No space left on device (os error 28)"),  # safetensors
+        RuntimeError("PytorchStreamWriter failed writing file data/1"),
+        RuntimeError(
+            "Error: 'ret' failed: write error in x: 1 != 2 (No space left on device)"
+        ),  # faiss
+    ],
+)
+@pytest.mark.parametrize("replacing", [replacing_file, replacing_folder])
+def test_a_full_disk_names_the_file(
+    error: Exception, replacing: Callable[[Path], AbstractContextManager[Path]], tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(
+            RunFailedError, match=f"{tmp_path}/x: can't be written, is there space left?"
+        ),
+        replacing(tmp_path / "x"),
+    ):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_stay(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), naming_file(tmp_path):
+        raise PermissionError(errno.EACCES, "no")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from embedft.tools.log import RESULT, discard_output, log_to_file, start_log
+from embedft.tools.log import RESULT, discard_output, log_to_file, lost_output, start_log
 from embedft.tools.progress import set_quiet, shows_bars
 
 Capture = pytest.CaptureFixture[str]
@@ -90,3 +90,15 @@ def test_quiet_hides_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shows_bars()
     start_log(quiet=True)
     assert not shows_bars()
+
+
+def test_a_full_disk_is_said_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As standard output or as the file of the log: what follows is discarded."""
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        start_log()
+        for _ in range(3):
+            logging.getLogger("embedft").info("a line")
+        assert lost_output == ["No space left on device"]
+        start_log()
+        assert lost_output == []
