@@ -135,7 +135,7 @@ def predict_embedft(job: Job) -> Job:
     )
     folder = Path(job["output"])
     folder.mkdir(parents=True, exist_ok=True)
-    trainer, times = _embedding_trainer(job, PredictionWriter(str(folder)))
+    trainer, times = _embedding_trainer(job, PredictionWriter(folder))
     began = time.perf_counter()
     trainer.predict(module, datamodule=data, return_predictions=False)
     return {
