@@ -22,8 +22,8 @@ MIN_QUESTIONS = 50
 
 _FEW_IN_TOP_10 = 0.25
 _MANY_BELOW_RANDOM = 0.25
-_OFTEN = 0.05  # share of the questions for which one offset has the best answer
-_AT_LEAST = 10  # and how many questions: neighbours in a file are alike, and few are chance
+_OFTEN = 0.15  # share of the questions for which one offset has the best answer
+_AT_LEAST = 10  # and how many questions: neighbours in a file are alike
 _TIMES_OTHERS = 4  # and how many times that of the median offset
 _EXAMPLES = 3
 
