@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 import programs
 import pytest
 from oracle import read_records, split_records
-from tiny import read_jsonl, sample_rows, write_jsonl
+from tiny import sample_rows, write_jsonl
 
 pytestmark = pytest.mark.docs
 
@@ -35,7 +34,6 @@ def blocks(text: str, language: str) -> list[str]:
 COMMANDS = [line for block in blocks(README, "bash") for line in block.splitlines()]
 APART = ("bash scripts/", "source ", "pip install ")
 TO_RUN = [command for command in COMMANDS if not command.startswith(APART)]
-COMPARISON = "python scripts/compare_with_sentence_transformers.py --input_jsonl pairs.jsonl"
 STUDY = "python scripts/study.py --study study.yaml"
 
 
@@ -61,23 +59,17 @@ def run(command: str, folder: Path) -> str:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
-    """A folder as a reader has it: files of the repository, a CSV file, and the same pairs as JSONL."""
+    """A folder as a reader has it: files of the repository, and pairs."""
     for name in ("configs", "scripts"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    rows = sample_rows()[:100]
-    write_jsonl(tmp_path / "pairs.jsonl", rows)
-    with (tmp_path / "faq.csv").open("w", encoding="utf-8-sig", newline="") as stream:
-        table = csv.DictWriter(stream, ["question", "answer", "file_name"], extrasaction="ignore")
-        table.writeheader()
-        table.writerows(rows)
+    write_jsonl(tmp_path / "pairs.jsonl", sample_rows()[:100])
     return tmp_path
 
 
 @pytest.mark.slow
 def test_commands_and_python_in_their_order(desk: Path) -> None:
-    """From a CSV file to a verdict, a search and an export, in fewer than ten commands."""
+    """From a file to a verdict, a search and an export, in fewer than ten commands."""
     assert 5 <= len(TO_RUN) < 10
-    given = [row["question"] for row in read_jsonl(desk / "pairs.jsonl")]
     for command in TO_RUN:
         shorter = command
         if command.startswith("python -m embedft fit"):
@@ -85,8 +77,6 @@ def test_commands_and_python_in_their_order(desk: Path) -> None:
             if "--ckpt_path" in command:
                 shorter = shorter.replace("max_steps=3", "max_steps=5")
         said = run(shorter, desk)
-        if command.startswith("python -c"):
-            assert [row["question"] for row in read_jsonl(desk / "pairs.jsonl")] == given
         if command.startswith("python -m embedft test"):
             assert said.startswith("test: the weights of ")
     codes = blocks(README, "python")
@@ -94,17 +84,6 @@ def test_commands_and_python_in_their_order(desk: Path) -> None:
     for code in codes:
         (desk / "block.py").write_text(code, encoding="utf-8")
         assert run("python block.py", desk).strip()
-
-
-@pytest.mark.slow
-def test_comparison_script(desk: Path) -> None:
-    write_jsonl(desk / "few.jsonl", sample_rows()[:40])
-    said = run(
-        COMPARISON.replace("pairs.jsonl", "few.jsonl") + " --epochs 1 --output_dir compared", desk
-    )
-    table = said[said.index("| model |") :].splitlines()
-    rows = [line.split("|")[1].strip() for line in table]
-    assert rows == ["model", "---", "base", "embedft", "sentence-transformers"]
 
 
 @pytest.mark.slow
