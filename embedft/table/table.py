@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from embedft.table.build import BLOCK_BYTES, build_table, read_meta
 from embedft.table.columns import column_path, open_column
-from embedft.table.jsonl import OnBadRows, misspelt_fields_problem, unreadable_error
+from embedft.table.jsonl import OnBadRows, unreadable_error
 from embedft.table.keys import Hashes, Ints, Mask
 from embedft.table.negatives import Negatives
 from embedft.table.read_report import ReadCounts
@@ -139,8 +139,6 @@ def read_table(
     """
     table = _read_table(path, settings, cache_dir, on_bad_rows == "error", block_bytes, workers)
     if warning := table.read_counts(drop_duplicates=False).same_ids_problem:
-        log.warning("%s", warning)
-    if warning := misspelt_fields_problem(path):
         log.warning("%s", warning)
     return table
 
