@@ -95,10 +95,12 @@ class Clock:
 def embedft_module(job: Job) -> Any:
     """Embedft's module and datamodule for a job."""
     from embedft.data.datamodule import EmbeddingDataModule
+    from embedft.losses import MultipleNegativesRankingLoss
     from embedft.training.module import EmbeddingModule
 
     module = EmbeddingModule(
         base_model=job["folder"],
+        loss=MultipleNegativesRankingLoss(symmetric=False),  # as sentence-transformers' by default
         learning_rate=2e-5,
         weight_decay=0.01,
         warmup_steps=job["schedule_warmup"],

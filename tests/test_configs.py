@@ -33,7 +33,13 @@ GUIDE = {
     "multilingual-e5": "intfloat/multilingual-e5-small",
     "multilingual": "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
 }
-OVERRIDDEN = {"model.base_model", "model.max_seq_length", "trainer.accelerator", "trainer.devices"}
+OVERRIDDEN = {
+    "model.base_model",
+    "model.max_seq_length",
+    "model.query_prompt",
+    "trainer.accelerator",
+    "trainer.devices",
+}
 PRECISION = {"gpu-bf16": "bf16-mixed", "ddp": "bf16-mixed"}
 
 
@@ -73,6 +79,8 @@ def test_each_preset_trains_with_its_settings(config: Path, pairs: Path, tmp_pat
     args = ["fit", f"--config={config}", f"--input_jsonl={pairs}", f"--output_dir={tmp_path}/out"]
     args += ["--trainer.max_steps=3", "--accelerator=cpu", "--trainer.enable_progress_bar=false"]
     args.append("--max_seq_length=48")
+    if "prompt" in config.read_text():  # to the tiny tokenizer it has more tokens than that
+        args.append("--model.query_prompt=query: ")
     if name in REAL:
         folder = find_base_model(tiny.MINILM).folder
     else:

@@ -141,7 +141,9 @@ def test_quiet_keeps_warnings_errors_and_results(
     ]
     with pairs.open("a") as stream:
         stream.write("{}\n")
-    lines = said_by(["predict", *fit_flags, f"--output_dir={emb}", "--on_bad_rows=skip"])
+    lines = said_by(
+        ["predict", *fit_flags, f"--output_dir={emb}", "--on_bad_rows=skip", "--overwrite"]
+    )
     assert lines[1].startswith(f"warning: {pairs}:61: question: missing")
     with pytest.raises(SystemExit):
         main(["--quiet", *mine_flags])

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 import tiny
-import torch
 import yaml
 from runs import METRICS, FinishedRun
-from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import MULTILINGUAL, read_jsonl, sample_rows, write_jsonl
@@ -157,19 +155,6 @@ def test_files_of_a_run(finished_run: FinishedRun, tiny_model: Path) -> None:
         "step-7.ckpt",
     ]
     assert not list(out.rglob("*writing*"))
-
-
-def test_no_clipping_below_zero(fit: Callable[..., Path]) -> None:
-    """A limit below zero turns clipping off, as in Lightning; it must not reverse gradients."""
-    weights = [
-        load_file(
-            fit("--epochs=1", "--overwrite", f"--trainer.gradient_clip_val={limit}")
-            / "final_model"
-            / "model.safetensors"
-        )
-        for limit in (-1, "null")
-    ]
-    torch.testing.assert_close(*weights, rtol=0, atol=0)
 
 
 def test_config_of_a_run_deletes_nothing(

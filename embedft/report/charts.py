@@ -253,7 +253,6 @@ def pair_map(
         axes.sharey(all_axes[0])
         axes.margins(0.06)
         _title(axes, name)
-    if len(models) > 1:
-        handles, labels = all_axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="lower center", ncols=3, fontsize=9, frameon=False)
+        if len(models) > 1:
+            _legend(axes)
     return figure

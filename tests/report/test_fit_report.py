@@ -200,13 +200,11 @@ def test_one_question_and_few_answers(fit: Callable[..., Path], pairs: Path) -> 
     assert page.row("answers in the corpus")[1] == "3"
 
 
-def test_overwrite_knows_the_report(fit: Callable[..., Path], tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "report.html").write_text("an old one")
+def test_overwrite_knows_the_report(fit: Callable[..., Path], run_copy: Path) -> None:
+    (run_copy / "report.html").write_text("an old one")
     with pytest.raises(SystemExit):
         fit()
-    assert (out / "report.html").read_text() == "an old one"
+    assert (run_copy / "report.html").read_text() == "an old one"
     assert "Verdict" in Page(fit("--overwrite", "--epochs=1") / "report.html").headings
 
 

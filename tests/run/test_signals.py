@@ -63,6 +63,7 @@ def test_sigterm_during_an_evaluation(received: bool) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
 def test_outside_of_the_steps(signum: signal.Signals) -> None:
     """While data is read or models are exported: one line, and the earlier handler afterwards."""
+    before = signal.signal(signum, signal.SIG_DFL)  # under nohup it is ignored
     earlier = signal.getsignal(signum)
     with (
         pytest.raises(StoppedError, match=f"stopped by {signum.name}; go on") as stopped,
@@ -71,6 +72,7 @@ def test_outside_of_the_steps(signum: signal.Signals) -> None:
         os.kill(os.getpid(), signum)
     assert stopped.value.exit_status == 128 + signum
     assert signal.getsignal(signum) == earlier
+    signal.signal(signum, before)
 
 
 def test_a_signal_that_nohup_ignores() -> None:
