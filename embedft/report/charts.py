@@ -254,5 +254,5 @@ def pair_map(
         axes.margins(0.06)
         _title(axes, name)
         if len(models) > 1:
-            _legend(axes)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=3, fontsize=8)
     return figure
