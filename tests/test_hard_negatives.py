@@ -156,6 +156,8 @@ def test_against_a_plain_reference(
     flags = ["--epochs=3", "--precision=64-true", "--learning_rate=1e-30", "--model.weight_decay=0"]
     if loss == "contrastive":  # labels: no negatives are drawn beside
         rows = [row | {"label": 1} for row in rows]
+    else:
+        flags.append("--model.loss.symmetric=false")
     write_jsonl(pairs, rows)
     recorder = [
         "--trainer.callbacks+=recorder.Recorder",
@@ -163,9 +165,9 @@ def test_against_a_plain_reference(
     ]
     folder = fit(
         *without_dropout,
+        f"--loss_function={loss}",
         *flags,
         *recorder,
-        f"--loss_function={loss}",
         f"--data.hard_negatives={count}",
     )
     reference = ranking if loss == "mnrl" else contrastive
