@@ -228,7 +228,7 @@ def test_adapters_from_fit_to_export(
     ("flags", "message"),
     [
         (["--model.lora.rank=4"], "lora: there is no setting rank. Use r, lora_alpha"),
-        (["--model.lora.r=0"], "lora: `r` should be a positive integer"),
+        (["--model.lora.r=0"], "lora: r is 0, must be from 1 to 32, the size of a layer"),
         (["--model.lora.target_modules=nowhere"], "lora: Target modules"),
         (
             ["--model.lora.r=4", "--model.freeze_layers=0"],
