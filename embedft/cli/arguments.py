@@ -62,8 +62,17 @@ def expand_arguments(args: Sequence[str]) -> list[str]:
 
 
 def _prompt(text: str) -> str:
-    """A prompt as the parser takes it: what begins with ``#`` would be a comment, so no text."""
-    return json.dumps(text) if text.lstrip().startswith("#") else text
+    """A prompt as the parser takes it, which reads what begins with ``#`` as a comment.
+
+    Raises:
+        InputError: It begins with ``#``.
+    """
+    if text.lstrip().startswith("#"):
+        raise InputError(
+            f"prompt {text!r}: begins with #, which a flag can't take. Give it in a --config file, "
+            "in quotation marks"
+        )
+    return text
 
 
 def complete_switches(

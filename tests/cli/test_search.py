@@ -233,8 +233,8 @@ def test_equal_answers_are_one(search: Callable[..., str], tmp_path: Path) -> No
     rows = [
         {"id": "a", "question": "One?", "answer": "The  same Answer", "file_name": "x.pdf"},
         {"question": "Two?", "answer": "Something else\nover two\tlines"},
-        {"id": "c", "question": "Three?", "answer": "the same ANSWER", "file_name": "y.pdf"},
-        {"id": "d", "question": "Four?", "answer": "the same answer", "file_name": "x.pdf"},
+        {"id": "c", "question": "Three?", "answer": "The  same Answer", "file_name": "y.pdf"},
+        {"id": "d", "question": "Four?", "answer": "The  same Answer", "file_name": "x.pdf"},
     ]
     path = write_jsonl(tmp_path / "same.jsonl", rows)
     (line,) = as_json(search(f"--input_jsonl={path}", "--json", "the same answer"))
