@@ -46,9 +46,9 @@ def printable(text: str, limit: int | None = None) -> str:
 
 def without_secrets(text: str, *secrets: str | None) -> str:
     """A text with ``***`` for each secret, and for the user and password of an address."""
-    for secret in secrets:
-        for form in {secret, secret.strip()} if secret else ():
-            text = text.replace(form, "***") if form else text
+    for secret in filter(None, secrets):
+        for form in filter(None, (secret, secret.strip())):
+            text = text.replace(form, "***")
     return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
 
 
