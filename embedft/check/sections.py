@@ -11,7 +11,7 @@ from embedft.check.estimate import RunEstimate
 from embedft.check.measures import LENGTH_LIMITS, DataMeasures
 from embedft.data.pairs import RELEVANT
 from embedft.report.page import Block, HtmlTable, HtmlText, Section
-from embedft.table.jsonl import misspelt_fields_problem, stream_records
+from embedft.table.jsonl import key_notes_of, stream_records
 from embedft.table.read_report import ReadCounts
 from embedft.tools.text import one_line
 
@@ -36,8 +36,11 @@ def data_section(data: DataMeasures, limit: int) -> Section:
         blocks.append(HtmlText(f"... and {more:,} more bad rows", "warning"))
     if counts.same_ids:
         blocks.append(HtmlText(f"warning: {counts.same_ids_problem}", "warning"))
-    if misspelt := misspelt_fields_problem(counts.path):
-        blocks.append(HtmlText(f"warning: {misspelt}", "warning"))
+    blocks += [
+        HtmlText(f"warning: {counts.path}: {note}", "warning")
+        for is_warning, note in key_notes_of(counts.path)
+        if is_warning
+    ]
     blocks.append(_issues_table(data))
     if data.tokens:
         blocks.append(_tokens_table(data, limit))

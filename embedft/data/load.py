@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,9 +22,8 @@ from embedft.data.train_validation import (
 )
 from embedft.evaluation.query_results import task_name
 from embedft.evaluation.retrieval import RetrievalTask
-from embedft.table.jsonl import OnBadRows, numbered_lines, refuse_pipe
+from embedft.table.jsonl import OnBadRows, key_notes_of, refuse_pipe
 from embedft.table.keys import Ints
-from embedft.table.layout import key_notes
 from embedft.table.read_report import ReadCounts
 from embedft.table.settings import ReadSettings, Target
 from embedft.table.table import Table, read_table
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
     from embedft.encoder.encoder import Encoder
 
 log = logging.getLogger(__name__)
-
-_KEY_LINES = 100  # whose keys are looked at
 
 
 class Source(Protocol):
@@ -199,8 +195,7 @@ def _read(
 ) -> tuple[TableRows, ReadCounts]:
     """A table with its rows that are used, and what reading counted."""
     refuse_pipe(path)
-    lines = (line for _, line, _ in numbered_lines(Path(path)))
-    for is_warning, note in key_notes(islice(lines, _KEY_LINES)):
+    for is_warning, note in key_notes_of(path):
         log.log(logging.WARNING if is_warning else logging.INFO, "%s: %s", path, note)
     table = read_table(path, settings, source.cache_dir, source.on_bad_rows)
     rows = table.kept(drop_duplicates=drop_duplicates)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from embedft.errors import InputError
 from embedft.table.containers import Digest, jsonl_chunks
+from embedft.table.layout import key_notes
 from embedft.table.read_report import ReadCounts
-from embedft.table.record import Record, RowError, misspelt_fields, parse_row
+from embedft.table.record import Record, RowError, parse_row
 
 OnBadRows = Literal["error", "skip"]
 
 _CHUNK = 1 << 20
+_KEY_LINES = 100  # whose keys are looked at
 
 
 def stream_records(
@@ -39,16 +42,10 @@ def stream_records(
             counts.add_problem(number, str(bad))
 
 
-def misspelt_fields_problem(path: str | Path) -> str:
-    """Which optional fields the first row of a file misspells; empty if none."""
-    for number, line, _ in numbered_lines(Path(path)):
-        try:
-            names = misspelt_fields(line)
-        except (ValueError, TypeError, RecursionError):  # a bad row, which is reported elsewhere
-            return ""
-        said = [f"{wrong}: is ignored; did you mean {right}?" for wrong, right in names.items()]
-        return f"{path}:{number}: {' '.join(said)}" if said else ""
-    return ""
+def key_notes_of(path: str | Path) -> Iterator[tuple[bool, str]]:
+    """The :func:`key_notes` of the first rows of a file."""
+    lines = (line for _, line, _ in numbered_lines(Path(path)))
+    return key_notes(islice(lines, _KEY_LINES))
 
 
 def numbered_lines(path: Path, digest: Digest | None = None) -> Iterator[tuple[int, bytes, bool]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 _LAYOUTS: tuple[dict[str, str], ...] = (
@@ -12,14 +13,15 @@ _LAYOUTS: tuple[dict[str, str], ...] = (
 )
 """The names of usual layouts: sentence-transformers' and FlagEmbedding's."""
 
-_MEANT = {
-    "negatives": ("hard_negatives", "hard_negative", "negative", "neg"),
-    "file_name": ("filename", "fileName", "file-name", "file", "File_Name"),
-    "context": ("contexts", "Context"),
-    "label": ("labels", "Label"),
-    "score": ("scores", "Score"),
+_OPTIONAL = ("context", "file_name", "id", "label", "score", "negatives")
+
+_OTHER_NAMES = {
+    "file": "file_name",
+    "hard_negative": "negatives",
+    "hard_negatives": "negatives",
+    "neg": "negatives",
 }
-"""Keys that are not read, by the field that is meant."""
+"""Names that others give to an optional field, and that do not resemble ours."""
 
 
 def usual_names(row: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +69,22 @@ def _notes(row: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     if names:
         read = ", ".join(f"{theirs} as {name}" for name, theirs in names.items() if theirs in row)
         yield False, f"a usual layout: reads {read}"
-    for name, keys in _MEANT.items():
-        for key in keys:
-            if key in row and name not in row and key != names.get(name):
-                yield True, f"key {key} is not read; {name} is meant? Then rename it to {name}"
+    for key, name in misspelt_fields(row.keys() - set(names.values())).items():
+        yield True, f"key {key} is not read; {name} is meant? Then rename it to {name}"
+
+
+def misspelt_fields(keys: Collection[str]) -> dict[str, str]:
+    """The optional field that is meant, for each key of a row that is not read but resembles one.
+
+    Args:
+        keys: Of a row; an optional field that is among them is not meant by another key.
+    """
+    missing = {name.replace("_", ""): name for name in _OPTIONAL if name not in keys}
+    found = {}
+    for key in sorted(set(keys).difference(_OPTIONAL)):
+        plain = key.lower().replace("_", "").replace(" ", "").replace("-", "")
+        close = difflib.get_close_matches(plain, missing, n=1, cutoff=0.85)
+        name = missing[close[0]] if close else _OTHER_NAMES.get(key, "")
+        if name in missing.values():
+            found[key] = name
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import unicodedata
 from math import isinf
@@ -11,7 +10,6 @@ from typing import Any, NamedTuple, NoReturn
 from embedft.table.layout import usual_names
 
 LABEL_FIELDS = ("label", "score")
-OPTIONAL_FIELDS = ("context", "file_name", "id", *LABEL_FIELDS, "negatives")
 
 
 class Record(NamedTuple):
@@ -38,18 +36,6 @@ class Record(NamedTuple):
     label: float | None = None
     negatives: tuple[str, ...] = ()
     has_id: bool = False
-
-
-def misspelt_fields(line: bytes) -> dict[str, str]:
-    """Ignored fields of a valid row that resemble an optional field which the row lacks."""
-    keys = set(json.loads(line))
-    missing = {name.replace("_", ""): name for name in OPTIONAL_FIELDS if name not in keys}
-    found = {}
-    for key in sorted(keys.difference(OPTIONAL_FIELDS)):
-        plain = key.lower().replace("_", "").replace(" ", "").replace("-", "")
-        if close := difflib.get_close_matches(plain, missing, n=1, cutoff=0.85):
-            found[key] = missing[close[0]]
-    return found
 
 
 class RowError(ValueError):

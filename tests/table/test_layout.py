@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from embedft.table.layout import key_notes
+from embedft.table.layout import key_notes, misspelt_fields
 from embedft.table.record import RowError, parse_row
 
 
@@ -50,3 +50,12 @@ def test_keys_are_named_once() -> None:
         (True, "key filename is not read; file_name is meant? Then rename it to file_name"),
         (True, "key neg is not read; negatives is meant? Then rename it to negatives"),
     ]
+
+
+def test_misspelt_optional_fields_are_named() -> None:
+    row = json.loads(
+        b'{"question": "", "answer": "", "filename": "a", "ID": 1, "topic": "", "context": ""}'
+    )
+    assert misspelt_fields(row) == {"filename": "file_name", "ID": "id"}
+    row = json.loads(b'{"file_name": "a", "filename": "b", "note": "", "url": ""}')
+    assert not misspelt_fields(row)

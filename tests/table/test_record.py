@@ -4,7 +4,6 @@ import pytest
 
 from embedft.table.record import (
     RowError,
-    misspelt_fields,
     normalize_name,
     normalize_text,
     parse_row,
@@ -43,9 +42,3 @@ def test_a_bad_row_may_have_been_cut_off() -> None:
 def test_file_names_are_equal_in_both_unicode_forms() -> None:
     assert normalize_name("Mu\u0308ller.pdf") == normalize_name("M\u00fcller.pdf")
     assert normalize_name("a.pdf") != normalize_name("A.pdf")
-
-
-def test_misspelt_optional_fields_are_named() -> None:
-    row = b'{"question": "", "answer": "", "filename": "a", "ID": 1, "topic": "", "context": ""}'
-    assert misspelt_fields(row) == {"filename": "file_name", "ID": "id"}
-    assert not misspelt_fields(b'{"file_name": "a", "filename": "b", "note": "", "url": ""}')
