@@ -160,7 +160,7 @@ def _read_table(
             block_bytes=block_bytes,
             workers=workers,
         )
-        table = _open(path, folder, f"{_prefix(path, settings)}{digest}")
+        table = _open(path, folder, f"{_prefix(path, settings)}{digest}", verify=False)
         log.info("tokens: %d texts, %d tokens", len(table.tokens.cut), len(table.tokens.ids))
         return table
 
@@ -184,7 +184,7 @@ def _read_table(
                     return cached
                 fingerprint = build(folder).tokens.fingerprint
                 _publish(path, folder, cache_dir / fingerprint)
-            return _open(path, cache_dir / fingerprint, fingerprint)
+            return _open(path, cache_dir / fingerprint, fingerprint, verify=False)
         except OSError as error:
             log.warning(
                 "tokens: the cache %s can't be written (%s). Continuing without it",
@@ -231,14 +231,14 @@ def _find(path: str, settings: ReadSettings, cache_dir: Path) -> Table | None:
     return table
 
 
-def _open(path: str, folder: Path, fingerprint: str) -> Table:
-    """The table in a folder, memory-mapped.
+def _open(path: str, folder: Path, fingerprint: str, *, verify: bool = True) -> Table:
+    """The table in a folder, memory-mapped; one that was just written need not be verified.
 
     Raises:
         OSError: A file is missing.
         ValueError: A file is damaged; or KeyError or TypeError.
     """
-    counts = read_meta(folder)
+    counts = read_meta(folder, verify=verify)
     layout = counts.pop("columns")
     columns = {name: open_column(folder, name, *layout[name]) for name in layout}
     tokens = TokenStore(
