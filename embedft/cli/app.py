@@ -118,8 +118,8 @@ class EmbedftCLI(LightningCLI):
             f"(step {self.checkpoint['global_step']}, epoch {self.checkpoint['epoch']})"
         )
         folder = RunFolder(Path(self.settings.ckpt_path).parent.parent)
-        differs = how_best_model_differs(folder.metrics)
-        if differs and Path(self.settings.ckpt_path) == folder.best_checkpoint.resolve():
+        is_best = Path(self.settings.ckpt_path) == folder.best_checkpoint.resolve()
+        if is_best and (differs := how_best_model_differs(folder.metrics)):
             words += (
                 f". best_model {differs}: evaluate it with --base_model {folder.best_model} and "
                 "without --ckpt_path"

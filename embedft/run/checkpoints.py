@@ -21,7 +21,7 @@ from embedft.encoder.checkpoint import load_checkpoint, read_checkpoint
 from embedft.errors import EmbedftError, InputError, RunFailedError
 from embedft.run.evaluations import EVALUATIONS_KEY, RunEvaluations
 from embedft.run.folder import RunFolder
-from embedft.tools.files import replacing_file
+from embedft.tools.files import replacing_file, unwritable
 from embedft.tools.text import error_line
 
 log = logging.getLogger(__name__)
@@ -243,10 +243,8 @@ def _replacing_checkpoint(path: Path) -> Iterator[Path]:
         with replacing_file(path) as temporary:
             yield temporary
     except (OSError, RuntimeError, RunFailedError) as error:  # torch's writer raises the first two
-        what = (
-            f"{path}: can't be written, is there space left? ({error_line(error, first_line=True)})"
-        )
+        failed = error if isinstance(error, RunFailedError) else unwritable(path, error)
         raise RunFailedError(
-            f"{error if isinstance(error, RunFailedError) else what}; the earlier checkpoint is "
-            "intact: free some space and resume with --ckpt_path last"
+            f"{failed}; the earlier checkpoint is intact: free some space and resume with "
+            "--ckpt_path last"
         ) from None

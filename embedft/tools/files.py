@@ -40,8 +40,13 @@ def naming_file(path: Path) -> Iterator[None]:
             raise
         if isinstance(error, RunFailedError):  # names a file already
             raise
-        reason = error_line(error, first_line=True)
-        raise RunFailedError(f"{path}: can't be written, is there space left? ({reason})") from None
+        raise unwritable(path, error) from None
+
+
+def unwritable(path: Path, error: Exception) -> RunFailedError:
+    """The error of a file that can't be written, with the reason."""
+    reason = error_line(error, first_line=True)
+    return RunFailedError(f"{path}: can't be written, is there space left? ({reason})")
 
 
 @contextmanager

@@ -21,9 +21,7 @@ _REFUSED = {
     "GradientAccumulationScheduler": (
         "the learning rate is planned for equal steps; use --trainer.accumulate_grad_batches"
     ),
-    "LearningRateFinder": (
-        "it needs a schedule that it can replace; use --learning_rate auto, or compare short runs"
-    ),
+    "LearningRateFinder": ("it needs a schedule that it can replace; compare short runs instead"),
     "ModelPruning": (
         "it renames the weights that checkpoints keep; prune the exported model instead"
     ),
